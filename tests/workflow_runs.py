@@ -16,12 +16,14 @@ TRACKED = ("Snakefile", "workflow", "config", "profiles", "resources", "environm
 
 
 def snakemake(
-    *arguments: str, cwd: Path = REPOSITORY, cores: int = 2
+    *arguments: str, cwd: Path = REPOSITORY, cores: int = 2, packages: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake; stdout and stderr together as text."""
+    """Run Snakemake; stdout and stderr together as text. ``packages`` is put on Python's path."""
     environment = {
         k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "SNAKEMAKE_PROFILE"}
     }
+    if packages is not None:
+        environment["PYTHONPATH"] = str(packages)
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments],
         cwd=cwd,

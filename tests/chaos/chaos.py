@@ -69,8 +69,8 @@ class Study:
 
     def jobs(self) -> list[int]:
         """Processes of the jobs at work."""
-        found = [entry for _, entry in entries(self.results) if entry.get("state") == "running"]
-        return [int(entry["pid"]) for entry in found]
+        found = [entry for _, entry in entries(self.results) if entry.state == "running"]
+        return [entry.pid for entry in found]
 
     def finish(self) -> str:
         """Run to the end; the hash of all products."""

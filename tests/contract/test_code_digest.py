@@ -220,3 +220,18 @@ def test_an_edit_changes_the_digest_of_the_rules_that_run_it(module, rules, tmp_
     after = digests()
     digest.clear_caches()
     assert {rule for rule in rules if after[rule] != before[rule]} == rules
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda p: p.stem)
+def test_imports_in_the_text_are_those_of_the_parsed_file(path):
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {one.name for one in node.names if one.name.split(".")[0] == "corelab"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the digest does not follow relative imports"
+            if node.module.split(".")[0] == "corelab":
+                names |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "registry":
+            names.add(f"registry:{ast.literal_eval(node.args[0])}")
+    assert set(digest._imports(path, SCRIPTS)) == names

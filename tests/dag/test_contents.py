@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from workflow_runs import jobs, snakemake, write_study
 
+from corelab.provenance import ledger
 from corelab.provenance.contents import used
 
 VISIT = {"prepare": 1, "segment": 1, "measure": 1, "normalise": 1, "quality_figures": 1}
@@ -47,15 +48,10 @@ def study(tmp_path_factory):
             record = results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / "prepare.json"
             read = [str(folder / f"{person}_{visit}_dwi.nii.gz")]
             read += [str(series)] * (person == "1" and visit == "day5")
-            entry = {
-                "state": "done",
-                "rule": "prepare",
-                "outputs": {str(record): {"sha256": "", "bytes": 0}},
-                "inputs": used(read, results),
-            }
             place = results / "jobs" / "prepare" / f"sub-{person}_ses-{visit}.json"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps(entry))
+            left = {str(record): ledger.Left("", 0)}
+            entry = ledger.Entry("done", "prepare", outputs=left, inputs=used(read, results))
+            entry.write(place, durable=False)
     return folder, config, results
 
 

@@ -257,7 +257,7 @@ PANEL = Panel(assessors=["a", "b", "c"])
 def test_a_panel_needs_a_consensus_where_it_differs(rows, panel, time):
     final, undecided = final_assessments(rows, panel)
     if time is None:
-        assert final.empty and len(undecided) == 1 and "consensus" in undecided[0]["reason"]
+        assert final.empty and len(undecided) == 1 and "consensus" in undecided[0].reason
     else:
         assert final["time_days"].tolist() == [time] and not undecided
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,9 @@ def wait_until(condition, seconds=30):
 def test_a_done_job_leaves_the_hash_of_its_outputs(tmp_path):
     assert run_job(tmp_path, "write_text('x', out)").wait() == 0
     found = entry(tmp_path)
-    assert found["state"] == "done" and found["code"] == "c1"
+    assert found.state == "done" and found.code == "c1"
     digest = ledger._sha256(tmp_path / "endpoints" / "a.tsv")
-    assert list(found["outputs"].values()) == [{"sha256": digest, "bytes": 1}]
+    assert list(found.outputs.values()) == [ledger.Left(digest, 1)]
     assert ledger.failures(tmp_path) == []
     assert ledger.corrupted_outputs(tmp_path, {"measure": "c1"}) == []
     # Code that changed while Snakemake's memory was lost is seen too.
@@ -118,22 +119,22 @@ def test_a_killed_job_is_known_and_its_rubbish_is_cleared(tmp_path):
     job = run_job(tmp_path, what)
     wait_until(lambda: started.is_dir() and list(started.glob(".tmp-*")))
     running = entry(tmp_path)
-    assert ledger.alive(running)
-    assert Path(running["scratch"]).stat().st_mode & 0o777 == 0o700
+    assert running.alive
+    assert Path(running.scratch).stat().st_mode & 0o777 == 0o700
     job.kill()
     job.wait()
-    assert not ledger.alive(running)
+    assert not running.alive
     (one,) = ledger.failures(tmp_path)
     assert "killed" in one.cause
     assert ledger.clear_leftovers(tmp_path) == 2
-    assert not list(started.iterdir()) and not Path(running["scratch"]).exists()
+    assert not list(started.iterdir()) and not Path(running.scratch).exists()
 
 
 def test_a_terminated_job_cleans_up_itself(tmp_path):
     what = "context = atomic_path(out)\n    with context as t: t.write_text('half'); time.sleep(60)"
     job = run_job(tmp_path, what)
     wait_until(lambda: list(tmp_path.glob("endpoints/.tmp-*")))
-    scratch = entry(tmp_path)["scratch"]
+    scratch = entry(tmp_path).scratch
     job.send_signal(signal.SIGTERM)
     assert job.wait() == 1
     assert not list((tmp_path / "endpoints").iterdir()) and not Path(scratch).exists()
@@ -152,9 +153,9 @@ def test_the_next_run_waits_for_a_job_that_lives_on(tmp_path):
 
 
 def test_a_number_of_a_process_that_was_given_again_is_not_the_job(tmp_path):
-    mine = {"state": "running", "pid": os.getpid(), "host": ledger.socket.gethostname()}
-    assert ledger.alive({**mine, "started": ledger._started(os.getpid())})
-    assert not ledger.alive({**mine, "started": "1"})
+    mine = ledger.Entry("running", pid=os.getpid(), host=ledger.socket.gethostname())
+    assert replace(mine, started=ledger._started(os.getpid())).alive
+    assert not replace(mine, started="1").alive
 
 
 def test_two_runs_never_have_one_folder(tmp_path):
@@ -221,7 +222,7 @@ def test_a_file_that_no_rule_declares_is_held_against_its_job_too(tmp_path):
     what = "write_text('x', out); write_text('{}', out.with_suffix('.json'))"
     assert run_job(tmp_path, what).wait() == 0
     table = tmp_path / "endpoints" / "a.tsv"
-    assert list(entry(tmp_path)["beside"]) == [str(table.with_suffix(".json"))]
+    assert list(entry(tmp_path).beside) == [str(table.with_suffix(".json"))]
     assert ledger.corrupted_outputs(tmp_path, {}) == []
     table.with_suffix(".json").write_text("{")
     assert ledger.corrupted_outputs(tmp_path, {}) == [str(table)]

@@ -13,6 +13,7 @@ from corelab.measurement.time_windows import (
 )
 from corelab.plan.cohort_flow import (
     FlowError,
+    Step,
     apply_criteria,
     cascade,
     merge,
@@ -22,10 +23,7 @@ from corelab.settings.trial import Exclusion
 
 
 def steps(*counts: int):
-    return [
-        {"stage": f"step {k}", "reason": f"reason {k}", "n_excluded": n}
-        for k, n in enumerate(counts)
-    ]
+    return [Step(f"step {k}", f"reason {k}", n) for k, n in enumerate(counts)]
 
 
 CASCADES = {

@@ -16,15 +16,17 @@ from corelab.provenance import manifest
 from corelab.provenance.certificate import certificate
 from corelab.provenance.compare import compare_studies
 from corelab.provenance.job import UserError
-from corelab.provenance.manifest import build_manifest, rule_of, verify, verify_lines
+from corelab.provenance.manifest import Manifest, build_manifest, rule_of, verify, verify_lines
 from corelab.provenance.products import (
     atomic_path,
     format_cell,
     read_table,
-    write_json,
     write_table,
 )
 from corelab.provenance.rules import workflow_rules
+from corelab.settings.study import StudySettings
+
+EMPTY = {"study": StudySettings(id="s"), "plan_fingerprint": "", "code": {}, "sources": []}
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path):
@@ -73,8 +75,9 @@ def test_verification_names_what_changed_and_the_first_cause(tmp_path):
     for name in ("endpoints/measurements.tsv", "report/index.html", "maps/a.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    manifest = build_manifest(tmp_path, study={}, code={}, sources=[])
-    write_json(manifest, tmp_path / "provenance" / "manifest.json")
+    manifest = build_manifest(tmp_path, **EMPTY)
+    manifest.write(tmp_path / "provenance" / "manifest.json")
+    assert Manifest.read(tmp_path / "provenance" / "manifest.json") == manifest
     assert set(verify(tmp_path, manifest)["verdict"]) == {"same"}
     assert "3 of 3 products" in verify_lines(tmp_path)[0]
     (tmp_path / "endpoints/measurements.tsv").write_text("forged")
@@ -93,7 +96,7 @@ def test_manifest_holds_nothing_of_the_place(tmp_path):
     (tmp_path / "maps" / "a.txt").write_text("x")
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.log").write_text("time of day")
-    text = str(build_manifest(tmp_path, study={}, code={}, sources=[]))
+    text = str(build_manifest(tmp_path, **EMPTY))
     assert str(tmp_path) not in text and "a.log" not in text
 
 

@@ -269,9 +269,7 @@ def test_rows_are_what_the_risk_score_reads(texture):
     assert rows["value"].dtype == np.float64 and len(rows) == 145
     shape = rows.loc[rows["series"] == "mask", "feature"]
     assert shape.str.startswith("morph_").all() and len(shape) == 21
-    tables = Tables(
-        pd.DataFrame(), pd.DataFrame({"participant_id": ["007"]}), radiomics=rows
-    )
+    tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["007"]}), radiomics=rows)
     plan = planned({"type": "radiomics", "series": ["T1c"], "labels": ["enhancing"]})
     chosen = selected_features(plan, tables)
     # Shape belongs to the mask, whichever series are requested.
@@ -287,6 +285,7 @@ def test_a_feature_with_two_values_is_refused():
         collect_features([], sheet)
     with pytest.raises(ValueError, match="visit"):
         feature_rows({"stat_mean": 1.0}, **{**KEY, "visit": ""})
+
 
 def test_normalised_image_goes_straight_into_features():
     rng = np.random.default_rng(4)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from fabricated_study import fabricated_results, fabricated_study, with_config
 
 from corelab.provenance.crate import crate, write_crate
-from corelab.provenance.manifest import build_manifest, host_independent
+from corelab.provenance.manifest import Source, build_manifest, host_independent
 from corelab.provenance.rules import workflow_rules
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
@@ -23,6 +23,8 @@ from corelab.reporting.sop import sop_blocks
 from corelab.reporting.table_files import html_table, rtf_table, write_table_files
 from corelab.reporting.tabulation import tabulations
 from corelab.reporting.tlf import table_numbers
+from corelab.settings.config import Config
+from corelab.settings.study import StudySettings
 
 
 @pytest.fixture(scope="module")
@@ -153,20 +155,21 @@ def manifest(tmp_path):
     (tmp_path / "endpoints/measurements.tsv").write_text("x\n")
     return build_manifest(
         tmp_path,
-        study={"id": "a", "plan_fingerprint": "1"},
+        study=StudySettings(id="a"),
+        plan_fingerprint="1",
         code={"collect": "abc"},
-        sources=[{"name": "s.tsv", "sha256": "00"}],
-        parameters={"inputs": {"scans": "/data/there/scans.tsv"}},
+        sources=[Source("s.tsv", "00")],
+        parameters=Config(study={"id": "a"}, inputs={"participants": "/data/there/people.tsv"}),
     )
 
 
 def test_manifest_names_role_rule_and_inputs_and_no_machine(manifest):
-    entry = manifest["products"]["endpoints/measurements.tsv"]
-    assert (entry["role"], entry["rule"]) == ("endpoint table", "collect")
-    assert manifest["rules"]["collect"]["code"] == "abc"
-    assert "measure" in manifest["rules"]["collect"]["inputs"]
-    assert manifest["parameters"] == {"inputs": {"scans": "scans.tsv"}}
-    assert host_independent("/a/b") == "b" and "/data" not in json.dumps(manifest)
+    entry = manifest.products["endpoints/measurements.tsv"]
+    assert (entry.role, entry.rule) == ("endpoint table", "collect")
+    assert manifest.rules["collect"].code == "abc"
+    assert "measure" in manifest.rules["collect"].inputs
+    assert manifest.parameters["inputs"]["participants"] == "people.tsv"
+    assert host_independent("/a/b") == "b" and "/data" not in json.dumps(asdict(manifest))
 
 
 def test_crate_meets_the_workflow_run_profile(manifest, tmp_path):

@@ -17,7 +17,6 @@ from corelab.reporting.results import Visit
 from corelab.settings.config import Config
 from corelab.study.columns import FLOW
 from corelab.study.mask_flags import FLAGS
-from corelab.study.model import plan_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +234,7 @@ def test_blinding_replaces_arms_and_withholds_doses(tmp_path):
     kept = found.all_statistics
     assert not {"growth-by-dose", "growth-exposure"} & set(kept["analysis_id"])
     assert not kept["group"].fillna("").str.contains("placebo|high|low").any()
-    assert found.fingerprint == plan_fingerprint(Config.model_validate(config))
+    assert found.fingerprint == Config.model_validate(config).plan_fingerprint
 
 
 def test_hostile_id_stays_text(results):

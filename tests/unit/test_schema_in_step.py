@@ -26,9 +26,7 @@ def test_biomarkers_and_statistics_of_phantoms():
     assert set(trial["properties"]["same_modality"]["properties"]) == set(SCAN_OF_BIOMARKER)
     limits = load_schema("config")["properties"]["phantom_qa"]["properties"]["limits"]["items"]
     known = set(limits["properties"]["statistic"]["enum"])
-    assert {limit.statistic for limit in DEFAULT_LIMITS} | set(LONGITUDINAL) | set(
-        WORST
-    ) <= known
+    assert {limit.statistic for limit in DEFAULT_LIMITS} | set(LONGITUDINAL) | set(WORST) <= known
 
 
 def test_presets_of_registration():

@@ -599,7 +599,7 @@ def test_two_dicom_folders_of_one_visit_need_no_repeat(tmp_path):
     sheet = "participant_id|visit|kind|path\n1|v|dicom|ct\n1|v|dicom|dwi"
     study = study_of(tmp_path, participants="participant_id\n1", scans=sheet)
     assert study.sound, messages(study)
-    assert [(row["scan_id"], row["repeat"]) for row in study.scans] == [
+    assert [(row.scan_id, row.repeat) for row in study.scans] == [
         ("sub-1_ses-v_dicom", 1),
         ("sub-1_ses-v_dicom_run-2", 1),
     ]

@@ -93,7 +93,7 @@ def test_soop_by_its_published_names(tmp_path):
     # The config to start from is one that the workflow takes.
     study = load_study(yaml.safe_load((tmp_path / "out/index/config.yaml").read_text()))
     assert study.config["study"]["disease"] == "stroke" and study.sound, study.findings
-    assert [row["exists"] for row in study.scans] == [True] * 4
+    assert [row.exists for row in study.scans] == [True] * 4
     assert read_table(tmp_path / "out/index/participants.tsv")["sex"].tolist() == ["F"]
 
 
@@ -145,7 +145,7 @@ def test_odd_names_and_folders_of_bids(tmp_path):
     assert "1 participants have no row in participants.tsv, the first sub-03" in text
     assert "1 participants are listed again" in text
     study = load_study(yaml.safe_load((tmp_path / "r" / "index" / "config.yaml").read_text()))
-    assert study.sound and len(study.scans) == 3 and all(row["exists"] for row in study.scans)
+    assert study.sound and len(study.scans) == 3 and all(row.exists for row in study.scans)
 
 
 def test_a_participants_sheet_that_cannot_be_read_is_named(tmp_path):

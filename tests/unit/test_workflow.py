@@ -173,7 +173,7 @@ def test_a_run_says_what_it_will_do_and_how_to_continue(targets, monkeypatch):
     log.lines.clear()
     session.on_error()
     assert log.lines[-1].endswith("finished jobs are not repeated.")
-    assert session.command() == (["c.yaml"], {"a": 1})
+    assert session.command() == (["c.yaml"], {"a": "1"})
 
 
 def test_a_query_prints_nothing_of_its_own(targets, monkeypatch):

@@ -24,6 +24,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from corelab.provenance.digest import digest_of_script
+from corelab.settings.base import fingerprint
 from corelab.study.findings import errors, grouped_lines
 from corelab.study.model import StudyError, load_study
 from corelab.study.presets import with_preset
@@ -32,7 +33,7 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.workflow import inputs
 from corelab.workflow.cohort import cohort_of
 from corelab.workflow.costs import Limits, growing, priorities, priority_of
-from corelab.workflow.inputs import fingerprint, plain_rows, without
+from corelab.workflow.inputs import inspected, plain_rows
 from corelab.workflow.session import Session, is_dry_run
 from corelab.workflow.targets import GLIOMA_SCANS, Targets
 
@@ -134,6 +135,7 @@ def benchmark_of(rule_name, wildcards=""):
     return under("benchmarks", rule_name, f"{wildcards or rule_name}.tsv")
 
 
+@inspected
 def subject_records(wildcards):
     """Stage records of all visits of a participant."""
     return TARGETS.subject_records(wildcards.subject)

@@ -5,20 +5,19 @@ measurements table and its companions), maps/, noise_floor/.
 """
 
 from corelab.measurement.time_windows import serial_pairs
-from corelab.records import ScanRow
 
 
+@inspected
 def visit_perfusion(wildcards):
     """Record of the perfusion stage, if the visit has perfusion."""
     return TARGETS.perfused(wildcards.subject, wildcards.session)
 
 
 #: Visits in a later window of serial imaging -> the participant's visit in the first.
-SERIAL = serial_pairs(
-    map(ScanRow.from_row, STUDY.scans), STUDY.settings.serial_imaging, STUDY.baseline
-)
+SERIAL = serial_pairs(STUDY.scans, STUDY.settings.serial_imaging, STUDY.baseline)
 
 
+@inspected
 def first_window_visit(wildcards):
     """Visit of the first window of serial imaging, for a visit in a later one."""
     return SERIAL.get(VISITS[wildcards.subject, wildcards.session])
@@ -64,7 +63,7 @@ def batch_rows(wildcards):
 def batch_files(wildcards):
     """Existing files of the supplied masks of a batch."""
     rows = STUDY.mask_batches[int(wildcards.batch)]
-    return given(row["path"] for row in rows if row["exists"])
+    return given(row.path for row in rows if row.exists)
 
 
 rule measure_supplied:
@@ -142,7 +141,7 @@ rule collect:
 
 def insert_files(wildcards):
     """Images and masks of phantom scans that exist or will be simulated."""
-    paths = {row[key] for row in STUDY.phantoms for key in ("path", "mask_path")}
+    paths = {path for row in STUDY.phantoms for path in (row.path, row.mask_path)}
     known = TARGETS.simulated_phantoms
     return given(sorted(p for p in paths - {None} if p in known or os.path.isfile(p)))
 
@@ -226,8 +225,8 @@ rule frequency_map:
         rows=lambda wildcards: plain_rows(
             row
             for row in STUDY.scans
-            if row["space"] == "MNI152"
-            and row["kind"].removeprefix("mask-").replace("-", "") == wildcards.label
+            if row.space == "MNI152"
+            and row.label.replace("-", "") == wildcards.label
         ),
         folder=FOLDER,
         enrolled=len(STUDY.participants),
@@ -309,7 +308,7 @@ rule noise_floor:
 
 def compared_risk(wildcards):
     """Statistics of the radiomics analysis whose risk groups a map compares."""
-    compare = TARGETS.frequency_maps[wildcards.map].get("compare") or ""
+    compare = TARGETS.frequency_maps[wildcards.map].compare or ""
     kind, _, name = compare.partition(":")
     return [under("statistics", "by_analysis", f"{name}.tsv")] * (kind == "risk")
 
@@ -334,7 +333,7 @@ rule frequency_groups:
         mem_mb=growing(4000),
         runtime="60m",
     params:
-        settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map],
+        settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map].plain(),
         folder=FOLDER,
         study=STUDY.part(sheets=PEOPLE),
         denominator=STUDY.config["measurement"]["frequency_denominator"],

@@ -5,15 +5,17 @@ that list the images beside them), derivatives/sub-X/{normalise,quality}.json, q
 """
 
 
+@inspected
 def visit_rows(wildcards):
     """Scan rows of a visit, as parameters of its jobs."""
     return plain_rows(STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session]))
 
 
+@inspected
 def visit_files(wildcards):
     """Existing files of a visit with their sidecars; a missing one becomes a status."""
     rows = STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session])
-    files = [row["path"] for row in rows if row["exists"]]
+    files = [row.path for row in rows if row.exists]
     sidecars = [
         path.removesuffix(".gz").removesuffix(".nii") + ".json" for path in files
     ]
@@ -49,7 +51,7 @@ rule prepare:
         rows=visit_rows,
         folder=FOLDER,
         # The criteria of the trial concern no single scan.
-        acquisition=without(STUDY.config["acquisition"], "trial"),
+        acquisition=STUDY.settings.acquisition.plain(without=["trial"]),
         dicom=STUDY.config["dicom"],
         brain_extraction=STUDY.config["brain_extraction"],
         registration=STUDY.config["registration"],
@@ -106,7 +108,7 @@ rule perfuse:
         runtime=runtime_of("perfuse"),
     params:
         folder=FOLDER,
-        perfusion=without(STUDY.config["perfusion"], "reference_infarct"),
+        perfusion=STUDY.settings.perfusion.plain(without=["reference_infarct"]),
         onset_to_ct_min=lambda wildcards: STUDY.onset_to_ct_minutes(
             SUBJECTS[wildcards.subject][0]
         ),

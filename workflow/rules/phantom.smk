@@ -6,7 +6,8 @@ In: the block phantom of the config. Out: phantom/*.nii.gz with sidecars, phanto
 
 def simulated_trial():
     """Settings of a simulated trial; the scale of phantom scanners changes no patient's scan."""
-    return without(STUDY.config["phantom"], "scanner_scale")
+    trial = STUDY.settings.phantom
+    return trial.plain(without=["scanner_scale"]) if trial else {}
 
 
 def shape_files(wildcards):
@@ -18,14 +19,14 @@ def shape_files(wildcards):
 
 def inserts_of(path):
     """Rows of the phantoms sheet whose insert is on an image."""
-    return [row for row in STUDY.phantoms if row["path"] == path]
+    return [row for row in STUDY.phantoms if row.path == path]
 
 
 def scale_of(path):
     """Scale error of the scanner that a simulated phantom scan is from."""
     row = inserts_of(path)[0]
     scales = STUDY.config["phantom"].get("scanner_scale") or {}
-    return scales.get(f"{row['site']}/{row['scanner']}", 1.0)
+    return scales.get(f"{row.site}/{row.scanner}", 1.0)
 
 
 rule simulate_inserts:
@@ -95,8 +96,8 @@ def simulated_visits():
     visits = {}
     for path, row in TARGETS.simulated.items():
         if "/phantom/visits/" not in path:
-            subject = subject_entity(row["participant_id"])
-            visits.setdefault(f"{subject}_{session_entity(row['visit'])}", []).append(
+            subject = subject_entity(row.participant_id)
+            visits.setdefault(f"{subject}_{session_entity(row.visit)}", []).append(
                 path
             )
     return visits

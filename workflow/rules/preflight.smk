@@ -9,7 +9,7 @@ from corelab.study.model import SHEETS
 
 def inputs_fingerprint():
     """Changes with the config and with the list, presence or size of the scans."""
-    scans = [(r["scan_id"], r["source"], r["exists"], r["bytes"]) for r in STUDY.scans]
+    scans = [(r.scan_id, r.source, r.exists, r.bytes) for r in STUDY.scans]
     return fingerprint([STUDY.config, scans])
 
 

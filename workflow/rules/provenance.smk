@@ -118,7 +118,6 @@ rule manifest:
     params:
         config=config,
         settings=STUDY.config,
-        plan=STUDY.plan_fingerprint,
         folder=FOLDER,
         sheets=list(map(str, STUDY.sheet_paths.values())),
         rules={

@@ -108,12 +108,9 @@ rule adjudication:
 def contour_files():
     """Existing contours of readers: the lock covers them too."""
     return given(
-        row["path"]
+        row.path
         for row in STUDY.scans
-        if row["kind"].startswith("mask-")
-        and row["reader"]
-        and row["exists"]
-        and not row["simulated"]
+        if row.is_mask and row.reader and row.exists and not row.simulated
     )
 
 

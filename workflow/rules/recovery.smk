@@ -25,7 +25,9 @@ rule plant_lesions:
         folder=FOLDER,
         disease=STUDY.config["study"]["disease"],
         segmentation=STUDY.config["segmentation"],
-        recovery=without(STUDY.config["recovery"], "subjects", "max_visits", "report"),
+        recovery=STUDY.settings.recovery.plain(
+            without=["subjects", "max_visits", "report"]
+        ),
         code=code("plant_lesions"),
     message:
         "Planting lesions into the scans of {wildcards.subject} {wildcards.session}"

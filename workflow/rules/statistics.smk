@@ -164,7 +164,7 @@ rule statistics_tables:
         "../../environment.yml"
     params:
         analyses=STUDY.config["analyses"],
-        plan=STUDY.plan_fingerprint,
+        plan=STUDY.settings.plan_fingerprint,
         code=code("statistics_tables"),
     message:
         f"Collecting the statistics of {STUDY.id}"

@@ -9,18 +9,20 @@ def main(snakemake):
 
         from corelab.provenance.crate import write_crate
         from corelab.provenance.manifest import build_manifest, study_sources
-        from corelab.provenance.products import write_json
         from corelab.provenance.reproduce import write_reproduce
+        from corelab.settings.config import Config
 
         params = snakemake.params
+        settings = Config.model_validate(params.settings)
         manifest = build_manifest(
             Path(params.folder),
-            study={**params.settings["study"], "plan_fingerprint": params.plan},
+            study=settings.study,
+            plan_fingerprint=settings.plan_fingerprint,
             code=params.rules,
             sources=study_sources(Path(params.folder), map(Path, params.sheets)),
-            parameters=params.settings,
+            parameters=settings,
         )
-        write_json(manifest, snakemake.output.manifest)
+        manifest.write(snakemake.output.manifest)
         write_crate(manifest, snakemake.output.crate, Path(params.folder))
         write_reproduce(manifest, params.config, params.folder)
 

@@ -7,11 +7,11 @@ def main(snakemake):
     with job(snakemake):
         from corelab.plan.runner import write_statistics
         from corelab.reading.study_reads import banner_of
-        from corelab.settings.analyses import specs_of
+        from corelab.settings.analyses import spec_of
 
         write_statistics(
             snakemake.input.analyses,
-            specs_of(snakemake.params.analyses),
+            [spec_of(entry) for entry in snakemake.params.analyses],
             snakemake.output.tables,
             banner_of(snakemake.input.lock),
             snakemake.output.analyses,

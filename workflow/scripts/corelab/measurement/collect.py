@@ -514,7 +514,7 @@ def collect_study(
         decided = exclusions(read_decisions(decisions)) if decisions else {}
     except DecisionFault as fault:
         raise UserError(str(fault)) from None
-    scans = [ScanRow.from_row(row) for row in study.scans]
+    scans = study.scans
     _known_visits(decided, study, scans)
     given: dict[str, Any] = {
         "reads": study.sheets.get("reads"),

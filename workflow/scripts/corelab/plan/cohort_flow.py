@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -22,13 +22,23 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 
+#: Stage of an exclusion that names none.
+STAGE = "eligibility"
+
+
 class FlowError(ValueError):
     """A declared flow whose counts do not add up."""
 
 
-def cascade(
-    n_in: int, steps: Sequence[Mapping[str, Any]], *, expected: int | None = None
-) -> pd.DataFrame:
+class Step(NamedTuple):
+    """An exclusion: stage, reason and number of those who leave."""
+
+    stage: str
+    reason: str
+    n_excluded: int
+
+
+def cascade(n_in: int, steps: Sequence[Step], *, expected: int | None = None) -> pd.DataFrame:
     """Flow from declared counts, as a published flow chart prints them.
 
     Parameters
@@ -36,7 +46,7 @@ def cascade(
     n_in
         Number screened.
     steps
-        ``stage`` and ``reason`` (text) and ``n_excluded``; steps of one stage leave together.
+        In order; steps of one stage leave together.
     expected
         Number at the end as published.
 
@@ -52,21 +62,16 @@ def cascade(
 
     Examples
     --------
-    >>> step = {"stage": "early", "reason": "late", "n_excluded": 241}
-    >>> flow = cascade(1756, [step], expected=1515)
+    >>> flow = cascade(1756, [Step("early", "late", 241)], expected=1515)
     >>> flow[["n_in", "n_out"]].values.tolist()
     [[1756, 1515]]
     """
     rows = []
     remaining = int(n_in)
-    for step in steps:
-        leaving = int(step["n_excluded"])
+    for stage, reason, leaving in steps:
         if leaving < 0 or leaving > remaining:
-            raise FlowError(
-                f"{step['stage']}: {leaving} excluded for '{step['reason']}', of {remaining} "
-                "remaining"
-            )
-        rows.append((step["stage"], remaining, remaining - leaving, step["reason"], leaving))
+            raise FlowError(f"{stage}: {leaving} excluded for '{reason}', of {remaining} remaining")
+        rows.append((stage, remaining, remaining - leaving, reason, leaving))
         remaining -= leaving
     if expected is not None and remaining != expected:
         raise FlowError(f"the flow ends with {remaining}, not with the declared {expected}")
@@ -103,13 +108,7 @@ def apply_criteria(
     steps = []
     for criterion in criteria:
         leaving = select(criterion.exclude, remaining)
-        steps.append(
-            {
-                "stage": criterion.stage or "eligibility",
-                "reason": criterion.reason,
-                "n_excluded": int(leaving.sum()),
-            }
-        )
+        steps.append(Step(criterion.stage or STAGE, criterion.reason, int(leaving.sum())))
         remaining = remaining[~leaving]
     return remaining.reset_index(drop=True), cascade(len(table), steps, expected=len(remaining))
 
@@ -124,7 +123,7 @@ def merge(flows: Mapping[str, pd.DataFrame], *, expected: int | None = None) -> 
 
     Examples
     --------
-    >>> one = cascade(10, [{"stage": "a", "reason": "x", "n_excluded": 4}])
+    >>> one = cascade(10, [Step("a", "x", 4)])
     >>> merge({"first": one, "second": one}, expected=12)
     12
     """
@@ -218,7 +217,8 @@ def _one_flow(
             frame = _with_parts(frame, {str(level): int(n) for level, n in counts.items()})
         return frame
     if flow.declared is not None:
-        steps = [{"stage": "eligibility", **step.plain()} for step in flow.declared.steps]
+        declared = flow.declared.steps
+        steps = [Step(one.stage or STAGE, one.reason, one.n_excluded) for one in declared]
         frame = cascade(flow.declared.n_in, steps, expected=expected)
         split = flow.declared.split
         if split and sum(split.values()) != _end(frame):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from corelab.provenance.products import read_json, write_json, write_table
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.base import fingerprint
+from corelab.settings.config import Config
 from corelab.study.model import Study
 
 DEVIATIONS = {
@@ -30,49 +33,95 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def fingerprint(value: Any) -> str:
-    """First 16 characters of the SHA-256 of a value as JSON with sorted keys.
+@dataclass(frozen=True)
+class PlanRecord:
+    """The plan of a study, ``statistics/plan.json``; a copy of it is a locked plan.
 
-    Examples
-    --------
-    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
-    True
-    """
-    return hashlib.sha256(_text(value).encode()).hexdigest()[:16]
-
-
-def plan_record(study: Study) -> dict[str, Any]:
-    """The plan of a study with its fingerprint and that of each analysis.
-
-    Parameters
+    Attributes
     ----------
-    study
-        As read from config and sheets.
-
-    Returns
-    -------
-    dict
-        ``study``, ``sap_version``, ``fingerprint``, ``analyses`` (as configured), their
-        ``fingerprints`` by id, and the parts of :data:`PARTS`.
+    study, sap_version
+        Of the config.
+    fingerprint
+        Of the analyses and the order of visits.
+    analyses
+        Entries of the plan, as configured, by id.
+    parts
+        Parts of the config by name, those of :data:`PARTS`.
     """
-    config = study.config
-    return {
-        "study": study.id,
-        "sap_version": config["study"]["sap_version"],
-        "fingerprint": study.plan_fingerprint,
-        "analyses": config["analyses"],
-        "fingerprints": {a["id"]: fingerprint(a) for a in config["analyses"]},
-        **{part: config[part] for part in PARTS},
-    }
+
+    study: str
+    sap_version: str | None
+    fingerprint: str
+    analyses: Mapping[str, Mapping[str, Any]]
+    parts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, settings: Config) -> PlanRecord:
+        """The plan of a config.
+
+        Examples
+        --------
+        >>> config = Config(study={"id": "a"}, inputs={"participants": "p.tsv"})
+        >>> PlanRecord.of(config).fingerprint == config.plan_fingerprint
+        True
+        """
+        return cls(
+            settings.study.id,
+            settings.study.sap_version,
+            settings.plan_fingerprint,
+            {entry["id"]: entry for entry in settings.analyses},
+            settings.plain(*PARTS),
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> PlanRecord:
+        """Read a plan.
+
+        Raises
+        ------
+        ValueError
+            If the file is no plan, or its analyses do not have the fingerprint that it states.
+        """
+        try:
+            content = read_json(path)
+            analyses, stated = content["analyses"], content["fingerprint"]
+            entries = {entry["id"]: entry for entry in analyses}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: no locked plan ({error!r}); give a copy of statistics/plan.json"
+            ) from None
+        found = fingerprint({"analyses": analyses, "visits": content.get("visits")})
+        if found != stated:
+            raise ValueError(
+                f"{path}: the locked plan was edited: its analyses have the fingerprint {found}, "
+                f"it states {stated}"
+            )
+        parts = {part: content[part] for part in PARTS if part in content}
+        return cls(content.get("study", ""), content.get("sap_version"), stated, entries, parts)
+
+    def write(self, path: str | Path) -> None:
+        """Write the plan, with the fingerprint of each analysis."""
+        content = {
+            "study": self.study,
+            "sap_version": self.sap_version,
+            "fingerprint": self.fingerprint,
+            "analyses": list(self.analyses.values()),
+            "fingerprints": {name: fingerprint(entry) for name, entry in self.analyses.items()},
+        }
+        write_json({**content, **self.parts}, path)
+
+    def has(self, analysis: AnalysisSpec) -> bool:
+        """Whether the plan has an analysis as it is."""
+        return self.analyses.get(analysis.id) == analysis.as_given()
 
 
-def deviations(locked: Mapping[str, Any], now: Mapping[str, Any]) -> pd.DataFrame:
+def deviations(locked: PlanRecord, now: PlanRecord) -> pd.DataFrame:
     """What differs between the locked plan and the plan as run.
 
     Parameters
     ----------
     locked, now
-        Records of :func:`plan_record`.
+        Plans.
 
     Returns
     -------
@@ -82,15 +131,14 @@ def deviations(locked: Mapping[str, Any], now: Mapping[str, Any]) -> pd.DataFram
     Examples
     --------
     >>> a = {"id": "a", "type": "comparison", "alpha": 0.05}
-    >>> locked = {"fingerprint": "x", "analyses": [a]}
+    >>> locked = PlanRecord("s", None, "x", {"a": a}, {})
     >>> b = {"id": "b", "type": "ordinal"}
-    >>> now = {"fingerprint": "y", "analyses": [{**a, "alpha": 0.1}, b]}
+    >>> now = PlanRecord("s", None, "y", {"a": {**a, "alpha": 0.1}, "b": b}, {})
     >>> deviations(locked, now)[["analysis_id", "what", "key", "locked", "now"]].values.tolist()
     [['a', 'changed', 'alpha', '0.05', '0.1'], ['b', 'added', 'id', None, '"b"']]
     """
     found: list[tuple[Any, ...]] = []
-    before = {a["id"]: a for a in locked["analyses"]}
-    after = {a["id"]: a for a in now["analyses"]}
+    before, after = locked.analyses, now.analyses
     for name, analysis in after.items():
         if name not in before:
             found.append((name, "added", "id", None, _text(name)))
@@ -106,42 +154,11 @@ def deviations(locked: Mapping[str, Any], now: Mapping[str, Any]) -> pd.DataFram
         # The order is that of a fixed sequence.
         found.append((None, "reordered", "analyses", _text(kept[0]), _text(kept[1])))
     for part in PARTS:
-        if part in locked and locked[part] != now.get(part):
-            found.append((None, "changed", part, _text(locked[part]), _text(now.get(part))))
+        if part in locked.parts and locked.parts[part] != now.parts.get(part):
+            values = [_text(plan.parts.get(part)) for plan in (locked, now)]
+            found.append((None, "changed", part, *values))
     frame = pd.DataFrame(found, columns=list(DEVIATIONS)[:5])
-    return frame.assign(locked_fingerprint=locked["fingerprint"], fingerprint=now["fingerprint"])
-
-
-def locked_plan(path: str | Path) -> dict[str, Any]:
-    """Read a locked plan.
-
-    Raises
-    ------
-    ValueError
-        If the file is no plan, or its analyses do not have the fingerprint that it states.
-    """
-    try:
-        record: dict[str, Any] = read_json(path)
-        analyses, stated = record["analyses"], record["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: no locked plan ({error!r}); give a copy of statistics/plan.json"
-        ) from None
-    found = fingerprint({"analyses": analyses, "visits": record.get("visits")})
-    if found != stated:
-        raise ValueError(
-            f"{path}: the locked plan was edited: its analyses have the fingerprint {found}, it "
-            f"states {stated}"
-        )
-    return record
-
-
-def differs_from_lock(analysis: Mapping[str, Any], path: str | Path | None) -> bool:
-    """Whether the locked plan lacks an analysis or has it otherwise; False without a lock."""
-    if not path:
-        return False
-    before = {a["id"]: a for a in locked_plan(path)["analyses"]}
-    return before.get(analysis["id"]) != dict(analysis)
+    return frame.assign(locked_fingerprint=locked.fingerprint, fingerprint=now.fingerprint)
 
 
 def write_plan(study: Study, plan: str | Path, table: str | Path, exhibit: str | Path) -> None:
@@ -156,18 +173,18 @@ def write_plan(study: Study, plan: str | Path, table: str | Path, exhibit: str |
     """
     from corelab.provenance.exhibits import Alarm, write_exhibit
 
-    record = plan_record(study)
-    write_json(record, plan)
+    record = PlanRecord.of(study.settings)
+    record.write(plan)
     path = study.settings.locked_plan
     if not path:
         frame = pd.DataFrame(columns=list(DEVIATIONS))
         title = "No locked plan was given"
         caption = (
-            f"Plan as run, fingerprint {record['fingerprint']}. To lock it, keep a copy of "
+            f"Plan as run, fingerprint {record.fingerprint}. To lock it, keep a copy of "
             "statistics/plan.json and name it in locked_plan: later runs list what differs."
         )
     else:
-        locked = locked_plan(path)
+        locked = PlanRecord.read(path)
         frame = deviations(locked, record)
         title = (
             f"{len(frame)} deviations from the locked plan"
@@ -175,8 +192,8 @@ def write_plan(study: Study, plan: str | Path, table: str | Path, exhibit: str |
             else "The plan is the locked plan"
         )
         caption = (
-            f"Locked plan: fingerprint {locked['fingerprint']}, version "
-            f"{locked.get('sap_version') or 'n/a'}; plan as run: {record['fingerprint']}."
+            f"Locked plan: fingerprint {locked.fingerprint}, version "
+            f"{locked.sap_version or 'n/a'}; plan as run: {record.fingerprint}."
         )
     write_table(frame, table, DEVIATIONS, sort=False)
     alarms = [Alarm("warning", f"{title}; they are listed under Methods")] if len(frame) else []

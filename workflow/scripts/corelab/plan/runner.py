@@ -16,7 +16,7 @@ from corelab.measurement.selection import (
 )
 from corelab.pharmacodynamics.multiplicity import adjust_families
 from corelab.plan.failures import FAILED, failed_frame
-from corelab.plan.record import differs_from_lock
+from corelab.plan.record import PlanRecord
 from corelab.plan.run import run
 from corelab.plan.specifications import run_grid
 from corelab.provenance.products import read_table, write_table
@@ -222,7 +222,8 @@ def run_analysis(
         frame = statistics_frame(analysis, [not_computable(analysis.type, str(reason))])
     except Exception as error:
         frame = failed_frame(analysis, error, log)
-    changed = differs_from_lock(analysis.as_given(), study.settings.locked_plan)
+    locked = study.settings.locked_plan
+    changed = bool(locked) and not PlanRecord.read(str(locked)).has(analysis)
     if (changed or analysis.objective == "exploratory") and len(frame):
         # What is not pre-specified as primary or secondary is labelled so in every row.
         said = "exploratory: not in the locked plan" if changed else "exploratory"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,20 @@ def available_sources(analysis: AnalysisSpec, tables: Tables) -> list[str]:
     return sorted(found, key=lambda name: (name != "pipeline", name))
 
 
-def specifications(
-    analysis: AnalysisSpec, tables: Tables
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every specification: the choices that differ from the plan, and the analysis itself.
+@dataclass(frozen=True)
+class Specification:
+    """A variant of an analysis: the choices that differ from the plan, and its entry."""
+
+    changes: Mapping[str, Any]
+    entry: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """The choices in words."""
+        return "; ".join(f"{k}={_words(v)}" for k, v in self.changes.items()) or PLANNED
+
+
+def specifications(analysis: AnalysisSpec, tables: Tables) -> list[Specification]:
+    """Every specification of an analysis.
 
     Parameters
     ----------
@@ -66,15 +77,15 @@ def specifications(
 
     Returns
     -------
-    list of (changes, entry)
-        The planned specification first, with no changes; entries as the plan would have them.
+    list of Specification
+        The planned one first, with no changes.
 
     Examples
     --------
     >>> analysis = spec_of({"id": "a", "type": "comparison", "endpoint": "e", "by": "arm",
     ...     "method": "ancova", "sensitivity": {"method": ["t"], "scale": ["log"]}})
-    >>> [changes for changes, _ in specifications(analysis, Tables(pd.DataFrame(), None))]
-    [{}, {'scale': 'log'}, {'method': 't'}, {'method': 't', 'scale': 'log'}]
+    >>> [str(one) for one in specifications(analysis, Tables(pd.DataFrame(), None))]
+    ['planned', 'scale=log', 'method=t', 'method=t; scale=log']
     """
     plain = analysis.as_given()
     grid = dict(plain.pop("sensitivity"))
@@ -99,7 +110,7 @@ def specifications(
                 {k: v for k, v in zip(keys, combination, strict=True) if v is not PLANNED}
             )
     return [
-        (
+        Specification(
             change,
             {**plain, **{k: list(v) if isinstance(v, tuple) else v for k, v in change.items()}},
         )
@@ -155,24 +166,22 @@ def run_grid(
     """
     grid = [key for key in analysis.as_given()["sensitivity"] if key != "design"]
     frames = []
-    for changes, variant in specifications(analysis, tables_of(analysis)):
-        rows = conclusions(_run_one(analysis, variant, tables_of, run))
-        text = "; ".join(f"{key}={_words(value)}" for key, value in changes.items())
-        choices = "; ".join(f"{key}={_words(variant.get(key))}" for key in grid)
-        frames.append(
-            rows.assign(specification=text or PLANNED, planned=int(not changes), choices=choices)
-        )
+    for one in specifications(analysis, tables_of(analysis)):
+        rows = conclusions(_run_one(analysis, one, tables_of, run))
+        choices = "; ".join(f"{key}={_words(one.entry.get(key))}" for key in grid)
+        planned = int(not one.changes)
+        frames.append(rows.assign(specification=str(one), planned=planned, choices=choices))
     return pd.concat(frames, ignore_index=True)[list(COLUMNS)]
 
 
 def _run_one(
     analysis: AnalysisSpec,
-    variant: Mapping[str, Any],
+    variant: Specification,
     tables_of: Callable[[AnalysisSpec], Tables],
     run: Callable[[AnalysisSpec, Tables], pd.DataFrame],
 ) -> pd.DataFrame:
     try:
-        analysis = spec_of(variant)
+        analysis = spec_of(variant.entry)
         return run(analysis, tables_of(analysis))
     except (NotComputable, ValueError) as reason:
         # A combination that makes no sense (a method without covariates) is reported, not fatal.

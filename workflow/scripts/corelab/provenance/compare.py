@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from corelab.provenance.job import UserError
-from corelab.provenance.products import read_json, read_table, write_table
+from corelab.provenance.manifest import Manifest
+from corelab.provenance.products import read_table, write_table
 from corelab.settings.analyses import STATISTICS_TABLES
 
 COMPARED = {
@@ -192,16 +193,12 @@ def _version_lines(folder: Path, other: Path) -> list[str]:
     paths = [root / "provenance" / "manifest.json" for root in (folder, other)]
     if not all(path.is_file() for path in paths):
         return []
-    first, second = (read_json(path) for path in paths)
+    first, second = map(Manifest.read, paths)
+    blocks = {"software": (first.software, second.software), "code": (first.code, second.code)}
     lines = []
-    for block in ("software", "code"):
-        names = sorted(set(first[block]) | set(second[block]))
-        changed = [n for n in names if first[block].get(n) != second[block].get(n)]
+    for block, (this, that) in blocks.items():
+        changed = [n for n in sorted({**this, **that}) if this.get(n) != that.get(n)][:10]
         if changed:
-            lines.append(
-                f"  {block} differs: "
-                + ", ".join(
-                    f"{n} {first[block].get(n)} / {second[block].get(n)}" for n in changed[:10]
-                )
-            )
+            named = ", ".join(f"{n} {this.get(n)} / {that.get(n)}" for n in changed)
+            lines.append(f"  {block} differs: {named}")
     return lines

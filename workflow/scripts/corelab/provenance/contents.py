@@ -129,7 +129,15 @@ def _keep(path: str, stamp: str, sha256: str, study: Path) -> None:
 LARGE = 64_000_000
 
 
-def used(paths: Iterable[str], study: Path) -> dict[str, dict[str, str | None]]:
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """Size and times of an input, and its sha256; None for a file that cannot be read."""
+
+    stamp: str
+    sha256: str | None
+
+
+def used(paths: Iterable[str], study: Path) -> dict[str, Stamped]:
     """Stamp and sha256 of the inputs among the files of a job, as they are now.
 
     Parameters
@@ -142,9 +150,9 @@ def used(paths: Iterable[str], study: Path) -> dict[str, dict[str, str | None]]:
     Returns
     -------
     dict
-        Path -> ``stamp`` and ``sha256``; the latter is None for a file that cannot be read.
+        By path.
     """
-    found: dict[str, dict[str, str | None]] = {}
+    found: dict[str, Stamped] = {}
     for path in dict.fromkeys(paths):
         stamp = stamp_of(path) if is_input(path, study) else None
         if stamp is None:
@@ -156,7 +164,7 @@ def used(paths: Iterable[str], study: Path) -> dict[str, dict[str, str | None]]:
             sha256 = sha256 or content_of(path)
             if large:
                 _keep(path, stamp, sha256, study)
-        found[path] = {"stamp": stamp, "sha256": sha256}
+        found[path] = Stamped(stamp, sha256)
     return found
 
 
@@ -176,7 +184,7 @@ class Reader:
 
     name: str
     outputs: tuple[str, ...]
-    inputs: Mapping[str, Mapping[str, str | None]]
+    inputs: Mapping[str, Stamped]
 
 
 @dataclass
@@ -247,7 +255,7 @@ def compare(
     for path, stamp in stamps.items():
         if stamp is None:
             found.missing.add(path)
-        elif not read_all and all(one.inputs[path]["stamp"] == stamp for one in by_path[path]):
+        elif not read_all and all(one.inputs[path].stamp == stamp for one in by_path[path]):
             found.same.add(path)
         elif read_all or not (kept := _kept(path, stamp, study)):
             to_read.append((path, stamp))
@@ -257,8 +265,8 @@ def compare(
     for path, content in contents.items():
         for reader in by_path[path]:
             was = reader.inputs[path]
-            unreadable = content is None and was["stamp"] == stamps[path]  # as it was then
-            if unreadable or (content is not None and content == was["sha256"]):
+            unreadable = content is None and was.stamp == stamps[path]  # as it was then
+            if unreadable or (content is not None and content == was.sha256):
                 continue
             found.changed.setdefault(path, []).append(reader.name)
             for output in reader.outputs:

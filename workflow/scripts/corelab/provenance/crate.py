@@ -7,11 +7,11 @@ the folder that it lies in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from corelab import __version__
+from corelab.provenance.manifest import Manifest
 from corelab.provenance.places import ROOT
 from corelab.provenance.products import write_json, write_text
 
@@ -41,8 +41,8 @@ _LICENSE = "https://spdx.org/licenses/GPL-3.0-or-later"
 _SNAKEMAKE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 
 
-def _root(manifest: Mapping[str, Any], files: list[dict[str, Any]], here: str) -> dict[str, Any]:
-    study = manifest["study"]
+def _root(manifest: Manifest, files: list[dict[str, Any]], here: str) -> dict[str, Any]:
+    study = manifest.study
     return {
         "@id": "./",
         "@type": "Dataset",
@@ -50,7 +50,7 @@ def _root(manifest: Mapping[str, Any], files: list[dict[str, Any]], here: str) -
         "description": f"Products of the study {study['id']}, re-analysed by Corelab",
         "datePublished": UNDATED,
         "license": {"@id": "#conditions"},
-        "identifier": manifest["products_sha256"],
+        "identifier": manifest.products_sha256,
         "conformsTo": [{"@id": name} for name in PROFILES],
         "mainEntity": {"@id": here + WORKFLOW},
         "hasPart": [{"@id": here + WORKFLOW}, *({"@id": item["@id"]} for item in files)],
@@ -58,8 +58,8 @@ def _root(manifest: Mapping[str, Any], files: list[dict[str, Any]], here: str) -
     }
 
 
-def _workflow(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
-    version = str(manifest["software"].get("snakemake", ""))
+def _workflow(manifest: Manifest, here: str) -> list[dict[str, Any]]:
+    version = str(manifest.software.get("snakemake", ""))
     return [
         {
             "@id": here + WORKFLOW,
@@ -69,7 +69,7 @@ def _workflow(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
             "version": __version__,
             "license": {"@id": _LICENSE},
             "programmingLanguage": {"@id": _SNAKEMAKE},
-            "hasPart": [{"@id": f"#rule-{name}"} for name in sorted(manifest.get("rules", {}))],
+            "hasPart": [{"@id": f"#rule-{name}"} for name in sorted(manifest.rules)],
         },
         {
             "@id": _SNAKEMAKE,
@@ -84,9 +84,9 @@ def _workflow(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
                 "@id": f"#rule-{name}",
                 "@type": "SoftwareApplication",
                 "name": f"rule {name}",
-                "softwareVersion": rule.get("code") or __version__,
+                "softwareVersion": rule.code or __version__,
             }
-            for name, rule in sorted(manifest.get("rules", {}).items())
+            for name, rule in sorted(manifest.rules.items())
         ),
         *(
             {
@@ -95,53 +95,52 @@ def _workflow(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
                 "name": name,
                 "softwareVersion": version,
             }
-            for name, version in sorted(manifest["software"].items())
+            for name, version in sorted(manifest.software.items())
         ),
     ]
 
 
-def _files(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
+def _files(manifest: Manifest, here: str) -> list[dict[str, Any]]:
     """Products as data entities."""
     return [
         {
             "@id": f"{here}{name}",
             "@type": "File",
             "name": Path(name).name,
-            "contentSize": str(entry["bytes"]),
-            "sha256": entry["sha256"],
+            "contentSize": str(product.bytes),
+            "sha256": product.sha256,
             "encodingFormat": _MEDIA.get(Path(name).suffix, "application/octet-stream"),
-            **({"description": entry["role"]} if entry.get("role") else {}),
+            **({"description": product.role} if product.role else {}),
         }
-        for name, entry in sorted(manifest["products"].items())
+        for name, product in sorted(manifest.products.items())
     ]
 
 
-def _sources(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _sources(manifest: Manifest) -> list[dict[str, Any]]:
     """What was given to the run, by its hash: the files themselves are not in the crate."""
     return [
         {
             "@id": f"#source-{n}",
             "@type": "CreativeWork",
-            "name": source["name"],
-            "sha256": source["sha256"],
+            "name": source.name,
+            "sha256": source.sha256,
         }
-        for n, source in enumerate(manifest["sources"])
+        for n, source in enumerate(manifest.sources)
     ]
 
 
 def _run(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     files: list[dict[str, Any]],
     sources: list[dict[str, Any]],
     here: str,
 ) -> list[dict[str, Any]]:
     """The run, who answers for it, and the plan that it followed."""
-    study = manifest["study"]
     return [
         {
             "@id": "#run",
             "@type": "CreateAction",
-            "name": f"Run of Corelab on {study['id']}",
+            "name": f"Run of Corelab on {manifest.study_id}",
             "description": "provenance/REPRODUCE.md has the command",
             "instrument": {"@id": here + WORKFLOW},
             "agent": {"@id": "#core-laboratory"},
@@ -165,25 +164,25 @@ def _run(
             "@id": "#plan",
             "@type": "PropertyValue",
             "name": "plan_fingerprint",
-            "value": str(study.get("plan_fingerprint", "")),
+            "value": manifest.plan_fingerprint,
         },
     ]
 
 
-def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
+def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
     """RO-Crate metadata (JSON-LD) of a study's products.
 
     Parameters
     ----------
     manifest
-        Of :func:`corelab.provenance.manifest.build_manifest`.
+        Of the study.
     here
         What leads from the crate's folder to the study's, such as ``../``.
 
     Examples
     --------
-    >>> made = crate({"study": {"id": "a", "title": "A"}, "products": {"maps/x.nii.gz":
-    ...     {"sha256": "00", "bytes": 3}}, "products_sha256": "11", "software": {}, "sources": []})
+    >>> from corelab.provenance.manifest import Product
+    >>> made = crate(Manifest({"id": "a", "title": "A"}, {"maps/x.nii.gz": Product("00", 3)}, "11"))
     >>> [item["@id"] for item in made["@graph"]][:3]
     ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
     """
@@ -218,7 +217,7 @@ def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
     }
 
 
-def write_crate(manifest: Mapping[str, Any], path: str | Path, folder: str | Path) -> None:
+def write_crate(manifest: Manifest, path: str | Path, folder: str | Path) -> None:
     """Write the crate of the study's folder and the one beside the manifest.
 
     Parameters

@@ -22,11 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
-from corelab.provenance.contents import Reader, used
+from corelab.provenance.contents import Reader, Stamped, used
 
 FOLDER = "jobs"
 QUARANTINE = "quarantine"
@@ -115,12 +115,109 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _write(content: Mapping[str, Any], path: Path, *, durable: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A file as its job left it: SHA-256, and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file is as it was."""
+        same_size = path.is_file() and path.stat().st_size == self.bytes
+        return same_size and _sha256(path) == self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job's file in the ledger.
+
+    Attributes
+    ----------
+    state
+        ``running``, ``done`` or ``failed``.
+    rule, name, wildcards, code
+        Of the job; ``code`` is the digest of its code.
+    outputs
+        Files that it declares; what it left in them is known once it is done.
+    beside
+        Files that it wrote and does not declare.
+    inputs
+        Inputs of the study as they were when it started.
+    pid, started, host, slurm_job, scratch
+        Process and temporary folder of a running job.
+    cause
+        Why it failed.
+    """
+
+    state: str = ""
+    rule: str = ""
+    name: str = ""
+    wildcards: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, Left | None] = field(default_factory=dict)
+    beside: Mapping[str, Left] = field(default_factory=dict)
+    inputs: Mapping[str, Stamped] = field(default_factory=dict)
+    code: str | None = None
+    pid: int = 0
+    started: str | None = None
+    host: str | None = None
+    slurm_job: str | None = None
+    scratch: str = ""
+    cause: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Entry | None:
+        """Read a file; None for one that is damaged. Keys of other versions are ignored."""
+        content = _read(path)
+        if content is None:
+            return None
+        try:
+            known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
+            # A job that is not done knows the names of its outputs only.
+            outputs = known.get("outputs") or {}
+            if not isinstance(outputs, Mapping):
+                outputs = dict.fromkeys(outputs)
+            known["outputs"] = {name: left and Left(**left) for name, left in outputs.items()}
+            for key, kind in (("beside", Left), ("inputs", Stamped)):
+                known[key] = {name: kind(**one) for name, one in (known.get(key) or {}).items()}
+            known["wildcards"] = known.get("wildcards") or {}
+            return cls(**known)
+        except (TypeError, AttributeError):
+            return None
+
+    def write(self, path: Path, *, durable: bool) -> None:
+        """Write the file."""
+        content = {one.name: getattr(self, one.name) for one in fields(self)}
+        if self.state != "done":
+            content["outputs"] = list(self.outputs)
+        known = {key: value for key, value in content.items() if value not in (None, "", 0)}
+        _write(known, path, durable=durable)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process of a running job still runs.
+
+        A process of another host is known only through Slurm; without it, it counts as ended.
+
+        Examples
+        --------
+        >>> Entry("done").alive, Entry("running", pid=1, host="no-such-host").alive
+        (False, False)
+        """
+        if self.state != "running":
+            return False
+        if self.host == socket.gethostname():
+            started = _started(self.pid)
+            return started is not None and started == self.started
+        return bool(self.slurm_job) and _slurm_alive(str(self.slurm_job))
+
+
+def _write(content: Any, path: Path, *, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
         with open(temporary, "w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=1, sort_keys=True)
+            json.dump(content, handle, indent=1, sort_keys=True, default=_plain)
             if durable:
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -128,6 +225,10 @@ def _write(content: Mapping[str, Any], path: Path, *, durable: bool) -> None:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _plain(record: Any) -> Any:
+    return {one.name: getattr(record, one.name) for one in fields(record)}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -138,12 +239,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def output_digests(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What a job leaves: path -> sha256 and bytes of the files that are there."""
+def output_digests(names: Iterable[str]) -> dict[str, Left]:
+    """What a job leaves, by path, of the files that exist."""
+    files = {name: Path(name) for name in names}
     return {
-        name: {"sha256": _sha256(Path(name)), "bytes": Path(name).stat().st_size}
-        for name in names
-        if Path(name).is_file()
+        name: Left(_sha256(file), file.stat().st_size)
+        for name, file in files.items()
+        if file.is_file()
     }
 
 
@@ -203,36 +305,45 @@ def recorded(
     before = {name: os.environ.get(name) for name in ("TMPDIR",)}
     os.environ["TMPDIR"] = scratch
     tempfile.tempdir = None
-    head: dict[str, Any] = {"rule": place.rule, "name": place.name} if place else {}
-    head |= {"wildcards": dict(wildcards or {}), "outputs": sorted(outputs), "code": code}
-    head["inputs"] = used(inputs, place.study) if place else {}
-    running = {
-        **head,
-        "state": "running",
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "host": socket.gethostname(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "scratch": scratch,
-    }
+    head = Entry(
+        rule=place.rule if place else "",
+        name=place.name if place else "",
+        wildcards=dict(wildcards or {}),
+        outputs=dict.fromkeys(sorted(outputs)),
+        inputs=used(inputs, place.study) if place else {},
+        code=code,
+    )
+    running = replace(
+        head,
+        state="running",
+        pid=os.getpid(),
+        started=_started(os.getpid()),
+        host=socket.gethostname(),
+        slurm_job=os.environ.get("SLURM_JOB_ID"),
+        scratch=scratch,
+    )
     with suppress(ValueError):  # signals can be set in the main thread only
         signal.signal(signal.SIGTERM, _end)
     try:
         if place:
-            _write(running, place.entry, durable=False)
+            running.write(place.entry, durable=False)
         yield
         if place:
-            done = {**head, "state": "done", "outputs": output_digests(outputs)}
-            done["beside"] = output_digests(undeclared_outputs(place.study, outputs))
-            _write(done, place.entry, durable=True)
+            done = replace(
+                head,
+                state="done",
+                outputs=output_digests(outputs),
+                beside=output_digests(undeclared_outputs(place.study, outputs)),
+            )
+            done.write(place.entry, durable=True)
     except BaseException as error:
         if place:
             cause = " ".join(str(error).split()) or type(error).__name__
             if type(error).__name__ not in {"UserError", "Terminated"}:
                 cause = f"{type(error).__name__}: {cause}"
             with suppress(OSError):  # the disk may be full; the log and the exit code remain
-                entry = {**head, "state": "failed", "cause": cause[:500]}
-                _write(entry, place.entry, durable=False)
+                failed = replace(head, state="failed", cause=cause[:500])
+                failed.write(place.entry, durable=False)
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -244,7 +355,7 @@ def recorded(
         tempfile.tempdir = None
 
 
-def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+def entries(study: Path) -> Iterator[tuple[Place, Entry]]:
     """All entries of a study, sorted."""
     root = study / FOLDER
     for path in sorted(root.rglob("*.json")):
@@ -255,7 +366,7 @@ def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
             or parts[0].startswith(".")
         ):
             continue
-        entry = _read(path)
+        entry = Entry.read(path)
         if entry is not None:
             yield Place(study, parts[0], "/".join(parts[1:])), entry
 
@@ -274,25 +385,6 @@ def _slurm_alive(job: str) -> bool:
     return bool(queue.stdout.strip())
 
 
-def alive(entry: Mapping[str, Any]) -> bool:
-    """Whether the process of a ``running`` entry still runs.
-
-    A process of another host is known only through Slurm; without it, it counts as ended.
-
-    Examples
-    --------
-    >>> alive({"state": "done"}), alive({"state": "running", "pid": 1, "host": "no-such-host"})
-    (False, False)
-    """
-    if entry.get("state") != "running":
-        return False
-    if entry.get("host") == socket.gethostname():
-        pid = int(entry.get("pid") or 0)
-        started = _started(pid)
-        return started is not None and started == entry.get("started")
-    return bool(entry.get("slurm_job")) and _slurm_alive(str(entry["slurm_job"]))
-
-
 def wait_for_others(study: Path, report: Callable[[str], None], *, poll_s: float = 1.0) -> int:
     """Wait until jobs of an earlier, killed run have ended, so that no file has two writers.
 
@@ -301,21 +393,17 @@ def wait_for_others(study: Path, report: Callable[[str], None], *, poll_s: float
     int
         Number of jobs that were waited for.
     """
-    waiting = {place: entry for place, entry in entries(study) if alive(entry)}
+    waiting = {place: entry for place, entry in entries(study) if entry.alive}
     count = len(waiting)
     for place, entry in waiting.items():
-        how = (
-            f"scancel {entry['slurm_job']}"
-            if entry.get("slurm_job")
-            else f"kill {entry.get('pid')}"
-        )
+        how = f"scancel {entry.slurm_job}" if entry.slurm_job else f"kill {entry.pid}"
         report(
             f"A job of an earlier run is still at work: {place.rule} {place.name} on "
-            f"{entry.get('host')}. Waiting for it to end; to end it: {how}"
+            f"{entry.host}. Waiting for it to end; to end it: {how}"
         )
     while waiting:
         time.sleep(poll_s)
-        waiting = {p: e for p, e in waiting.items() if _read(p.entry) == e and alive(e)}
+        waiting = {p: e for p, e in waiting.items() if Entry.read(p.entry) == e and e.alive}
     return count
 
 
@@ -329,9 +417,9 @@ def clear_leftovers(study: Path) -> int:
     """
     count = 0
     for _, entry in entries(study):
-        scratch = Path(str(entry.get("scratch") or ""))
-        ours = entry.get("host") == socket.gethostname() and scratch.name.startswith(SCRATCH)
-        if ours and not alive(entry) and scratch.is_dir():
+        scratch = Path(entry.scratch)
+        ours = entry.host == socket.gethostname() and scratch.name.startswith(SCRATCH)
+        if ours and not entry.alive and scratch.is_dir():
             shutil.rmtree(scratch, ignore_errors=True)
             count += 1
     for root, _, names in os.walk(study):
@@ -437,36 +525,24 @@ def corrupted_outputs(study: Path, codes: Mapping[str, str]) -> list[str]:
         them: a file that no job of the ledger left, and :data:`KEPT`.
     """
     wrong: set[str] = set()
-    beside: dict[str, list[tuple[Mapping[str, Any], list[str]]]] = {}
+    beside: dict[str, list[tuple[Left, list[str]]]] = {}
     for place, entry in entries(study):
-        outputs = entry.get("outputs") or {}
-        whole = (
-            entry.get("state") == "done"
-            and isinstance(outputs, Mapping)
-            and not (place.rule in codes and entry.get("code") != codes[place.rule])
-            and all(
-                _asoutput_digests(Path(name), left) and _products_unchanged(Path(name), study)
-                for name, left in outputs.items()
-            )
-        )
-        if not whole:
-            wrong.update(outputs)
+        other_code = place.rule in codes and entry.code != codes[place.rule]
+        whole = entry.state == "done" and not other_code
+        if not whole or not all(
+            left and left.matches(Path(name)) and _products_unchanged(Path(name), study)
+            for name, left in entry.outputs.items()
+        ):
+            wrong.update(entry.outputs)
             continue
-        for name, left in (entry.get("beside") or {}).items():
-            beside.setdefault(name, []).append((left, list(outputs)))
+        for name, left in entry.beside.items():
+            beside.setdefault(name, []).append((left, list(entry.outputs)))
     for name, makers in beside.items():
         # It may be written by several jobs, one after the other.
-        if not any(_asoutput_digests(Path(name), left) for left, _ in makers):
+        if not any(left.matches(Path(name)) for left, _ in makers):
             wrong.update(one for _, outputs in makers for one in outputs)
     kept = {study / name for name in KEPT}
     return sorted(name for name in wrong if Path(name) not in kept)
-
-
-def _asoutput_digests(path: Path, left: Mapping[str, Any]) -> bool:
-    """Whether a file is there as its job left it."""
-    return (
-        path.is_file() and path.stat().st_size == left["bytes"] and _sha256(path) == left["sha256"]
-    )
 
 
 def _products_unchanged(record: Path, study: Path) -> bool:
@@ -509,24 +585,17 @@ def failures(study: Path) -> list[Failure]:
     """Jobs that failed or were killed and have not been done since; not those that only print."""
     found = []
     for place, entry in entries(study):
-        state = entry.get("state")
-        if state == "done" or place.rule in QUERIES or alive(entry):
+        if entry.state == "done" or place.rule in QUERIES or entry.alive:
             continue
-        outputs = list(entry.get("outputs") or [])
-        cause = (
-            str(entry.get("cause"))
-            if state == "failed"
-            else "terminated unexpectedly (killed, out of memory, or node failure)"
-        )
-        wildcards = entry.get("wildcards") or {}
+        killed = "terminated unexpectedly (killed, out of memory, or node failure)"
         found.append(
             Failure(
-                wildcards.get("subject", ""),
-                wildcards.get("session", ""),
+                entry.wildcards.get("subject", ""),
+                entry.wildcards.get("session", ""),
                 place.rule,
-                cause,
+                str(entry.cause) if entry.state == "failed" else killed,
                 place.log.as_posix(),
-                outputs[0] if outputs else "",
+                next(iter(entry.outputs), ""),
             )
         )
     return found
@@ -547,22 +616,22 @@ def standing(study: Path) -> tuple[list[Reader], set[str]]:
     unfinished: set[str] = set()
     # One by one: the entries of ten thousand visits are not kept while jobs are planned.
     for place, entry in entries(study):
-        outputs = tuple(entry.get("outputs") or ())
-        if entry.get("state") != "done":
+        outputs = tuple(entry.outputs)
+        if entry.state != "done":
             # A job on another host may still run: whoever starts a run waits for it.
-            here = entry.get("host") in (None, socket.gethostname())
-            if place.rule not in QUERIES and here and not alive(entry):
+            here = entry.host in (None, socket.gethostname())
+            if place.rule not in QUERIES and here and not entry.alive:
                 unfinished.update(outputs)
-        elif entry.get("inputs"):
+        elif entry.inputs:
             name = place.rule if place.name == place.rule else f"{place.rule} {place.name}"
-            readers.append(Reader(name, outputs, entry["inputs"]))
+            readers.append(Reader(name, outputs, entry.inputs))
     return readers, unfinished
 
 
 def retry_command(
     target: str,
     configfiles: Sequence[str],
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
     *,
     force: bool = False,
 ) -> str:

@@ -12,18 +12,30 @@ import json
 import platform
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from corelab.provenance.contents import Compared, compare
 from corelab.provenance.job import UserError
 from corelab.provenance.ledger import standing
-from corelab.provenance.products import file_sha256, read_json, read_table, write_table, write_text
+from corelab.provenance.products import (
+    file_sha256,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+    write_text,
+)
 from corelab.provenance.rules import workflow_rules
 from corelab.terms.plugins import packages
+
+if TYPE_CHECKING:
+    from corelab.settings.config import Config
+    from corelab.settings.study import StudySettings
 
 #: Folders of a study with products.
 PRODUCT_FOLDERS = (
@@ -238,57 +250,136 @@ def host_independent(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Product:
+    """A product: SHA-256, size in bytes, what it is, and the rule that wrote it."""
+
+    sha256: str
+    bytes: int
+    role: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """An input file by name (not by absolute path), with its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RuleCode:
+    """A rule: digest of its code, and the rules whose products it takes."""
+
+    code: str | None = None
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest of a study, ``provenance/manifest.json``.
+
+    Attributes
+    ----------
+    study
+        Block ``study`` of the config, and the fingerprint of the plan.
+    products, products_sha256
+        By path in the study's folder, and SHA-256 over all of them.
+    sources
+        Input files, sorted.
+    code, rules
+        Digest of the code of each script, and of each rule with the rules before it.
+    parameters
+        The resolved config; paths in it are reduced to their names.
+    software
+        Versions by package.
+    """
+
+    study: Mapping[str, Any]
+    products: Mapping[str, Product]
+    products_sha256: str
+    sources: tuple[Source, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, RuleCode] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def study_id(self) -> str:
+        """Name of the study."""
+        return str(self.study["id"])
+
+    @property
+    def plan_fingerprint(self) -> str:
+        """Fingerprint of the plan; empty where none is recorded."""
+        return str(self.study.get("plan_fingerprint", ""))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Manifest:
+        """Read a manifest."""
+        stored = read_json(path)
+        content = {one.name: stored[one.name] for one in fields(cls) if one.name in stored}
+        products, rules = (content.get(key, {}).items() for key in ("products", "rules"))
+        content["products"] = {name: Product(**one) for name, one in products}
+        content["rules"] = {name: RuleCode(r["code"], tuple(r["inputs"])) for name, r in rules}
+        content["sources"] = tuple(Source(**one) for one in content.get("sources", ()))
+        return cls(**content)
+
+    def write(self, path: str | Path) -> None:
+        """Write the manifest."""
+        write_json(asdict(self), path)
+
+
 def build_manifest(
     folder: Path,
     *,
-    study: Mapping[str, Any],
+    study: StudySettings,
+    plan_fingerprint: str,
     code: Mapping[str, str],
-    sources: Iterable[Mapping[str, str]],
-    parameters: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    sources: Iterable[Source],
+    parameters: Config | None = None,
+) -> Manifest:
     """The manifest of a study.
 
     Parameters
     ----------
     folder
         The study's results folder.
-    study
-        Identity and plan fingerprint of the study.
+    study, plan_fingerprint
+        Block of the config, and fingerprint of the plan.
     code
         Rule -> code digest.
     sources
-        Input files by name (not by absolute path) with their sha256.
+        Input files.
     parameters
-        The resolved config; paths in it are reduced to their names.
+        The resolved config.
     """
     products = {
-        name: {
-            "sha256": file_sha256(folder / name),
-            "bytes": (folder / name).stat().st_size,
-            "role": role_of(name),
-            "rule": rule_of(name),
-        }
+        name: Product(
+            file_sha256(folder / name),
+            (folder / name).stat().st_size,
+            role_of(name),
+            rule_of(name),
+        )
         for name in product_files(folder)
     }
     whole = hashlib.sha256()
-    for name, entry in products.items():
-        whole.update(f"{name}\0{entry['sha256']}\n".encode())
-    return {
-        "study": dict(study),
-        "products": products,
-        "products_sha256": whole.hexdigest(),
-        "sources": sorted(sources, key=lambda s: (s["name"], s["sha256"])),
-        "code": dict(sorted(code.items())),
-        "rules": {
-            rule.name: {"code": code.get(rule.name), "inputs": list(rule.after)}
-            for rule in workflow_rules()
-        },
-        "parameters": host_independent(parameters or {}),
-        "software": software_versions(),
-    }
+    for name, product in products.items():
+        whole.update(f"{name}\0{product.sha256}\n".encode())
+    return Manifest(
+        study={**study.plain(), "plan_fingerprint": plan_fingerprint},
+        products=products,
+        products_sha256=whole.hexdigest(),
+        sources=tuple(sorted(sources)),
+        code=dict(sorted(code.items())),
+        rules={rule.name: RuleCode(code.get(rule.name), rule.after) for rule in workflow_rules()},
+        parameters=host_independent(parameters.plain() if parameters else {}),
+        software=software_versions(),
+    )
 
 
-def verify(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def verify(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Hash every product again and compare with the manifest.
 
     Returns
@@ -301,11 +392,12 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp()); (folder / "maps").mkdir()
     >>> file = folder / "maps" / "a.txt"; _ = file.write_text("1")
-    >>> manifest = build_manifest(folder, study={}, code={}, sources=[])
+    >>> whole = {"maps/a.txt": Product(file_sha256(file), 1)}
+    >>> manifest = Manifest({"id": "a"}, whole, "00")
     >>> _ = file.write_text("2"); verify(folder, manifest)["verdict"].tolist()
     ['different']
     """
-    listed = {name: entry["sha256"] for name, entry in manifest["products"].items()}
+    listed = {name: product.sha256 for name, product in manifest.products.items()}
     rows = []
     for name in sorted(set(listed) | set(product_files(folder))):
         path = folder / name
@@ -476,7 +568,7 @@ def trace_lines(folder: Path, row_id: str) -> list[str]:
     return lines
 
 
-def study_sources(folder: Path, sheets: Iterable[Path]) -> list[dict[str, str]]:
+def study_sources(folder: Path, sheets: Iterable[Path]) -> list[Source]:
     """Input files of a study by name, with their sha256: sheets, and scans as the jobs read them.
 
     Parameters
@@ -486,9 +578,7 @@ def study_sources(folder: Path, sheets: Iterable[Path]) -> list[dict[str, str]]:
     sheets
         Paths of the sheets.
     """
-    sources = [
-        {"name": path.name, "sha256": file_sha256(path)} for path in sheets if path.is_file()
-    ]
+    sources = [Source(path.name, file_sha256(path)) for path in sheets if path.is_file()]
     records = [
         *sorted((folder / "derivatives").glob("*/*/prepare.json")),
         *sorted((folder / "endpoints" / "batches").glob("*.json")),
@@ -496,13 +586,13 @@ def study_sources(folder: Path, sheets: Iterable[Path]) -> list[dict[str, str]]:
     for path in records:
         for scan in read_json(path).get("scans", []):
             if scan.get("sha256"):
-                sources.append({"name": scan["scan_id"], "sha256": scan["sha256"]})
+                sources.append(Source(scan["scan_id"], scan["sha256"]))
     return sources
 
 
 def verified_table(folder: Path, path: str) -> pd.DataFrame:
     """Verify a study against its manifest and write the table."""
-    table = verify(folder, read_json(folder / "provenance" / "manifest.json"))
+    table = verify(folder, Manifest.read(folder / "provenance" / "manifest.json"))
     write_table(table, path, VERIFIED)
     show_verified(folder, table)
     return table
@@ -557,18 +647,16 @@ def verify_lines(folder: Path) -> list[str]:
         the content of an input is not that which was read.
     """
     manifest_path = folder / "provenance" / "manifest.json"
-    manifest = read_json(manifest_path)
+    manifest = Manifest.read(manifest_path)
     table = verify(folder, manifest)
     show_verified(folder, table)
     counts = table["verdict"].value_counts()
     wrong = table[table["verdict"] != "same"]
-    head = (
-        f"{counts.get('same', 0)} of {len(manifest['products'])} products are as in {manifest_path}"
-    )
+    head = f"{counts.get('same', 0)} of {len(manifest.products)} products are as in {manifest_path}"
     inputs = compare(standing(folder)[0], folder, read_all=True)
     changes = _input_lines(inputs)
     if wrong.empty and not inputs.changed:
-        return [head, f"products sha256 {manifest['products_sha256']}", *changes]
+        return [head, f"products sha256 {manifest.products_sha256}", *changes]
     pairs = zip(wrong["verdict"][:LISTED], wrong["file"][:LISTED], strict=True)
     lines = [head, *(f"{verdict:<10} {file}" for verdict, file in pairs)]
     if len(wrong) > LISTED:

@@ -12,13 +12,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corelab.provenance.ledger import (
     Failure,
-    alive,
     entries,
     failures,
     place_of,
@@ -80,26 +80,45 @@ def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
     return f"about {duration(seconds / max(1, at_once))} with {at_once} at once{rest}"
 
 
-def iter_failures(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """What a stage's record says could not be done, in its own words.
+@dataclass(frozen=True)
+class Fault:
+    """What a stage's record says could not be done, in its own words."""
 
-    Yields
+    subject: str
+    visit: str
+    cause: str
+
+
+def record_faults(path: Path) -> list[Fault]:
+    """What a stage's record says could not be done: of the record, its scans and masks.
+
+    Raises
     ------
-    tuple
-        What it concerns (the record, or its scan or mask), and the cause.
+    ValueError
+        If the record is damaged.
 
     Examples
     --------
+    >>> import json, tempfile
+    >>> path = Path(tempfile.mkdtemp(), "prepare.json")
     >>> scan = {"scan_id": "a.nii", "status": "failed", "reason": "truncated"}
-    >>> [cause for _, cause in iter_failures({"status": "ok", "scans": [scan]})]
-    ['a.nii: truncated']
+    >>> _ = path.write_text(json.dumps({"participant_id": "1", "scans": [scan]}))
+    >>> record_faults(path)
+    [Fault(subject='1', visit='', cause='a.nii: truncated')]
     """
-    if record.get("status") not in (None, "ok"):
-        yield record, str(record.get("reason"))
-    for item in [*record.get("scans", []), *record.get("masks", [])]:
-        if item.get("status") not in (None, "ok"):
+    record = read_json(path)
+    found = []
+    for item in [record, *record.get("scans", []), *record.get("masks", [])]:
+        if item.get("status") in (None, "ok"):
+            continue
+        cause = str(item.get("reason"))
+        if item is not record:
             what = item.get("scan_id") or f"{item.get('label')} ({item.get('source')})"
-            yield item, f"{what}: {item.get('reason')}"
+            cause = f"{what}: {cause}"
+        keys = ("participant_id", "visit")
+        who, visit = (str(item.get(key) or record.get(key) or "") for key in keys)
+        found.append(Fault(who, visit, " ".join(cause.split())))
+    return found
 
 
 def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Failure]:
@@ -123,28 +142,18 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
             if not path.startswith("derivatives/"):
                 places, name = (), Path(path).stem
             try:
-                record = read_json(study / path)
-                causes = list(iter_failures(record))
+                faults = record_faults(study / path)
             except ValueError as error:
                 # Whoever asks what is wrong must hear of this one too, and of all others.
-                record = dict(zip(("participant_id", "visit"), places, strict=False))
-                causes = [({}, f"the record is damaged ({error}): make it again")]
-            for item, cause in causes:
-                who, visit = (
-                    str(item.get(key) or record.get(key) or "")
-                    for key in ("participant_id", "visit")
-                )
-                found.append(
-                    Failure(
-                        who,
-                        visit,
-                        stage,
-                        " ".join(cause.split()),
-                        (study / "logs" / stage / f"{name}.log").as_posix(),
-                        (study / path).as_posix(),
-                        hard=False,
-                    )
-                )
+                who, visit = (*places, "", "")[:2]
+                cause = " ".join(f"the record is damaged ({error}): make it again".split())
+                faults = [Fault(who, visit, cause)]
+            log = (study / "logs" / stage / f"{name}.log").as_posix()
+            target = (study / path).as_posix()
+            found += [
+                Failure(one.subject, one.visit, stage, one.cause, log, target, hard=False)
+                for one in faults
+            ]
     return found
 
 
@@ -308,7 +317,7 @@ def closing_lines(
     participants: Iterable[str],
     found: Sequence[Failure],
     configfiles: Sequence[str],
-    options: Mapping[str, Any],
+    options: Mapping[str, str],
 ) -> list[str]:
     """What a run says at its end about participants, failures and the manifest."""
     lines = []
@@ -333,7 +342,7 @@ def status_lines(
     stages: Mapping[str, Sequence[str]],
     participants: Sequence[str] = (),
     configfiles: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
 
@@ -362,7 +371,7 @@ def status_lines(
         lines.append(f"  {name:<28} {state}")
     # The asking job keeps an entry too.
     others = [(place, entry) for place, entry in entries(folder) if place.rule != "status"]
-    running = [place for place, entry in others if alive(entry)]
+    running = [place for place, entry in others if entry.alive]
     lines.append(f"  jobs at work                 {len(running)}")
     lines += [f"    {place.rule} {place.name}" for place in running[:10]]
     found = [*failures(folder), *scan_failures(folder, stages)]

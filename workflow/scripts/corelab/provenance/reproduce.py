@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from corelab import __version__
+from corelab.provenance.manifest import Manifest
 from corelab.provenance.places import ROOT
 from corelab.provenance.products import file_sha256, write_json, write_text
 
@@ -21,7 +22,7 @@ FIRST = (
 )
 
 
-def reproduce_text(manifest: Mapping[str, Any], lock_sha256: str) -> str:
+def reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
     """The text.
 
     Parameters
@@ -33,17 +34,15 @@ def reproduce_text(manifest: Mapping[str, Any], lock_sha256: str) -> str:
 
     Examples
     --------
-    >>> text = reproduce_text({"study": {"id": "a"}, "products": {}, "products_sha256": "11",
-    ...     "software": {"python": "3.11"}, "sources": []}, "22")
+    >>> text = reproduce_text(Manifest({"id": "a"}, {}, "11"), "22")
     >>> ".venv/bin/snakemake --configfile THIS_FOLDER/provenance/config.json" in text
     True
     """
-    study = manifest["study"]
-    products = manifest["products"]
+    products = manifest.products
     lines = [
-        f"# How to repeat the run of {study['id']}",
+        f"# How to repeat the run of {manifest.study_id}",
         "",
-        f"Corelab {__version__}, plan fingerprint `{study.get('plan_fingerprint', '')}`.",
+        f"Corelab {__version__}, plan fingerprint `{manifest.plan_fingerprint}`.",
         "",
         "1. The same program and versions:",
         "",
@@ -66,11 +65,11 @@ def reproduce_text(manifest: Mapping[str, Any], lock_sha256: str) -> str:
         "",
         "## What has to come out",
         "",
-        f"All {len(products)} products together: `{manifest['products_sha256']}`",
+        f"All {len(products)} products together: `{manifest.products_sha256}`",
         "",
         "| product | sha256 |",
         "| --- | --- |",
-        *(f"| {name} | `{products[name]['sha256']}` |" for name in FIRST if name in products),
+        *(f"| {name} | `{products[name].sha256}` |" for name in FIRST if name in products),
         "",
         "Equal on one kind of machine; on another, image stages may differ in the last bits, and",
         "`compare` says by how much, beside the noise floor.",
@@ -79,19 +78,17 @@ def reproduce_text(manifest: Mapping[str, Any], lock_sha256: str) -> str:
         "",
         "| input | sha256 |",
         "| --- | --- |",
-        *(f"| {item['name']} | `{item['sha256']}` |" for item in manifest["sources"]),
+        *(f"| {item.name} | `{item.sha256}` |" for item in manifest.sources),
         "",
         "## Versions",
         "",
-        *(f"- {name} {version}" for name, version in manifest["software"].items()),
+        *(f"- {name} {version}" for name, version in manifest.software.items()),
         "",
     ]
     return "\n".join(lines)
 
 
-def write_reproduce(
-    manifest: Mapping[str, Any], config: Mapping[str, Any], folder: str | Path
-) -> None:
+def write_reproduce(manifest: Manifest, config: Mapping[str, Any], folder: str | Path) -> None:
     """Write ``provenance/REPRODUCE.md`` and ``provenance/config.json``.
 
     Parameters

@@ -12,7 +12,6 @@ import nibabel as nib
 import pandas as pd
 
 from corelab.provenance.products import MISSING, read_table
-from corelab.records import ScanRow
 from corelab.study.model import Study
 from corelab.terms.kinds import IMAGE_KINDS
 
@@ -64,7 +63,7 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
                 add(frame[column].dropna().unique(), column)
     add(study.participants, "subject id")
     add(study.visit_order, "visit name")
-    for row in map(ScanRow.from_row, study.scans):
+    for row in study.scans:
         add([row.acquired_at, (row.acquired_at or "")[:10]], "date of a scan")
         add([Path(row.source).name.split(".")[0]], "name of a scan file")
     references = study.sheets.get("reference_cases")

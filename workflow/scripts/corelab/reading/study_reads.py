@@ -41,7 +41,7 @@ from corelab.reading.rates import (
 )
 from corelab.reading.reader_list import busy_days, certification_faults
 from corelab.reading.rereview import rereview_faults
-from corelab.records import ScanRow, Validity
+from corelab.records import Validity
 from corelab.settings.reading import ReadingSettings
 from corelab.study.model import Study
 
@@ -97,9 +97,7 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     write_table(rates, paths.rates, RATES)
     chart = p_chart(final, table, sheet, parts=settings.stability_parts)
     write_table(chart, paths.p_chart, P_CHART)
-    conduct = conduct_table(
-        sheet, settings, scans=list(map(ScanRow.from_row, study.scans)), baseline=study.baseline
-    )
+    conduct = conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline)
     write_table(conduct, paths.conduct, CONDUCT)
     stated = attestation_table(study.settings.attestations)
     write_table(stated, paths.attestations, ATTESTATIONS)
@@ -123,7 +121,7 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
 def _received(study: Study) -> dict[tuple[str, str], str]:
     """(participant_id, visit) -> time of its last scan."""
     found: dict[tuple[str, str], str] = {}
-    for row in map(ScanRow.from_row, study.scans):
+    for row in study.scans:
         if row.acquired_at:
             key = (row.participant_id, row.visit)
             found[key] = max(found.get(key, ""), row.acquired_at)
@@ -140,7 +138,7 @@ def contour_digests(study: Study) -> dict[str, str]:
     """Scan identifier -> SHA-256 of every reader's contour that exists."""
     return {
         row.scan_id: file_sha256(row.path)
-        for row in map(ScanRow.from_row, study.scans)
+        for row in study.scans
         if row.is_mask and row.reader and row.exists and not row.simulated
     }
 

@@ -34,7 +34,7 @@ def by_key(kind: type[Record]) -> Any:
     return field(default_factory=dict, metadata=read)
 
 
-def one(kind: type[Record]) -> dict[str, Any]:
+def one(kind: type[Record]) -> dict[str, Callable[[Any], Any]]:
     """Metadata of a field of one record or None."""
     return {"read": kind.from_json}
 
@@ -115,6 +115,11 @@ class Record:
             )
         return cls(**values)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Keys that this record does not write."""
+        return ()
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Read a row of a sheet, whose other columns are not of the record."""
@@ -123,10 +128,10 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Content of the JSON; keys that are omitted where they are None are left out."""
         content = {"stage": self.stage} if self.stage else {}
-        readers, left_out, _ = _layout(type(self))
+        readers, optional, _ = _layout(type(self))
         for name in readers:
             value = getattr(self, name)
-            if value is not None or name not in left_out:
+            if name not in self.left_out and (value is not None or name not in optional):
                 content[name] = _json(value)
         return content
 

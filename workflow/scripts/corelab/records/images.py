@@ -22,10 +22,26 @@ _EXPLAINED = ("readable", "left_right", "brain_mask", "brain_in_field")
 
 @dataclass(frozen=True, slots=True)
 class ScanRow(Record):
-    """Row of the scans sheet, as jobs get it; numbers may still be text.
+    """Row of the scans sheet.
 
-    ``kind`` is ``mask-<label>`` for a supplied mask, ``source`` the file as listed; ``exists`` and
-    ``simulated`` say whether there is a file, and whether the workflow makes it.
+    Attributes
+    ----------
+    kind, participant_id, visit
+        As in the sheet; ``mask-<label>`` is the kind of a mask.
+    path, source
+        File, absolute; and as the sheet names it.
+    scan_id
+        Identifier, unique in the study.
+    reader, repeat, space, label_values
+        Of a mask: who drew it, number of the reading from 1, ``native`` or ``MNI152``, and the
+        values of its voxels that count.
+    acquired_at, echo_time_s, repetition_time_s, b_value, scan_duration_s
+        Acquisition; the b value in s/mm2.
+    scanner, sequence, contrast_phase
+        Acquisition, in words.
+    line, simulated, exists, bytes
+        Line in the sheet; whether the workflow makes the file, whether it exists, and its size.
+        Not known to jobs.
     """
 
     kind: str
@@ -33,21 +49,28 @@ class ScanRow(Record):
     scan_id: str
     participant_id: str = ""
     visit: str = ""
+    source: str = ""
     reader: str | None = None
-    repeat: int | str | None = 1
-    space: str | None = "native"
+    repeat: int = 1
+    space: str = "native"
     label_values: str | None = None
     acquired_at: str | None = None
-    echo_time_s: float | str | None = None
-    repetition_time_s: float | str | None = None
-    b_value: float | str | None = None
+    echo_time_s: float | None = None
+    repetition_time_s: float | None = None
+    b_value: float | None = None
     scanner: str | None = None
     sequence: str | None = None
     contrast_phase: str | None = None
-    scan_duration_s: float | str | None = None
-    source: str = ""
-    exists: bool = True
+    scan_duration_s: float | None = None
+    line: int = 0
     simulated: bool = False
+    exists: bool = True
+    bytes: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Participant and visit."""
+        return self.participant_id, self.visit
 
     @property
     def is_mask(self) -> bool:
@@ -62,7 +85,10 @@ class ScanRow(Record):
 
 @dataclass(frozen=True, slots=True)
 class InsertRow(Record):
-    """Row of the phantoms sheet: one insert, with the paths of its image and its mask."""
+    """Row of the phantoms sheet: one insert, with the paths of its image and its mask.
+
+    ``line`` and ``simulated`` are as in :class:`ScanRow`.
+    """
 
     site: str
     scanner: str
@@ -76,6 +102,8 @@ class InsertRow(Record):
     mask_path: str | None = None
     label_values: str | None = None
     measured_value: float | None = None
+    line: int = 0
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,12 +343,10 @@ class AcquisitionRow(Record):
     participant_id: str | None = omitted()
     visit: str | None = omitted()
 
-    def to_json(self) -> dict[str, Any]:
-        """Content of the JSON; limits of the charter and gates have no ``reason``."""
-        content = super(AcquisitionRow, self).to_json()
-        if self.criterion not in _EXPLAINED:
-            del content["reason"]
-        return content
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Limits of the charter and gates have no ``reason``."""
+        return () if self.criterion in _EXPLAINED else ("reason",)
 
 
 @dataclass(frozen=True, slots=True)

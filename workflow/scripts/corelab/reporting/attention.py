@@ -14,7 +14,7 @@ from corelab.records import Scan, visit_masks
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import criterion_words, endpoint_words, flow_words
-from corelab.study.mask_flags import flag_title, needs_attention
+from corelab.study.mask_flags import FLAGS, flag_title, needs_attention
 from corelab.terms.kinds import kind_words
 from corelab.terms.verdicts import FAIL, WARN
 
@@ -276,11 +276,12 @@ def _from_masks(results: Results) -> list[Finding]:
         who = (visit.participant_id, visit.visit)
         for mask in visit_masks(None, visit.segment, visit.perfuse):
             for flag in mask.quality.get("flags", ()):
-                if (who, flag) in found or not needs_attention(flag, mask.quality):
+                volume = mask.quality.get(FLAGS[flag].figure or "")
+                if (who, flag) in found or not needs_attention(flag, volume):
                     continue
                 if who in brains and flag.startswith("brain_"):
                     continue
-                text = f"{mask.label}: {flag_title(flag, mask.quality)}"
+                text = f"{mask.label}: {flag_title(flag, volume)}"
                 found[who, flag] = Finding("warning", "images", text, "", "", "", *who, "images")
     return list(found.values())
 

@@ -46,7 +46,6 @@ from corelab.study.columns import (
     STATISTICS,
     STATISTICS_NUMBERS,
 )
-from corelab.study.model import plan_fingerprint
 from corelab.study.naming import subject_entity
 from corelab.study.schema import shown_columns
 
@@ -213,12 +212,12 @@ class Results:
     @cached_property
     def analyses(self) -> list[AnalysisSpec]:
         """The plan."""
-        return specs_of(self.settings.analyses)
+        return specs_of(self.settings)
 
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint of the plan."""
-        return plan_fingerprint(self.settings)
+        return self.settings.plan_fingerprint
 
     @cached_property
     def all_statistics(self) -> pd.DataFrame:
@@ -259,7 +258,7 @@ class Results:
     @cached_property
     def shown_columns(self) -> list[str]:
         """Participants columns that may be shown."""
-        return shown_columns(self.settings.plain(), list(self.participants.columns))
+        return shown_columns(self.settings, list(self.participants.columns))
 
     def once(self, build: Callable[[Results], _Found]) -> _Found:
         """What a function makes of these results, made once."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
@@ -45,6 +47,20 @@ Texts = tuple[str, ...]
 Absent = SkipJsonSchema[None]
 #: Pattern of a date, ISO 8601.
 DATE = r"^\d{4}-\d{2}-\d{2}"
+
+
+def fingerprint(value: Any) -> str:
+    """First 16 characters of the SHA-256 of a value as JSON with sorted keys.
+
+    Examples
+    --------
+    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+    True
+    >>> fingerprint({"analyses": [], "visits": {"order": [], "baseline": None}})
+    'f6940264af1e7d90'
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def pattern(expression: str) -> Any:
@@ -113,10 +129,12 @@ class Settings(BaseModel):
     ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    def plain(self) -> dict[str, Any]:
-        """The block as JSON data with all defaults, as jobs get it.
+    def plain(self, *names: str, without: Collection[str] = ()) -> dict[str, Any]:
+        """The block, or those of its fields, as JSON data with all defaults, as jobs get it.
+
+        Keys of ``without`` are left out: their change reruns no job.
 
         Optional keys that are absent stay absent.
 
@@ -129,12 +147,14 @@ class Settings(BaseModel):
         >>> Limit(low=6).plain()
         {'low': 6, 'names': ['a']}
         """
+        if names:
+            return {name: _plain(getattr(self, name)) for name in names}
         values = {**self.__dict__, **(self.__pydantic_extra__ or {})}
         optional = _optional(type(self))
         return {
             name: _plain(value)
             for name, value in values.items()
-            if value is not None or name not in optional
+            if name not in without and (value is not None or name not in optional)
         }
 
 

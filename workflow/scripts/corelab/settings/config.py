@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from corelab.settings.acquisition import AcquisitionSettings, DicomSettings, PhantomQaSettings
-from corelab.settings.base import UNIQUE, Number, Settings, Text, pattern
+from corelab.settings.base import UNIQUE, Number, Settings, Text, fingerprint, pattern
 from corelab.settings.measurement import (
     AtlasSettings,
     MeasurementSettings,
@@ -104,3 +104,8 @@ class Config(Settings):
     serial_imaging: SerialImagingSettings | None = None
     analyses: tuple[Mapping[str, Any], ...] = ()
     """The analysis plan; one entry is one job"""
+
+    @property
+    def plan_fingerprint(self) -> str:
+        """Fingerprint of the analysis plan."""
+        return fingerprint({"analyses": self.analyses, "visits": self.visits.plain()})

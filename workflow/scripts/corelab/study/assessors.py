@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -12,9 +12,16 @@ from corelab.settings.reading import Panel
 EVENT_KEY = ("participant_id", "endpoint", "criterion")
 
 
-def final_assessments(
-    events: pd.DataFrame, panel: Panel
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+class Undecided(NamedTuple):
+    """An event on which a panel differs without a consensus; ``line`` is its first in the sheet."""
+
+    line: int
+    participant_id: str
+    endpoint: str
+    reason: str
+
+
+def final_assessments(events: pd.DataFrame, panel: Panel) -> tuple[pd.DataFrame, list[Undecided]]:
     """One row per event: that of a unanimous panel, else the consensus.
 
     Parameters
@@ -30,7 +37,7 @@ def final_assessments(
         Rows of others unchanged; of a panel's event one row: the consensus where there is one,
         else the first assessor's with the median date. An event that is not decided is left out.
     undecided
-        Per such event ``line``, ``participant_id``, ``endpoint``, ``criterion`` and ``reason``.
+        Such events.
 
     Notes
     -----
@@ -41,7 +48,7 @@ def final_assessments(
     >>> rows = pd.DataFrame({"participant_id": "1", "endpoint": "pfs", "criterion": "RANO",
     ...     "assessor": ["a", "b", "c"], "time_days": ["90", "90", "120"], "event": "1"})
     >>> panel = Panel(assessors=["a", "b", "c"])
-    >>> final_assessments(rows, panel)[1][0]["reason"]
+    >>> final_assessments(rows, panel)[1][0].reason
     'a, b and c differ (90, 90, 120 days), and there is no row of consensus'
     """
     names, consensus = list(panel.assessors), panel.consensus
@@ -49,7 +56,8 @@ def final_assessments(
         return events, []
     of_panel = events["assessor"].isin([*names, consensus])
     key = [column for column in EVENT_KEY if column in events]
-    kept, undecided = [events[~of_panel]], []
+    kept: list[pd.DataFrame] = [events[~of_panel]]
+    undecided: list[Undecided] = []
     for _, rows in events[of_panel].groupby(key, sort=False, dropna=False):
         agreed = rows[rows["assessor"] == consensus]
         if len(agreed):
@@ -76,7 +84,6 @@ def final_assessments(
             kept.append(middle)
             continue
         first = rows.iloc[0]
-        undecided.append(
-            {"line": int(rows.index[0]), **{c: first[c] for c in key}, "reason": reason}
-        )
+        who, endpoint = first["participant_id"], first["endpoint"]
+        undecided.append(Undecided(int(rows.index[0]), who, endpoint, reason))
     return pd.concat(kept).sort_index(), undecided

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pandas as pd
 
 from corelab.settings.config import Config
-from corelab.study.findings import Finding
-
-
-def _config(key: str, value: Any, message: str, remedy: str, severity: str = "error") -> Finding:
-    return Finding(severity, "config", None, key, value, message, remedy)
+from corelab.study.findings import Finding, in_config
 
 
 def _design(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
@@ -23,18 +18,18 @@ def _design(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
         if len(arms) == 1 and config.study.design is None and reading.sample:
             message = f"all participants are in the arm {arms[0]}, and only a sample is read"
             remedy = "say study.design; a single-arm trial needs every subject read centrally"
-            yield _config("study.design", None, message, remedy, "warning")
+            yield in_config("study.design", None, message, remedy, "warning")
         return
     if len(arms) > 1:
         message = f"the design is single_arm, but the participants sheet has {len(arms)} arms"
-        yield _config("study.design", "single_arm", message, "correct the design or the sheet")
+        yield in_config("study.design", "single_arm", message, "correct the design or the sheet")
     if not reading.adjudication:
         message = "a single-arm trial needs blinded independent central review (checklist C04)"
         remedy = "give the charter's rule for each endpoint in reading.adjudication"
-        yield _config("study.design", "single_arm", message, remedy)
+        yield in_config("study.design", "single_arm", message, remedy)
     if reading.sample:
         message = "in a single-arm trial every subject is read centrally, not a sample of them"
-        yield _config("reading.sample", reading.sample.share, message, "leave it out")
+        yield in_config("reading.sample", reading.sample.share, message, "leave it out")
 
 
 def _sample(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
@@ -43,7 +38,7 @@ def _sample(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
         if column not in participants:
             message = "no such column in the participants sheet"
             remedy = "known columns: " + ", ".join(map(str, participants.columns))
-            yield _config("reading.sample.strata", column, message, remedy)
+            yield in_config("reading.sample.strata", column, message, remedy)
 
 
 def _references(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator[Finding]:

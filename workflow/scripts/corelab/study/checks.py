@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.records import InsertRow, ScanRow
 from corelab.settings.analyses.base import listed
 from corelab.settings.analyses.keys import unread
 from corelab.settings.config import Config
@@ -30,7 +31,7 @@ from corelab.study.cells import (
 from corelab.study.central import central_findings
 from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
-from corelab.study.findings import Finding
+from corelab.study.findings import Finding, in_config
 from corelab.study.naming import subject_entity
 from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES, unit_of
 from corelab.terms.kinds import DATATYPES
@@ -51,9 +52,7 @@ _OPTIONAL_COLUMNS = frozenset({"age", "dose"})
 _NAMING_BLOCKS = ("analyses", "cohort_flows", "measurement", "acquisition", "study", "phantom")
 
 
-def weighed(
-    findings: Sequence[Finding], config: Mapping[str, Any], names: Mapping[str, str]
-) -> list[Finding]:
+def weighed(findings: Sequence[Finding], config: Config, names: Mapping[str, str]) -> list[Finding]:
     """Findings of the sheets, in which a bad cell of a column that nothing uses is a warning.
 
     Parameters
@@ -61,19 +60,21 @@ def weighed(
     findings
         Of :func:`corelab.study.schema.sheet_findings`.
     config
-        Resolved config as plain data: a column is used where a block has its name as a word.
+        Resolved config: a column is used where a block has its name as a word.
     names
         Sheet -> file name.
 
     Examples
     --------
     >>> bad = Finding("error", "p.tsv", 2, "age", "old", "not a number", "correct it")
-    >>> weighed([bad], {"analyses": []}, {"participants": "p.tsv"})[0].severity
+    >>> config = {"study": {"id": "s"}, "inputs": {"participants": "p.tsv"}}
+    >>> weighed([bad], Config(**config), {"participants": "p.tsv"})[0].severity
     'warning'
-    >>> weighed([bad], {"analyses": ["age > 60"]}, {"participants": "p.tsv"})[0].severity
+    >>> config["analyses"] = [{"population": "age > 60"}]
+    >>> weighed([bad], Config(**config), {"participants": "p.tsv"})[0].severity
     'error'
     """
-    naming = json.dumps([config.get(block) for block in _NAMING_BLOCKS], default=str)
+    naming = json.dumps(config.plain(*_NAMING_BLOCKS), default=str)
     unused = _OPTIONAL_COLUMNS - set(re.findall(r"\w+", naming))
     return [
         replace(
@@ -129,17 +130,8 @@ def join_covariates(
     found = list(_doubled(covariates, ["participant_id"], name, "the participant is listed twice"))
     taken = [c for c in covariates if c in participants and c != "participant_id"]
     for column in taken:
-        found.append(
-            Finding(
-                "error",
-                name,
-                1,
-                str(column),
-                None,
-                "the participants sheet has this column already",
-                "rename one of them",
-            )
-        )
+        message = "the participants sheet has this column already"
+        found.append(Finding("error", name, 1, str(column), None, message, "rename one of them"))
     table = covariates.drop(columns=taken).drop_duplicates("participant_id")
     table = table.set_index("participant_id")
     joined = participants.copy()
@@ -156,15 +148,9 @@ def _doubled(frame: pd.DataFrame, key: Sequence[str], name: str, message: str) -
         row = rows.loc[line]
         first = rows.index[(rows[present].fillna("") == row[present].fillna("")).all(axis=1)][0]
         shown = ", ".join(f"{c}={row[c]}" for c in present if row[c] is not None)
-        yield Finding(
-            "error",
-            name,
-            int(line),
-            present[0],
-            shown,
-            f"{message} (first in row {first}); duplicates are never averaged",
-            "keep one of the rows, or number them in the column repeat",
-        )
+        message = f"{message} (first in row {first}); duplicates are never averaged"
+        remedy = "keep one of the rows, or number them in the column repeat"
+        yield Finding("error", name, int(line), present[0], shown, message, remedy)
 
 
 def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
@@ -178,42 +164,35 @@ def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
             if len(arms) > 1
             else f"the participant is listed {len(group)} times"
         )
+        message = f"{what} (first in row {group.index[0]}), so it is not known which row holds"
+        remedy = "keep one row per participant"
         yield Finding(
             "error",
             name,
             int(group.index[1]),
             "participant_id",
             str(participant_id),
-            f"{what} (first in row {group.index[0]}), so it is not known which row holds",
-            "keep one row per participant",
+            message,
+            remedy,
         )
     entities: dict[str, str] = {}
     folded: dict[str, str] = {}
     for participant_id in dict.fromkeys(ids):
         entity = subject_entity(participant_id)
         if entity in entities:
-            yield Finding(
-                "error",
-                name,
-                None,
-                "participant_id",
-                participant_id,
+            message = (
                 f"the ids '{participant_id}' and '{entities[entity]}' would share the "
-                f"folder {entity}",
-                "rename one of them",
+                f"folder {entity}"
+            )
+            yield Finding(
+                "error", name, None, "participant_id", participant_id, message, "rename one of them"
             )
         entities[entity] = participant_id
         alike = looks_like(participant_id)
         if alike in folded and folded[alike] != participant_id:
-            yield Finding(
-                "warning",
-                name,
-                None,
-                "participant_id",
-                participant_id,
-                f"looks like the id '{folded[alike]}' of another participant",
-                "check that they are two people",
-            )
+            message = f"looks like the id '{folded[alike]}' of another participant"
+            remedy = "check that they are two people"
+            yield Finding("warning", name, None, "participant_id", participant_id, message, remedy)
         folded.setdefault(alike, participant_id)
 
 
@@ -261,15 +240,19 @@ def _look_alikes(sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
                 plain = re.sub(r"\s", "", looks_like(str(value)))
                 first, where = forms.setdefault(plain, (value, sheet))
                 if first != value:
+                    message = (
+                        f"looks like the {what} '{first}' (in {where}) written otherwise: they "
+                        f"would be treated as two {what}s"
+                    )
+                    remedy = f"write one form of the name, unless they are two {what}s"
                     yield Finding(
                         "warning",
                         sheet,
                         _line(frame, frame.index[frame[column] == value][0]),
                         column,
                         str(value),
-                        f"looks like the {what} '{first}' (in {where}) written otherwise: they "
-                        f"would be treated as two {what}s",
-                        f"write one form of the name, unless they are two {what}s",
+                        message,
+                        remedy,
                     )
 
 
@@ -295,97 +278,64 @@ def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Findi
             if near
             else ("add it to the participants sheet, or remove the rows")
         )
+        message = (
+            f"not in the participants sheet ({len(group)} row"
+            f"{'s' if len(group) > 1 else ''}), so its arm and population are unknown"
+        )
         yield Finding(
             "error",
             name,
             int(group.index[0]),
             "participant_id",
             str(participant_id),
-            f"not in the participants sheet ({len(group)} row"
-            f"{'s' if len(group) > 1 else ''}), so its arm and population are unknown",
+            message,
             remedy,
         )
 
 
-def _scans(scans: Sequence[Mapping[str, Any]], name: str) -> Iterator[Finding]:
+def _scans(scans: Sequence[ScanRow], name: str) -> Iterator[Finding]:
     seen: dict[str, int] = {}
-    files: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(scans, key=lambda r: r["line"]):
-        if row["scan_id"] in seen:
-            yield Finding(
-                "error",
-                name,
-                row["line"],
-                "kind",
-                row["scan_id"],
-                f"the scan is listed twice (first in row {seen[row['scan_id']]})",
-                "keep one of the rows, or number them in the column repeat",
+    files: dict[str, ScanRow] = {}
+    for row in sorted(scans, key=lambda r: r.line):
+        if row.scan_id in seen:
+            message = f"the scan is listed twice (first in row {seen[row.scan_id]})"
+            remedy = "keep one of the rows, or number them in the column repeat"
+            yield Finding("error", name, row.line, "kind", row.scan_id, message, remedy)
+        seen.setdefault(row.scan_id, row.line)
+        other = files.get(row.path)
+        if other is not None and not row.label_values and other.key != row.key:
+            message = (
+                f"the file belongs to {' '.join(other.key)} already (row {other.line}): one "
+                "image cannot be two scans"
             )
-        seen.setdefault(row["scan_id"], row["line"])
-        other = files.get(row["path"])
-        if other is not None and not row["label_values"]:
-            same_visit = (other["participant_id"], other["visit"]) == (
-                row["participant_id"],
-                row["visit"],
-            )
-            if not same_visit:
-                yield Finding(
-                    "error",
-                    name,
-                    row["line"],
-                    "path",
-                    row["source"],
-                    f"the file belongs to {other['participant_id']} "
-                    f"{other['visit']} already (row {other['line']}): one image cannot "
-                    "be two scans",
-                    "correct one of the paths",
-                )
-        files.setdefault(row["path"], row)
-    absent = [row for row in scans if not row["exists"]]
+            remedy = "correct one of the paths"
+            yield Finding("error", name, row.line, "path", row.source, message, remedy)
+        files.setdefault(row.path, row)
+    absent = [row for row in scans if not row.exists]
     if absent and len(absent) == len(scans):
-        yield Finding(
-            "error",
-            name,
-            None,
-            "path",
-            absent[0]["source"],
-            f"none of the {len(scans)} files is there (looked for {absent[0]['path']})",
-            "correct inputs.data_dir or the paths",
-        )
+        message = f"none of the {len(scans)} files is there (looked for {absent[0].path})"
+        remedy = "correct inputs.data_dir or the paths"
+        yield Finding("error", name, None, "path", absent[0].source, message, remedy)
         return
     for row in absent:
-        yield Finding(
-            "warning",
-            name,
-            row["line"],
-            "path",
-            row["source"],
-            f"the file is not there ({row['path']}); its values will be missing",
-            "correct the path, or remove the row if the scan was never made",
-        )
+        message = f"the file is not there ({row.path}); its values will be missing"
+        remedy = "correct the path, or remove the row if the scan was never made"
+        yield Finding("warning", name, row.line, "path", row.source, message, remedy)
 
 
-def _times(
-    scans: Sequence[Mapping[str, Any]], baseline: str | None, name: str
-) -> Iterator[Finding]:
+def _times(scans: Sequence[ScanRow], baseline: str | None, name: str) -> Iterator[Finding]:
     first: dict[str, str] = {}
     for row in scans:
-        if row["visit"] == baseline and row["acquired_at"]:
-            kept = first.get(row["participant_id"])
-            first[row["participant_id"]] = (
-                min(kept, row["acquired_at"]) if kept else row["acquired_at"]
-            )
+        if row.visit == baseline and row.acquired_at:
+            kept = first.get(row.participant_id)
+            first[row.participant_id] = min(kept, row.acquired_at) if kept else row.acquired_at
     for row in scans:
-        start = first.get(row["participant_id"])
-        if row["visit"] != baseline and row["acquired_at"] and start and row["acquired_at"] < start:
+        start = first.get(row.participant_id)
+        if row.visit != baseline and row.acquired_at and start and row.acquired_at < start:
+            message = f"earlier than the baseline scan of {start}"
+            remedy = "check visit and time of acquisition"
             yield Finding(
-                "warning",
-                name,
-                row["line"],
-                "acquired_at",
-                row["acquired_at"],
-                f"earlier than the baseline scan of {start}",
-                "check visit and time of acquisition",
+                "warning", name, row.line, "acquired_at", row.acquired_at, message, remedy
             )
 
 
@@ -397,80 +347,61 @@ def _values(
     graded = frame["endpoint"].isin(list(grades))
     yield from _grades(frame[graded], name, grades)
     read = numbers(frame["value"].where(~graded, None))
-    nan = _is_nan(frame["value"]) & ~graded
-    unread = frame.index[frame["value"].notna() & read.isna() & ~graded & ~nan]
-    for line in unread[:MANY]:
-        yield Finding(
-            "error",
-            name,
-            _line(frame, line),
-            "value",
-            frame.loc[line, "value"],
-            "not a number, so no statistic can use it",
-            "write a number with a decimal point, n/a if there is none; for grades in words list "
-            "them in the config under grades",
-        )
-    endless = frame.index[frame["value"].notna() & nan]
-    for line in endless[:MANY]:
-        yield Finding(
-            "error",
-            name,
-            _line(frame, line),
-            "value",
-            frame.loc[line, "value"],
-            "not a finite number, so no statistic can use it",
-            "write the number, n/a if there is none",
-        )
+    given, nan = frame["value"].notna(), _is_nan(frame["value"]) & ~graded
     units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
     volumes = frame["endpoint"].map(lambda e: unit_of(str(e)) == "mL")
-    unknown = frame.index[volumes & units.notna() & ~units.isin(list(VOLUME_UNITS_ML))]
-    for line in unknown[:MANY]:
-        yield Finding(
-            "error",
-            name,
-            _line(frame, line),
-            "unit",
-            units[line],
-            "unknown unit of a volume",
-            "write one of " + ", ".join(VOLUME_UNITS_ML),
-        )
-    factors = units.map(VOLUME_UNITS_ML).fillna(1.0)
-    ml = read * factors
+    ml = read * units.map(VOLUME_UNITS_ML).fillna(1.0)
     signed = frame["endpoint"].isin([name for name, one in ENDPOINTS.items() if one.signed])
-    for line in frame.index[volumes & ~signed & (ml < 0)][:MANY]:
-        yield Finding(
-            "error",
-            name,
-            _line(frame, line),
-            "value",
-            frame.loc[line, "value"],
-            "a volume cannot be negative",
-            "correct the value",
-        )
-    for line in frame.index[volumes & (ml.abs() > LARGEST_LESION_ML)][:MANY]:
-        yield Finding(
-            "warning",
-            name,
-            _line(frame, line),
-            "value",
-            frame.loc[line, "value"],
-            f"{ml[line]:.0f} mL is more than a brain holds (is it in mm3?)",
-            "check the unit; write mm3 in the column unit if so",
-        )
-    for key, (low, high) in SCALES.items():
-        column = "endpoint" if "endpoint" in frame else "outcome"
-        hit = frame[column].str.lower().eq(key) & ((read < low) | (read > high))
-        for line in frame.index[hit.fillna(False)][:MANY]:
-            yield Finding(
-                "error",
-                name,
-                _line(frame, line),
-                "value",
-                frame.loc[line, "value"],
-                f"{key} runs from {low} to {high}",
-                "correct the value",
-            )
+    known = ", ".join(VOLUME_UNITS_ML)
+    yield from _cells(
+        frame, given & read.isna() & ~graded & ~nan, name, "value",
+        "not a number, so no statistic can use it",
+        "write a number with a decimal point, n/a if there is none; for grades in words list them "
+        "in the config under grades",
+    )  # fmt: skip
+    yield from _cells(
+        frame, given & nan, name, "value", "not a finite number, so no statistic can use it",
+        "write the number, n/a if there is none",
+    )  # fmt: skip
+    yield from _cells(
+        frame, volumes & units.notna() & ~units.isin(list(VOLUME_UNITS_ML)), name, "unit",
+        "unknown unit of a volume", f"write one of {known}",
+    )  # fmt: skip
+    yield from _cells(
+        frame, volumes & ~signed & (ml < 0), name, "value", "a volume cannot be negative",
+        "correct the value",
+    )  # fmt: skip
+    yield from _cells(
+        frame, volumes & (ml.abs() > LARGEST_LESION_ML), name, "value",
+        lambda line: f"{ml[line]:.0f} mL is more than a brain holds (is it in mm3?)",
+        "check the unit; write mm3 in the column unit if so", "warning",
+    )  # fmt: skip
+    yield from _scales(frame, "endpoint", read, name)
     yield from _unit_mixup(frame.assign(_ml=ml.where(volumes)), name, source_column)
+
+
+def _cells(
+    frame: pd.DataFrame,
+    where: pd.Series,
+    name: str,
+    column: str,
+    message: str | Callable[[Any], str],
+    remedy: str,
+    severity: str = "error",
+) -> Iterator[Finding]:
+    """A finding for each of the first rows that have a fault; a message may differ by line."""
+    for line in frame.index[where.fillna(False).astype(bool)][:MANY]:
+        words = message if isinstance(message, str) else message(line)
+        value = frame.loc[line, column]
+        yield Finding(severity, name, _line(frame, line), column, value, words, remedy)
+
+
+def _scales(frame: pd.DataFrame, column: str, read: pd.Series, name: str) -> Iterator[Finding]:
+    """Values outside the scale of their endpoint or outcome."""
+    for scale, (low, high) in SCALES.items():
+        hit = frame[column].str.lower().eq(scale) & ((read < low) | (read > high))
+        message = f"{scale} runs from {low} to {high}"
+        yield from _cells(frame, hit, name, "value", message, "correct the value")
 
 
 def _is_nan(cells: pd.Series) -> pd.Series:
@@ -509,16 +440,12 @@ def _unit_mixup(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[
             continue
         factor = float(np.exp(np.median(np.log(both["own"] / both["others"]))))
         if 300 < factor < 3000:
-            yield Finding(
-                "error",
-                name,
-                None,
-                "unit",
-                str(source),
+            message = (
                 f"the volumes of {source} are about {factor:.0f} times those of the other "
-                f"sources in {len(both)} cases: mm3 read as mL",
-                "write mm3 in the column unit of these rows",
+                f"sources in {len(both)} cases: mm3 read as mL"
             )
+            remedy = "write mm3 in the column unit of these rows"
+            yield Finding("error", name, None, "unit", str(source), message, remedy)
 
 
 def _readers(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
@@ -526,15 +453,12 @@ def _readers(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     for reader in sorted(frame["reader"].dropna().unique()):
         plain = "".join(c for c in reader.casefold() if c.isalnum()).replace("0", "")
         if plain in forms:
-            yield Finding(
-                "warning",
-                name,
-                None,
-                "reader",
-                reader,
+            message = (
                 f"looks like the reader '{forms[plain]}' written otherwise: they would be "
-                "treated as two readers",
-                "write one form of the id",
+                "treated as two readers"
+            )
+            yield Finding(
+                "warning", name, None, "reader", reader, message, "write one form of the id"
             )
         forms.setdefault(plain, reader)
 
@@ -545,13 +469,14 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     times = numbers(frame["time_days"])
     if "last_free_days" in frame:
         for line in frame.index[numbers(frame["last_free_days"]) > times]:
+            message = f"the last visit without the event is after the event (day {times[line]:g})"
             yield Finding(
                 "error",
                 name,
                 int(line),
                 "last_free_days",
                 frame.loc[line, "last_free_days"],
-                f"the last visit without the event is after the event (day {times[line]:g})",
+                message,
                 "correct one of the days",
             )
     survival = frame["endpoint"].str.lower() == "os"
@@ -559,18 +484,19 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     for line in frame.index[frame["endpoint"].str.lower() == "pfs"]:
         end = ends.get(frame.loc[line, "participant_id"])
         if end is not None and times[line] > end:
+            message = f"progression-free survival is longer than survival ({end:g} days)"
             yield Finding(
                 "error",
                 name,
                 int(line),
                 "time_days",
                 frame.loc[line, "time_days"],
-                f"progression-free survival is longer than survival ({end:g} days)",
+                message,
                 "correct one of the times",
             )
 
 
-def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Finding]:
+def phantom_findings(rows: Sequence[InsertRow], name: str) -> list[Finding]:
     """What is wrong with the phantoms sheet across its rows and with its files.
 
     Parameters
@@ -584,35 +510,38 @@ def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Findi
     if not rows:
         return found
 
-    def add(severity: str, row: Mapping[str, Any], column: str, message: str, remedy: str) -> None:
-        value = row.get(column)
+    def add(severity: str, row: InsertRow, column: str, message: str, remedy: str) -> None:
+        value = getattr(row, column)
         shown = None if value is None else str(value)
-        found.append(Finding(severity, name, row["line"], column, shown, message, remedy))
+        found.append(Finding(severity, name, row.line, column, shown, message, remedy))
 
     for role in ("infarct", "haemorrhage"):
-        if not any(row["role"] == role and row["certified_value"] is not None for row in rows):
+        if not any(row.role == role and row.certified_value is not None for row in rows):
             message = f"no insert with a certified value stands for {role}: both are required"
             remedy = f"give an insert the role {role} and its certified value"
             found.append(Finding("error", name, None, "role", None, message, remedy))
     seen: dict[tuple[Any, ...], int] = {}
     for row in rows:
-        key = tuple(row[k] for k in ("site", "scanner", "acquired_at", "kind", "unit", "insert"))
+        key = tuple(
+            getattr(row, k) for k in ("site", "scanner", "acquired_at", "kind", "unit", "insert")
+        )
         if key in seen:
             message = f"the insert is listed twice for one scan (first in row {seen[key]})"
             add("error", row, "insert", message, "keep one of the rows, or correct acquired_at")
-        seen.setdefault(key, row["line"])
-        volume = row["unit"] in VOLUME_UNITS_ML
-        if row["path"] and not row["mask_path"]:
+        seen.setdefault(key, row.line)
+        volume = row.unit in VOLUME_UNITS_ML
+        if row.path and not row.mask_path:
             remedy = "fill in mask_path (and label_values, for a mask of several inserts)"
             add("error", row, "mask_path", "an image without a mask of its insert", remedy)
-        measurable = row["path"] or (row["mask_path"] and volume)
-        if not measurable and row["measured_value"] is None:
+        measurable = row.path or (row.mask_path and volume)
+        if not measurable and row.measured_value is None:
             message = "neither an image nor a measured value: nothing can be compared"
             add("error", row, "path", message, "fill in path and mask_path, or measured_value")
-        if row["simulated"]:
+        if row.simulated:
             continue
         for column in ("path", "mask_path"):
-            if row[column] and not Path(row[column]).is_file():
+            path = getattr(row, column)
+            if path and not Path(path).is_file():
                 message = "the file is not there; the insert will have no value"
                 add("warning", row, column, message, "correct the path")
     return found
@@ -624,17 +553,17 @@ def _shown_by(config: Config) -> dict[str, tuple[str, ...]]:
     return {label: (*kinds, *given.get(label, ())) for label, kinds in SHOWN_BY.items()}
 
 
-def _drawn_on(scans: Sequence[Mapping[str, Any]], config: Config, name: str) -> Iterator[Finding]:
+def _drawn_on(scans: Sequence[ScanRow], config: Config, name: str) -> Iterator[Finding]:
     """Masks drawn on scans that cannot show what they outline."""
     shown_by = _shown_by(config)
     kinds: dict[tuple[str, str], set[str]] = {}
     for row in scans:
-        if not row["kind"].startswith("mask-") and row["kind"] != "aif":
-            kinds.setdefault((row["participant_id"], row["visit"]), set()).add(row["kind"])
+        if not row.kind.startswith("mask-") and row.kind != "aif":
+            kinds.setdefault(row.key, set()).add(row.kind)
     for row in scans:
-        label = row["kind"].removeprefix("mask-")
-        there = kinds.get((row["participant_id"], row["visit"]), set())
-        if label == row["kind"] or label not in shown_by or row["space"] == "MNI152":
+        label = row.kind.removeprefix("mask-")
+        there = kinds.get(row.key, set())
+        if label == row.kind or label not in shown_by or row.space == "MNI152":
             continue
         if not there or "dicom" in there or there & set(shown_by[label]):
             continue
@@ -643,7 +572,7 @@ def _drawn_on(scans: Sequence[Mapping[str, Any]], config: Config, name: str) -> 
             f"list the scan that the mask was drawn on, correct the kind, or name the kind under "
             f"measurement.shown_by.{label} if the charter allows it"
         )
-        yield Finding("error", name, row["line"], "kind", row["kind"], message, remedy)
+        yield Finding("error", name, row.line, "kind", row.kind, message, remedy)
 
 
 def _cannot_show(label: str, there: Iterable[str], shown_by: Mapping[str, tuple[str, ...]]) -> str:
@@ -654,12 +583,12 @@ def _cannot_show(label: str, there: Iterable[str], shown_by: Mapping[str, tuple[
 def _asked_of(
     config: Config,
     sheets: Mapping[str, pd.DataFrame],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
 ) -> Iterator[Finding]:
     """Endpoints that the plan asks of scans that cannot show them."""
     shown_by = _shown_by(config)
-    images = {row["kind"] for row in scans if not row["kind"].startswith("mask-")} - {"aif"}
-    supplied = {row["kind"].removeprefix("mask-") for row in scans} - images
+    images = {row.kind for row in scans if not row.kind.startswith("mask-")} - {"aif"}
+    supplied = {row.kind.removeprefix("mask-") for row in scans} - images
     read: set[str] = set()
     for sheet in ("reads", "measurements"):
         frame = sheets.get(sheet)
@@ -676,15 +605,9 @@ def _asked_of(
                 unable = _unable(sources, shown_by[label], images, bool({endpoint, label} & given))
                 if unable:
                     able = ", ".join(dict.fromkeys(shown_by[label]))
-                    yield Finding(
-                        "error",
-                        "config",
-                        None,
-                        f"analyses.{number}.{key}",
-                        endpoint,
-                        f"asked of {', '.join(sorted(unable))}, which cannot show {label}",
-                        f"list scans that can ({able}), or name another source or endpoint",
-                    )
+                    message = f"asked of {', '.join(sorted(unable))}, which cannot show {label}"
+                    remedy = f"list scans that can ({able}), or name another source or endpoint"
+                    yield in_config(f"analyses.{number}.{key}", endpoint, message, remedy)
 
 
 def _texts(value: Any) -> list[str]:
@@ -707,23 +630,17 @@ def _unable(sources: Sequence[str], able: Sequence[str], images: set[str], given
 def _trial_criteria(
     config: Config,
     sheets: Mapping[str, pd.DataFrame],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
 ) -> Iterator[Finding]:
     """Visits, kinds and columns of ``acquisition.trial`` that the sheets do not have."""
     trial = config.acquisition.trial
-    visits = {row["visit"] for row in scans} | set(config.visits.order)
+    visits = {row.visit for row in scans} | set(config.visits.order)
     for block, named in (("windows", trial.windows), ("complete", trial.complete)):
         for visit in named or ():
             if visit not in visits:
-                yield Finding(
-                    "error",
-                    "config",
-                    None,
-                    f"acquisition.trial.{block}.{visit}",
-                    visit,
-                    "no such visit, so nothing would be checked",
-                    "known visits: " + ", ".join(sorted(visits)),
-                )
+                message = "no such visit, so nothing would be checked"
+                remedy = "known visits: " + ", ".join(sorted(visits))
+                yield in_config(f"acquisition.trial.{block}.{visit}", visit, message, remedy)
     timed = trial.imaging_to_treatment_minutes_max is not None
     wanted = {
         "day_zero_column": trial.day_zero_column,
@@ -732,15 +649,9 @@ def _trial_criteria(
     columns = set(sheets.get("participants", pd.DataFrame()).columns)
     for key, column in wanted.items():
         if column and column not in columns:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                f"acquisition.trial.{key}",
-                column,
-                "no such column in the participants sheet",
-                "add it, with times in ISO 8601",
-            )
+            message = "no such column in the participants sheet"
+            remedy = "add it, with times in ISO 8601"
+            yield in_config(f"acquisition.trial.{key}", column, message, remedy)
 
 
 def _panel(frame: pd.DataFrame, name: str, panel: Panel) -> Iterator[Finding]:
@@ -748,14 +659,10 @@ def _panel(frame: pd.DataFrame, name: str, panel: Panel) -> Iterator[Finding]:
     if not panel.assessors or not {"participant_id", "endpoint", "assessor"} <= set(frame):
         return
     for event in final_assessments(frame, panel)[1]:
+        message = f"{event.endpoint}: {event.reason}"
+        remedy = f"add the row of {panel.consensus}, or correct the assessors' rows"
         yield Finding(
-            "error",
-            name,
-            event["line"],
-            "assessor",
-            str(event["participant_id"]),
-            f"{event['endpoint']}: {event['reason']}",
-            f"add the row of {panel.consensus}, or correct the assessors' rows",
+            "error", name, event.line, "assessor", str(event.participant_id), message, remedy
         )
 
 
@@ -827,10 +734,7 @@ def _flows(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Iterator[Findi
             try:
                 select(criterion.exclude, participants)
             except ExpressionError as error:
-                yield Finding(
-                    "error",
-                    "config",
-                    None,
+                yield in_config(
                     f"{where}.criteria.{place}.exclude",
                     criterion.exclude,
                     str(error),
@@ -838,24 +742,12 @@ def _flows(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Iterator[Findi
                 )
         others = [*(flow.pooled or ()), *([flow.subsets.flow] if flow.subsets else [])]
         for other in [name for name in others if name not in names]:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                where,
-                other,
-                "no flow of this name stands before",
-                "put that flow first, or correct the name",
-            )
+            message = "no flow of this name stands before"
+            remedy = "put that flow first, or correct the name"
+            yield in_config(where, other, message, remedy)
         if flow.name in names:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                f"{where}.name",
-                flow.name,
-                "two flows share this name",
-                "rename one of them",
+            yield in_config(
+                f"{where}.name", flow.name, "two flows share this name", "rename one of them"
             )
         names.append(flow.name)
 
@@ -888,15 +780,8 @@ def _numbers_of_plan(
             odd = present[numbers(present, capped=capped).isna()]
             remedy = "write a number (a grade, the limit of quantification), n/a if there is none"
         for line, value in odd.head(MANY).items():
-            yield Finding(
-                "error",
-                sheet_name,
-                int(str(line)),
-                name,
-                str(value),
-                f"not a number, and the analysis {analysis['id']} needs one ({key})",
-                remedy,
-            )
+            message = f"not a number, and the analysis {analysis['id']} needs one ({key})"
+            yield Finding("error", sheet_name, int(str(line)), name, str(value), message, remedy)
 
 
 def _levels_of_plan(
@@ -950,7 +835,7 @@ def _plan(
         where = f"analyses.{number}"
 
         def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
-            return Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
+            return in_config(f"{where}.{key}", value, message, remedy)
 
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
@@ -977,49 +862,31 @@ def _plan(
                 )
         for problem in _levels_of_plan(analysis, participants):
             yield wrong(*problem)
-        for key, sheet in (("outcome", "outcomes"), ("exposure", "exposures")):
-            name = analysis.get(key)
-            if not name:
+        for key, sheet, column in (
+            ("outcome", "outcomes", "outcome"),
+            ("exposure", "exposures", "exposure"),
+            ("event_endpoint", "events", "endpoint"),
+        ):
+            name, frame = analysis.get(key), sheets.get(sheet)
+            known = set(frame[column].dropna()) if frame is not None and column in frame else set()
+            of_people = sheet != "events"
+            if not name or name in known or (of_people and name in participants.columns):
                 continue
-            frame = sheets.get(sheet)
-            known = set(frame[key].dropna()) if frame is not None and key in frame else set()
-            if name not in known and name not in participants.columns:
-                yield wrong(
-                    key,
-                    name,
-                    f"neither in the {sheet} sheet nor a participants column",
-                    "known: " + ", ".join(sorted(known))
-                    if known
-                    else f"give a sheet in inputs.{sheet}",
-                )
-        if analysis.get("event_endpoint"):
-            frame = sheets.get("events")
-            known = (
-                set(frame["endpoint"].dropna())
-                if frame is not None and "endpoint" in frame
-                else set()
+            message = f"not in the {sheet} sheet"
+            if of_people:
+                message = f"neither in the {sheet} sheet nor a participants column"
+            listed_here = "known: " + ", ".join(sorted(known))
+            yield wrong(
+                key, name, message, listed_here if known else f"give a sheet in inputs.{sheet}"
             )
-            if analysis["event_endpoint"] not in known:
-                yield wrong(
-                    "event_endpoint",
-                    analysis["event_endpoint"],
-                    "not in the events sheet",
-                    "known: " + ", ".join(sorted(known))
-                    if known
-                    else "give a sheet in inputs.events",
-                )
     published = sheets.get("published")
     if published is not None and "analysis_id" in published:
         for line, name in published["analysis_id"].dropna().items():
             if name not in seen | PUBLISHED_BESIDES:
+                message = "the plan has no such analysis"
+                remedy = "correct the id, or add the analysis"
                 yield Finding(
-                    "error",
-                    "published",
-                    int(str(line)),
-                    "analysis_id",
-                    name,
-                    "the plan has no such analysis",
-                    "correct the id, or add the analysis",
+                    "error", "published", int(str(line)), "analysis_id", name, message, remedy
                 )
 
 
@@ -1027,89 +894,48 @@ def _atlases(config: Config) -> Iterator[Finding]:
     names = [atlas.name for atlas in config.atlases]
     for number, atlas in enumerate(config.atlases):
         if names.count(atlas.name) > 1:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                f"atlases.{number}.name",
-                atlas.name,
-                "two atlases share this name",
-                "rename one of them",
-            )
+            message = "two atlases share this name"
+            yield in_config(f"atlases.{number}.name", atlas.name, message, "rename one of them")
         for key, path in (("path", atlas.path), ("labels", atlas.labels)):
             if not Path(path).expanduser().is_file():
-                yield Finding(
-                    "error",
-                    "config",
-                    None,
-                    f"atlases.{number}.{key}",
-                    path,
-                    "the file is not there",
-                    "correct the path",
+                yield in_config(
+                    f"atlases.{number}.{key}", path, "the file is not there", "correct the path"
                 )
 
 
-def _noise_floor(config: Config, scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Participants chosen for the noise floor who have no scans to repeat."""
-    known = {scan["participant_id"] for scan in scans}
-    for number, subject in enumerate(config.noise_floor.subjects):
-        if subject not in known:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                f"noise_floor.subjects.{number}",
-                subject,
-                "no participant with scans has this id",
-                "name participants of the scans sheet",
-            )
+def _subjects(config: Config, scans: Sequence[ScanRow]) -> Iterator[Finding]:
+    """Participants chosen for the noise floor or the target recovery who have no scans."""
+    known = {scan.participant_id for scan in scans}
+    chosen = {"noise_floor": config.noise_floor, "recovery": config.recovery}
+    for block, settings in chosen.items():
+        for number, subject in enumerate(settings.subjects):
+            if subject not in known:
+                message = "no participant with scans has this id"
+                remedy = "name participants of the scans sheet"
+                yield in_config(f"{block}.subjects.{number}", subject, message, remedy)
 
 
-def _recovery(config: Config, scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Participants of the target recovery, and files of lesion shapes, that are missing."""
-    known = {scan["participant_id"] for scan in scans}
-    for number, subject in enumerate(config.recovery.subjects):
-        if subject not in known:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                f"recovery.subjects.{number}",
-                subject,
-                "no participant with scans has this id",
-                "name participants of the scans sheet",
-            )
+def _shapes(config: Config) -> Iterator[Finding]:
+    """Files of lesion shapes that are missing."""
     phantom = config.phantom
     if phantom and phantom.shapes and phantom.trial != "stroke":
-        yield Finding(
-            "error",
-            "config",
-            None,
-            "phantom.shapes",
-            ", ".join(phantom.shapes),
-            f"the trial {phantom.trial} has no infarcts that could take a shape",
-            "leave the key out, or choose the trial stroke",
-        )
+        message = f"the trial {phantom.trial} has no infarcts that could take a shape"
+        remedy = "leave the key out, or choose the trial stroke"
+        yield in_config("phantom.shapes", ", ".join(phantom.shapes), message, remedy)
     shapes = {"recovery": config.recovery.shapes, "phantom": phantom.shapes if phantom else ()}
     for block, paths in shapes.items():
         for number, path in enumerate(paths):
             model = block == "phantom" and path == "model"
             if not model and not Path(path).expanduser().is_file():
-                yield Finding(
-                    "error",
-                    "config",
-                    None,
-                    f"{block}.shapes.{number}",
-                    path,
-                    "the file is missing",
-                    "correct the path",
+                yield in_config(
+                    f"{block}.shapes.{number}", path, "the file is missing", "correct the path"
                 )
 
 
 def cross_findings(
     config: Config,
     sheets: Mapping[str, pd.DataFrame],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     names: Mapping[str, str],
 ) -> list[Finding]:
     """Everything that is wrong between rows and between sheets.
@@ -1152,8 +978,8 @@ def cross_findings(
     found += _flows(config, sheets)
     found += _frequency_maps(config, sheets)
     found += _atlases(config)
-    found += _noise_floor(config, scans)
-    found += _recovery(config, scans)
+    found += _subjects(config, scans)
+    found += _shapes(config)
     return found
 
 
@@ -1189,7 +1015,7 @@ def _people(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Ite
 def _visits(
     config: Config,
     sheets: Mapping[str, pd.DataFrame],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     names: Mapping[str, str],
 ) -> Iterator[Finding]:
     order = config.visits.order
@@ -1242,10 +1068,4 @@ def _repeated_measurements(frame: pd.DataFrame) -> Iterator[Finding]:
 def _outcomes(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if not {"outcome", "value"} <= set(frame.columns):
         return
-    read = numbers(frame["value"])
-    for scale, (low, high) in SCALES.items():
-        hit = frame["outcome"].str.lower().eq(scale) & ((read < low) | (read > high))
-        message = f"{scale} runs from {low} to {high}"
-        for line in frame.index[hit.fillna(False)][:MANY]:
-            value = frame.loc[line, "value"]
-            yield Finding("error", name, int(line), "value", value, message, "correct the value")
+    yield from _scales(frame, "outcome", numbers(frame["value"]), name)

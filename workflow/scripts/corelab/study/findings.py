@@ -45,6 +45,19 @@ class Finding:
         return f"{self.severity}: {', '.join(place)}: {self.message}. Remedy: {self.remedy}."
 
 
+def in_config(
+    key: str, value: str | None, message: str, remedy: str, severity: str = "error"
+) -> Finding:
+    """A finding about a key of the config.
+
+    Examples
+    --------
+    >>> print(in_config("recovery.seed", "x", "not a number", "write a number"))
+    error: config, column recovery.seed, value 'x': not a number. Remedy: write a number.
+    """
+    return Finding(severity, "config", None, key, value, message, remedy)
+
+
 #: Rows of one kind of finding that are printed; the table has them all.
 SHOWN_OF_A_KIND = 3
 _SPECIFIC = re.compile(r"'[^']*'|\([^)]*\)|\S*\d\S*")

@@ -6,10 +6,9 @@ here. :class:`corelab.segmentation.segmenter.Segmentation` refuses a flag that i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 #: Volume in mL that a segmentation leaves out before a person has to look at it.
 _LEFT_OUT_ML = 1.0
@@ -85,15 +84,15 @@ FLAGS: Mapping[str, Flag] = {
 }  # fmt: skip
 
 
-def needs_attention(name: str, quality: Mapping[str, Any]) -> bool:
+def needs_attention(name: str, volume_ml: float | None = None) -> bool:
     """Whether a person should act on a flag of a mask.
 
     Parameters
     ----------
     name
         Flag.
-    quality
-        ``quality`` of the mask.
+    volume_ml
+        Volume that the flag is about, from the mask's ``quality``.
 
     Raises
     ------
@@ -102,26 +101,24 @@ def needs_attention(name: str, quality: Mapping[str, Any]) -> bool:
 
     Examples
     --------
-    >>> needs_attention("no_t1", {}), needs_attention("open_ring", {})
+    >>> needs_attention("no_t1"), needs_attention("open_ring")
     (False, True)
-    >>> [needs_attention("blood_candidates", {"candidates_unexplained_ml": v}) for v in (0.4, 2.0)]
+    >>> [needs_attention("blood_candidates", volume) for volume in (0.4, 2.0)]
     [False, True]
     """
     flag = FLAGS[name]
     if flag.severity != "warning":
         return False
-    return flag.figure is None or float(quality.get(flag.figure, math.inf)) > flag.above
+    return flag.figure is None or volume_ml is None or volume_ml > flag.above
 
 
-def flag_title(name: str, quality: Mapping[str, Any]) -> str:
+def flag_title(name: str, volume_ml: float | None = None) -> str:
     """Title of a flag, with the volume that it is about.
 
     Examples
     --------
-    >>> flag_title("adc_not_low", {"adc_not_low_ml": 3.21})
+    >>> flag_title("adc_not_low", 3.21)
     'bright on DWI without a low ADC (3.2 mL)'
     """
-    flag = FLAGS[name]
-    if flag.figure is None or flag.figure not in quality:
-        return flag.title
-    return f"{flag.title} ({float(quality[flag.figure]):.1f} mL)"
+    title = FLAGS[name].title
+    return title if volume_ml is None else f"{title} ({volume_ml:.1f} mL)"

@@ -7,11 +7,9 @@ part that they use (:meth:`Study.part`) as a parameter and read its sheets with 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import MISSING
+from corelab.records import InsertRow, ScanRow
 from corelab.settings.config import Config
 from corelab.settings.study import InputSettings
 from corelab.study import checks
@@ -42,9 +41,10 @@ SHEETS = (
     "rereads",
     "reference_cases",
 )
-OPTIONAL_COLUMNS = (
-    *("reader", "acquired_at", "label_values"),
-    *("scanner", "sequence", "contrast_phase"),
+SCAN_NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
+SCAN_COLUMNS = (
+    *("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values"),
+    *("acquired_at", "scanner", "sequence", "contrast_phase"),
 )
 MAX_SHEET_BYTES = 512 * 1024 * 1024
 #: Blocks of the config that every job needs which reads the study.
@@ -86,38 +86,30 @@ class StudyError(ValueError):
         super().__init__("\n".join(grouped_lines(self.findings)))
 
 
-def scan_identifier(row: Mapping[str, Any]) -> str:
+def scan_identifier(row: ScanRow) -> str:
     """Identifier of a scan, made of what makes its row unique.
 
     Examples
     --------
-    >>> scan_identifier({"participant_id": "1", "visit": "day5", "kind": "mask-infarct",
-    ...                  "reader": "r1", "repeat": "2", "space": None})
+    >>> scan_identifier(ScanRow("mask-infarct", "a.nii", "", "1", "day5", reader="r1", repeat=2))
     'sub-1_ses-day5_mask-infarct_reader-r1_run-2'
     """
-    parts = [subject_entity(row["participant_id"]), session_entity(row["visit"]), str(row["kind"])]
-    if row.get("reader"):
-        parts.append(f"reader-{row['reader']}")
-    if int(float(row.get("repeat") or 1)) != 1:
-        parts.append(f"run-{int(float(row['repeat']))}")
-    if row.get("space") == "MNI152":
-        parts.append("space-MNI152")
-    return "_".join(parts)
+    parts = [subject_entity(row.participant_id), session_entity(row.visit), row.kind]
+    parts += [f"reader-{row.reader}"] if row.reader else []
+    parts += [f"run-{row.repeat}"] if row.repeat != 1 else []
+    return "_".join([*parts, *["space-MNI152"] * (row.space == "MNI152")])
 
 
-def _own_identifier(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> str:
+def _own_identifier(row: ScanRow, known: Mapping[str, str]) -> str:
     """Identifier of a scan; a second DICOM folder of a visit has the next free run number.
 
     Its ``repeat`` stays 1: two folders are two parts of an examination, not a repeated one.
+    ``known`` are the paths of the rows before, by identifier.
     """
-    identifier = scan_identifier(row)
-    if row["kind"] != "dicom":
-        return identifier
-    known = {other["scan_id"]: other["path"] for other in before}
-    run = int(row["repeat"])
-    while known.get(identifier, row["path"]) != row["path"]:
+    identifier, run = scan_identifier(row), row.repeat
+    while row.kind == "dicom" and known.get(identifier, row.path) != row.path:
         run += 1
-        identifier = scan_identifier({**row, "repeat": run})
+        identifier = scan_identifier(replace(row, repeat=run))
     return identifier
 
 
@@ -232,8 +224,7 @@ class Study:
     sheets
         Name -> frame of text cells (None for missing); a sheet that is not given is absent.
     scans
-        One dict per usable scan row, with ``scan_id``, absolute ``path``, ``simulated``,
-        ``exists`` and ``line``; sorted by scan_id.
+        Usable rows of the scans sheet, sorted by scan_id.
     findings
         From config and sheets; headers of images are checked by the preflight job.
     visit_order
@@ -241,17 +232,17 @@ class Study:
     units
         Quantities of several units, of :func:`corelab.study.units.common_units`.
     phantoms
-        One dict per row of the phantoms sheet, paths absolute (or ``simulated``), values float.
+        Rows of the phantoms sheet, paths absolute (or ``simulated``), values float.
     """
 
     config: dict[str, Any]
     sheets: dict[str, pd.DataFrame]
-    scans: tuple[dict[str, Any], ...]
+    scans: tuple[ScanRow, ...]
     findings: tuple[Finding, ...] = ()
     sheet_paths: dict[str, Path] = field(default_factory=dict)
     visit_order: tuple[str, ...] = ()
     units: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    phantoms: tuple[dict[str, Any], ...] = ()
+    phantoms: tuple[InsertRow, ...] = ()
 
     @cached_property
     def settings(self) -> Config:
@@ -318,13 +309,13 @@ class Study:
         return tuple(sorted(frame["participant_id"].dropna().unique()))
 
     @cached_property
-    def _by_visit(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        table: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    def _by_visit(self) -> dict[tuple[str, str], list[ScanRow]]:
+        table: dict[tuple[str, str], list[ScanRow]] = {}
         for row in self.scans:
-            table.setdefault((row["participant_id"], row["visit"]), []).append(row)
+            table.setdefault(row.key, []).append(row)
         return table
 
-    def visit_rows(self, participant_id: str, visit: str) -> list[dict[str, Any]]:
+    def visit_rows(self, participant_id: str, visit: str) -> list[ScanRow]:
         """Scan rows of one visit."""
         return self._by_visit.get((participant_id, visit), [])
 
@@ -335,7 +326,7 @@ class Study:
             sorted(
                 key
                 for key, rows in self._by_visit.items()
-                if any(row["kind"] in IMAGE_KINDS for row in rows)
+                if any(row.kind in IMAGE_KINDS for row in rows)
             )
         )
 
@@ -345,7 +336,7 @@ class Study:
         return frozenset(
             key
             for key, rows in self._by_visit.items()
-            if any(row["kind"] in PERFUSION_KINDS for row in rows)
+            if any(row.kind in PERFUSION_KINDS for row in rows)
         )
 
     @cached_property
@@ -382,10 +373,10 @@ class Study:
         }
 
     @cached_property
-    def mask_batches(self) -> tuple[tuple[dict[str, Any], ...], ...]:
+    def mask_batches(self) -> tuple[tuple[ScanRow, ...], ...]:
         """Supplied masks of visits without images, in batches of subjects for one job each."""
         with_images = set(self.image_visits)
-        by_subject: dict[str, list[dict[str, Any]]] = {}
+        by_subject: dict[str, list[ScanRow]] = {}
         for (participant_id, visit), rows in sorted(self._by_visit.items()):
             if (participant_id, visit) not in with_images:
                 by_subject.setdefault(participant_id, []).extend(rows)
@@ -407,9 +398,8 @@ class Study:
     @cached_property
     def mask_labels(self) -> tuple[str, ...]:
         """Labels of masks that supplied scans or the pipeline can give, for frequency maps."""
-        kinds = {row["kind"] for row in self.scans}
-        labels = {kind.removeprefix("mask-") for kind in kinds if kind.startswith("mask-")}
-        labels.discard("brain")
+        kinds = {row.kind for row in self.scans}
+        labels = {row.label for row in self.scans if row.is_mask} - {"brain"}
         stroke = self.settings.study.disease == "stroke"
         if stroke and kinds & {"dwi", "adc", "FLAIR", "ncct"}:
             labels.add("infarct")
@@ -425,11 +415,6 @@ class Study:
                 labels |= {"necrosis", "tumourcore"}
         return tuple(sorted(labels))
 
-    @cached_property
-    def plan_fingerprint(self) -> str:
-        """First 16 characters of the SHA-256 of the analysis plan."""
-        return plan_fingerprint(self.settings)
-
     def onset_to_ct_minutes(self, participant_id: str) -> float | None:
         """Minutes from onset to CT, from the participants column named in the config."""
         column = self.settings.measurement.onset_to_ct_column
@@ -441,20 +426,6 @@ class Study:
             return float(cells.iloc[0]) if len(cells) else None
         except ValueError:
             return None
-
-
-def plan_fingerprint(settings: Config) -> str:
-    """First 16 characters of the SHA-256 of the analysis plan: its analyses and visits.
-
-    Examples
-    --------
-    >>> given = {"study": {"id": "a", "disease": "stroke"}, "inputs": {"participants": "p.tsv"}}
-    >>> plan_fingerprint(Config.model_validate(given))
-    'f6940264af1e7d90'
-    """
-    plan = {"analyses": settings.analyses, "visits": settings.visits.plain()}
-    text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _visit_order(settings: Config, sheets: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
@@ -497,15 +468,14 @@ def _input_path(text: str, data_dir: Path | None) -> Path:
 
 def _scan_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    names = list(frame.columns)
-    for line, cells in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
-        row: dict[str, Any] = dict(zip(names, cells, strict=True))
-        if not all(row.get(key) for key in ("participant_id", "visit", "kind", "path")):
+) -> list[ScanRow]:
+    rows: list[ScanRow] = []
+    paths: dict[str, str] = {}
+    for line, cells in zip(frame.index, frame.to_dict("records"), strict=True):
+        given = {name: cells[name] for name in SCAN_COLUMNS if cells.get(name)}
+        if not {"participant_id", "visit", "kind", "path"} <= given.keys():
             continue
-        path = Path(row["path"]).expanduser()
-        simulated = False
+        path, simulated = Path(given["path"]).expanduser(), False
         if not path.is_absolute():
             if simulated_folder is not None:
                 path, simulated = simulated_folder / path, True
@@ -514,34 +484,40 @@ def _scan_rows(
             else:
                 beside = sheet_path.parent / path
                 path = beside if data_dir is None or _exists(beside) else data_dir / path
-        row["source"] = row["path"]
-        row["path"] = os.fspath(path if simulated else path.absolute())
-        row["repeat"] = int(float(row["repeat"])) if _whole(row.get("repeat")) else 1
-        row["space"] = row.get("space") or "native"
-        for number in ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s"):
-            row[number] = _number(row.get(number))
-        for optional in OPTIONAL_COLUMNS:
-            row.setdefault(optional, None)
-        row["scan_id"] = _own_identifier(row, rows)
-        row["line"] = int(line)
-        row["simulated"] = simulated
-        try:
-            row["bytes"] = None if simulated else os.stat(row["path"]).st_size  # noqa: PTH116
-            row["exists"] = True
-        except OSError:
-            row["bytes"], row["exists"] = None, False
+        whole = int(float(given["repeat"])) if _whole(given.get("repeat")) else 1
+        numbers = {name: _number(cells.get(name)) for name in SCAN_NUMBERS}
+        found = os.fspath(path if simulated else path.absolute())
+        size = _size(found) if not simulated else None
+        cells = {**given, **numbers, "path": found, "source": given["path"], "repeat": whole}
+        row = ScanRow(
+            **cells,
+            scan_id="",
+            line=int(line),
+            simulated=simulated,
+            exists=simulated or size is not None,
+            bytes=size,
+        )
+        row = replace(row, scan_id=_own_identifier(row, paths))
+        paths[row.scan_id] = row.path
         rows.append(row)
-    return sorted(rows, key=lambda row: row["scan_id"])
+    return sorted(rows, key=lambda row: row.scan_id)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:
+        return None
 
 
 def _phantom_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
-) -> list[dict[str, Any]]:
+) -> list[InsertRow]:
     """Rows of the phantoms sheet with paths as those of the scans sheet are found."""
     needed = ("site", "scanner", "acquired_at", "insert", "kind", "unit")
     rows = []
     for line, cells in zip(frame.index, frame.to_dict("records"), strict=True):
-        row = {str(name): cell for name, cell in cells.items()}
+        row: dict[str, Any] = {str(name): cell for name, cell in cells.items()}
         if not all(row.get(key) for key in needed):
             continue
         row["line"], row["simulated"] = int(line), False
@@ -559,9 +535,7 @@ def _phantom_rows(
             row[key] = os.fspath(next((p for p in near if p.exists()), near[0]).absolute())
         for number in ("certified_value", "measured_value"):
             row[number] = _number(row.get(number))
-        for optional in ("role", "label_values"):
-            row.setdefault(optional, None)
-        rows.append(row)
+        rows.append(InsertRow.from_row(row))
     return rows
 
 
@@ -626,17 +600,21 @@ def load_study(config: Mapping[str, Any]) -> Study:
     paths = _named_sheets(full, data_dir)
     sheets, found = _read_sheets(paths, full["recode"], check=True)
     findings += found
-    scans: list[dict[str, Any]] = []
+    scans: list[ScanRow] = []
     if "scans" in sheets:
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
-    phantoms: list[dict[str, Any]] = []
+    phantoms: list[InsertRow] = []
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
-    if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
+    scan_paths = [(row.line, row.path) for row in scans]
+    more_paths = [(row.line, row.path or "") for row in phantoms]
+    if braces := list(
+        _braces(full, paths, [*scan_paths, *more_paths], names.get("scans", "scans"))
+    ):
         raise StudyError(braces)
     settings, units = Config.model_validate(full), common_units(sheets)
-    findings = [*checks.weighed(findings, full, names), *unify(sheets, names, units)]
+    findings = [*checks.weighed(findings, settings, names), *unify(sheets, names, units)]
     findings += checks.cross_findings(settings, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     return Study(
@@ -667,7 +645,7 @@ def read_study(part: Mapping[str, Any]) -> Study:
     config = dict(part["config"])
     paths = {key: Path(path) for key, path in part["sheets"].items()}
     sheets, _ = _read_sheets(paths, config["recode"], check=False)
-    scans: list[dict[str, Any]] = []
+    scans: list[ScanRow] = []
     if "scans" in sheets:
         data_dir, simulated = (folder and Path(folder) for folder in part["folders"])
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
@@ -679,7 +657,7 @@ def read_study(part: Mapping[str, Any]) -> Study:
 def _braces(
     full: Mapping[str, Any],
     paths: Mapping[str, Path],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[tuple[int, str]],
     sheet: str,
 ) -> Iterator[Finding]:
     """Paths with braces: the workflow takes {batch1} in a path for a wildcard."""
@@ -689,10 +667,9 @@ def _braces(
     for key, path in places.items():
         if "{" in str(path) or "}" in str(path):
             yield Finding("error", "config", None, key, str(path), message, remedy)
-    for row in rows:
-        path = str(row.get("path") or "")
+    for line, path in rows:
         if "{" in path or "}" in path:
-            yield Finding("error", sheet, row["line"], "path", path, message, remedy)
+            yield Finding("error", sheet, line, "path", path, message, remedy)
 
 
 def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Finding]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_json
+from corelab.records import ScanRow
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
 from corelab.terms.kinds import KINDS
@@ -17,7 +18,7 @@ HeaderCheck = Callable[..., tuple[str, ...]]
 
 
 def header_findings(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     sheet: str,
     check: HeaderCheck,
     orientation: str | None = None,
@@ -41,18 +42,18 @@ def header_findings(
     """
     found: list[Finding] = []
     for row in scans:
-        if row["exists"] and not row["simulated"] and row["kind"] != "aif":
+        if row.exists and not row.simulated and row.kind != "aif":
             found += _header(row, sheet, check, orientation)
     return found
 
 
 def _header(
-    row: Mapping[str, Any], sheet: str, check: HeaderCheck, orientation: str | None
+    row: ScanRow, sheet: str, check: HeaderCheck, orientation: str | None
 ) -> Iterator[Finding]:
     def finding(severity: str, message: str, remedy: str) -> Finding:
-        return Finding(severity, sheet, row["line"], "path", row["source"], message, remedy)
+        return Finding(severity, sheet, row.line, "path", row.source, message, remedy)
 
-    path, kind = Path(row["path"]), str(row["kind"])
+    path, kind = Path(row.path), row.kind
     if kind == "dicom":
         if not path.is_dir():
             yield finding("warning", "kind dicom needs a folder", "name the folder of the series")

@@ -18,6 +18,7 @@ import yaml
 
 from corelab.provenance.places import ROOT
 from corelab.settings.analyses import SPECS
+from corelab.settings.config import Config
 from corelab.settings.schema import analysis_schema
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
@@ -56,7 +57,7 @@ def _with_plugins(rule: Any) -> Any:
     return rule
 
 
-def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+def shown_columns(config: Config, columns: Sequence[str]) -> list[str]:
     """Participants columns that may be shown: those of the schema, and those the config names.
 
     Any other column can identify a person (initials, a date of birth, a remark), and no analysis
@@ -64,12 +65,13 @@ def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str
 
     Examples
     --------
-    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
+    >>> config = Config(study={"id": "s"}, inputs={"participants": "p.tsv"},
+    ...     analyses=[{"population": "nihss > 4 and ready == 'yes'"}])
     >>> shown_columns(config, ["participant_id", "arm", "nihss", "initials"])
     ['participant_id', 'arm', 'nihss']
     """
     known = set(load_schema("sheets")["properties"]["participants"]["properties"])
-    words = set(re.findall(r"\w+", json.dumps(config, default=str, ensure_ascii=False)))
+    words = set(re.findall(r"\w+", json.dumps(config.plain(), default=str, ensure_ascii=False)))
     return [name for name in columns if name in known or words.issuperset(name.split())]
 
 
@@ -122,57 +124,37 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     if properties
                     else "keys must match " + " or ".join(patterns)
                 )
+                message = "unknown key, which would be ignored without a word"
                 found.append(
                     Finding(
-                        "error",
-                        sheet,
-                        None,
-                        full,
-                        str(error.instance[key])[:80],
-                        "unknown key, which would be ignored without a word",
-                        remedy,
+                        "error", sheet, None, full, str(error.instance[key])[:80], message, remedy
                     )
                 )
         elif error.validator == "required":
             missing = [key for key in error.validator_value if key not in error.instance]
             for key in missing:
+                message = f"the key '{key}' is required and absent"
                 found.append(
-                    Finding(
-                        "error",
-                        sheet,
-                        None,
-                        where or None,
-                        None,
-                        f"the key '{key}' is required and absent",
-                        f"add {key}:",
-                    )
+                    Finding("error", sheet, None, where or None, None, message, f"add {key}:")
                 )
         elif error.validator == "anyOf":
             options = [" and ".join(o.get("required", [])) for o in error.validator_value]
+            message = "one of the keys " + ", ".join(options) + " is required"
             found.append(
-                Finding(
-                    "error",
-                    sheet,
-                    None,
-                    where or None,
-                    None,
-                    "one of the keys " + ", ".join(options) + " is required",
-                    "add one of them",
-                )
+                Finding("error", sheet, None, where or None, None, message, "add one of them")
             )
         else:
+            message = _in_yaml_words(error) or (
+                error.message if len(error.message) < 300 else error.message[:297] + "..."
+            )
+            remedy = (
+                _quoting(error)
+                or _named(error)
+                or error.schema.get("description", "see config/README.md")
+            )
             found.append(
                 Finding(
-                    "error",
-                    sheet,
-                    None,
-                    where or None,
-                    str(error.instance)[:80],
-                    _in_yaml_words(error)
-                    or (error.message if len(error.message) < 300 else error.message[:297] + "..."),
-                    _quoting(error)
-                    or _named(error)
-                    or error.schema.get("description", "see config/README.md"),
+                    "error", sheet, None, where or None, str(error.instance)[:80], message, remedy
                 )
             )
     # if/then repeats the same complaint through allOf; one is enough.
@@ -361,16 +343,10 @@ def _formulas(sheet: pd.DataFrame, name: str) -> list[Finding]:
             if str(value)[:1] not in {"=", "+", "@"} or _number_problem(str(value), {}) is None:
                 continue
             line = sheet.index[sheet[column] == value][0]
+            message = "begins like a formula, which a spreadsheet program would compute"
+            remedy = "write it without the first character, or open tables as text only"
             found.append(
-                Finding(
-                    "warning",
-                    name,
-                    int(line),
-                    str(column),
-                    str(value),
-                    "begins like a formula, which a spreadsheet program would compute",
-                    "write it without the first character, or open tables as text only",
-                )
+                Finding("warning", name, int(line), str(column), str(value), message, remedy)
             )
     return found
 
@@ -402,31 +378,16 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
     found: list[Finding] = []
     for column in schema["required"]:
         if column not in sheet.columns:
+            remedy = f"add the column {column}; present: {', '.join(map(str, sheet.columns))}"
             found.append(
-                Finding(
-                    "error",
-                    name,
-                    None,
-                    column,
-                    None,
-                    "required column is absent",
-                    f"add the column {column}; present: {', '.join(map(str, sheet.columns))}",
-                )
+                Finding("error", name, None, column, None, "required column is absent", remedy)
             )
     if schema["additionalProperties"] is False:
         for column in sheet.columns:
             if column not in properties:
-                found.append(
-                    Finding(
-                        "error",
-                        name,
-                        1,
-                        str(column),
-                        None,
-                        "unknown column, which would be ignored without a word",
-                        _closest(str(column), list(properties)),
-                    )
-                )
+                message = "unknown column, which would be ignored without a word"
+                remedy = _closest(str(column), list(properties))
+                found.append(Finding("error", name, 1, str(column), None, message, remedy))
     found += _formulas(sheet, name)
     for column, rule in properties.items():
         if column not in sheet.columns:
@@ -434,15 +395,10 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
         cells = sheet[column]
         if column in schema["required"] and column not in {"value", "certified_value"}:
             for line in cells.index[cells.isna()][:50]:
+                remedy = f"fill in {rule['description'].lower()}"
                 found.append(
                     Finding(
-                        "error",
-                        name,
-                        int(line),
-                        column,
-                        "n/a",
-                        "a required cell is empty",
-                        f"fill in {rule['description'].lower()}",
+                        "error", name, int(line), column, "n/a", "a required cell is empty", remedy
                     )
                 )
         if not ({"pattern", "enum", "x-number", "minLength"} & set(rule)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from corelab.workflow.cohort import Cohort
-from corelab.workflow.inputs import network_files
+from corelab.workflow.inputs import inspected, network_files
 
 #: Size of a simulated scan that is not written yet, MB.
 SIMULATED_MB = 26.0
@@ -62,10 +63,10 @@ def growing(mb: int) -> Limit:
     def memory(wildcards: Any, attempt: int) -> int:
         return mb * attempt
 
-    return memory
+    return inspected(memory)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Limits:
     """Memory and time limits of the jobs of visits and participants."""
 
@@ -74,12 +75,15 @@ class Limits:
 
     def scans_mb(self, wildcards: Any) -> float:
         """Size of the scans that a job of a visit or a participant reads, MB."""
-        subject, session = wildcards.subject, getattr(wildcards, "session", None)
+        return self._scans_mb(wildcards.subject, getattr(wildcards, "session", None))
+
+    @functools.cache  # noqa: B019 (one object in a process; memory and time limit both need it)
+    def _scans_mb(self, subject: str, session: str | None) -> float:
         name, visits = self.cohort.subjects[subject]
         if session is not None:
             visits = [self.cohort.visits[subject, session][1]]
         rows = [row for visit in visits for row in self.study.visit_rows(name, visit)]
-        return sum(SIMULATED_MB if r["simulated"] else (r["bytes"] or 0) / 1e6 for r in rows)
+        return sum(SIMULATED_MB if row.simulated else (row.bytes or 0) / 1e6 for row in rows)
 
     def memory_of(self, stage: str) -> Limit:
         """Memory of a stage's jobs, MB; each attempt gets as much again."""
@@ -89,7 +93,7 @@ class Limits:
         def memory(wildcards: Any, attempt: int) -> int:
             return attempt * int(base + cost.mb_per_mb * self.scans_mb(wildcards))
 
-        return memory
+        return inspected(memory)
 
     def runtime_of(self, stage: str) -> Limit:
         """Time limit of a stage's jobs, min; each attempt gets as much again."""
@@ -99,7 +103,7 @@ class Limits:
             size = self.scans_mb(wildcards)
             return attempt * int(cost.minutes + cost.minutes_per_mb * size)
 
-        return runtime
+        return inspected(runtime)
 
 
 #: Order of jobs that are ready at the same time: what leads to the longest job (``normalise``)

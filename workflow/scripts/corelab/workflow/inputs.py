@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+from corelab.records import InsertRow, ScanRow
 from corelab.study.model import Study
 from corelab.study.models import configured_models, model_files
 
@@ -14,27 +14,30 @@ from corelab.study.models import configured_models, model_files
 _HIDDEN = {"line", "exists", "bytes", "simulated"}
 
 
-def plain_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Scan rows as parameters: without what changes when other rows of the sheet do.
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def inspected(function: Function) -> Function:
+    """Keep the signature of a function of a rule, which Snakemake asks for in each of its jobs.
 
     Examples
     --------
-    >>> plain_rows([{"path": "a.nii", "line": 3, "exists": True}])
-    [{'path': 'a.nii'}]
+    >>> inspect.signature(inspected(lambda wildcards: 1)).parameters.keys()
+    odict_keys(['wildcards'])
     """
-    return [{k: v for k, v in row.items() if k not in _HIDDEN} for row in rows]
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
 
 
-def fingerprint(value: Any) -> str:
-    """Digest of a parameter that is too long to show.
+def plain_rows(rows: Iterable[ScanRow | InsertRow]) -> list[dict[str, Any]]:
+    """Rows of a sheet as parameters: without what changes when other rows of the sheet do.
 
     Examples
     --------
-    >>> fingerprint({"a": 1}) == fingerprint({"a": 1}), fingerprint([1]) == fingerprint([2])
-    (True, False)
+    >>> plain_rows([ScanRow("dwi", "a.nii", "s1", line=3)])[0]["path"]
+    'a.nii'
     """
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return [{k: v for k, v in row.to_json().items() if k not in _HIDDEN} for row in rows]
 
 
 def sheet_paths(study: Study, *names: str) -> dict[str, str]:
@@ -68,14 +71,3 @@ def program_files(study: Study) -> list[str]:
 def atlas_files(study: Study) -> list[str]:
     """Files of the configured atlases."""
     return [path for atlas in study.settings.atlases for path in (atlas.path, atlas.labels)]
-
-
-def without(block: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
-    """A block of the config without keys whose change must not rerun the job.
-
-    Examples
-    --------
-    >>> without({"seed": 1, "report": True}, "report"), without(None)
-    ({'seed': 1}, {})
-    """
-    return {key: value for key, value in (block or {}).items() if key not in keys}

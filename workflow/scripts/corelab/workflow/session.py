@@ -168,7 +168,7 @@ class Session:
             report=logger.info,
         )
         self.changed.update(found.outputs)
-        if found.changed.keys() & {row["path"] for row in self.study.scans}:
+        if found.changed.keys() & {row.path for row in self.study.scans}:
             # The check of the headers has no scan among its inputs, which would be all scans.
             self.changed[self.findings] = []
         self.same, self._again = found.same, {*self.changed, *unfinished}
@@ -254,10 +254,11 @@ class Session:
         for handler in self._snakemake_handlers():
             handler.setStream(sys.__stderr__)
 
-    def command(self) -> tuple[list[str], dict[str, Any]]:
+    def command(self) -> tuple[list[str], dict[str, str]]:
         """Config files and ``--config`` options of the run, for commands to be given again."""
         settings = self.workflow.config_settings
-        options = {k: v for k, v in settings.config.items() if not isinstance(v, (dict, list))}
+        given = settings.config.items()
+        options = {k: str(v) for k, v in given if not isinstance(v, (dict, list))}
         return [os.path.relpath(path) for path in settings.configfiles], options
 
     def on_success(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from corelab.measurement.recovery_targets import targets_of
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
+from corelab.records import ScanRow
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.measurement import FrequencyMap
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
@@ -24,7 +26,6 @@ GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
     for label in ("enhancing", "whole-tumour")
     for reader in ("reader-1", "reader-2")
 )
-#: Statistics tables, one for each part of the report.
 #: Reportlets of the central read.
 READING = ("standing", "rates", "p_chart", "conduct", "turnaround", "attestations")
 #: Stages with a record for each visit or participant.
@@ -55,7 +56,7 @@ class Targets:
         """A path in the results folder."""
         return "/".join([self.folder, *parts])
 
-    def listed(self, pattern: str, names: Sequence[str] | dict[str, Any]) -> list[str]:
+    def listed(self, pattern: str, names: Iterable[str]) -> list[str]:
         """A path for each name; ``{}`` in the pattern is the name."""
         return [self.under(pattern.format(name)) for name in names]
 
@@ -133,7 +134,7 @@ class Targets:
         disease = self.study.settings.study.disease
         found = []
         for key, ids in self.cohort.visits.items():
-            kinds = {row["kind"] for row in self.study.visit_rows(*ids)}
+            kinds = {row.kind for row in self.study.visit_rows(*ids)}
             # The series of a DICOM folder are known once it is prepared.
             served = "dicom" in kinds or targets_of(disease, kinds, settings)
             # A participant who is named gets a row in any case, with the reason.
@@ -233,7 +234,7 @@ class Targets:
     def map_files(self) -> list[str]:
         """Lesion frequency maps: of each label, and those that the config lists."""
         located = bool(self.cohort.subjects) or any(
-            row["space"] == "MNI152" for row in self.study.scans
+            row.space == "MNI152" for row in self.study.scans
         )
         labels = [label.replace("-", "") for label in self.study.mask_labels if located]
         return [*self.listed("maps/{}_frequency.nii.gz", labels),
@@ -242,25 +243,25 @@ class Targets:
     # Simulated scans and analyses
 
     @functools.cached_property
-    def simulated(self) -> dict[str, dict[str, Any]]:
+    def simulated(self) -> dict[str, ScanRow]:
         """Path of each simulated scan -> its row."""
-        return {row["path"]: row for row in self.study.scans if row["simulated"]}
+        return {row.path: row for row in self.study.scans if row.simulated}
 
     @functools.cached_property
     def simulated_phantoms(self) -> set[str]:
         """Images and masks of the simulated phantom scans."""
-        rows = [row for row in self.study.phantoms if row["simulated"]]
-        return {row[key] for row in rows for key in ("path", "mask_path")} - {None}
+        rows = [row for row in self.study.phantoms if row.simulated]
+        return {path for row in rows for path in (row.path, row.mask_path) if path}
 
     @functools.cached_property
     def analyses(self) -> dict[str, AnalysisSpec]:
         """Analyses of the plan by id."""
-        return {analysis.id: analysis for analysis in specs_of(self.study.config["analyses"])}
+        return {analysis.id: analysis for analysis in specs_of(self.study.settings)}
 
     @functools.cached_property
-    def frequency_maps(self) -> dict[str, dict[str, Any]]:
+    def frequency_maps(self) -> dict[str, FrequencyMap]:
         """Frequency maps that the config lists, by id."""
-        return {one.id: one.plain() for one in self.study.settings.measurement.frequency_maps}
+        return {one.id: one for one in self.study.settings.measurement.frequency_maps}
 
     @functools.cached_property
     def grids(self) -> list[str]:

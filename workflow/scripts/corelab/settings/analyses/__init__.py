@@ -6,8 +6,8 @@ A type is written once, as a class in a module of its own here. Its function is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -27,6 +27,9 @@ from corelab.settings.analyses.radiomics import RadiomicsSpec
 from corelab.settings.analyses.sample_size import SampleSizeSpec
 from corelab.settings.analyses.survival import SurvivalSpec
 from corelab.terms.plugins import registry
+
+if TYPE_CHECKING:
+    from corelab.settings.config import Config
 
 _ALL: tuple[type[AnalysisSpec], ...] = (
     AgreementSpec,
@@ -90,6 +93,6 @@ def spec_of(entry: Mapping[str, Any]) -> AnalysisSpec:
         raise ValueError(f"analysis {entry.get('id')}: {'; '.join(problems)}") from None
 
 
-def specs_of(entries: Sequence[Mapping[str, Any]]) -> list[AnalysisSpec]:
-    """Entries of the plan as specifications."""
-    return [spec_of(entry) for entry in entries]
+def specs_of(config: Config) -> list[AnalysisSpec]:
+    """The plan of a config as specifications."""
+    return [spec_of(entry) for entry in config.analyses]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -328,23 +328,52 @@ Zeros = Annotated[
     ),
 ]
 
-#: Keys that shared code reads of every type, and their value where a type does not have them.
-ABSENT: Mapping[str, Any] = {
-    "alternative": "two-sided",
-    "derivation": "value",
-    "nonresponder_imputation": False,
-    "region": "all",
-    "scale": "identity",
-    **dict.fromkeys(
-        (
-            *("assessor", "baseline", "by", "cluster", "criterion", "dose", "endpoint"),
-            *("endpoint_y", "event_endpoint", "exposure", "exposure_visit", "method", "models"),
-            *("outcome", "outcome_visit", "reference", "reference_levels", "repeats"),
-            *("responder", "source", "source_y", "sources", "visit", "visit_y", "zeros"),
-        )
-    ),
-    **dict.fromkeys(("auxiliary", "categorical", "covariates", "strata", "subgroups"), ()),
-}
+
+class Shared:
+    """Keys that shared code reads of every type, and their value where a type does not have them.
+
+    A key that some types have once and others as a list is free here.
+    """
+
+    alternative: str = "two-sided"
+    assessor: str | None = None
+    auxiliary: Sequence[str] = ()
+    baseline: str | None = None
+    by: str | None = None
+    categorical: Sequence[str] = ()
+    cluster: str | None = None
+    covariates: Sequence[str] = ()
+    criterion: str | None = None
+    derivation: str = "value"
+    dose: str | None = None
+    endpoint: Any = None
+    endpoint_y: Any = None
+    event_endpoint: str | None = None
+    exposure: str | None = None
+    exposure_visit: str | None = None
+    method: Any = None
+    models: Any = None
+    nonresponder_imputation: bool = False
+    outcome: str | None = None
+    outcome_visit: str | None = None
+    reference: Any = None
+    reference_levels: Mapping[str, Level] | None = None
+    region: str = "all"
+    repeats: Any = None
+    responder: str | None = None
+    scale: str = "identity"
+    source: str | None = None
+    source_y: str | None = None
+    sources: Any = None
+    strata: Sequence[str] = ()
+    subgroups: Sequence[str] = ()
+    visit: Any = None
+    visit_y: Any = None
+    zeros: Any = None
+
+
+#: For the type checker a type has the shared keys; pydantic knows those that are its own.
+_Keys = Shared if TYPE_CHECKING else object
 
 
 def _literals(form: Any) -> tuple[str, ...]:
@@ -353,7 +382,7 @@ def _literals(form: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for part in get_args(form) for one in _literals(part)))
 
 
-class AnalysisSpec(Settings):
+class AnalysisSpec(Settings, _Keys):
     """One entry of the plan: what all types have.
 
     A type is a class below this one, in a module of its own. A field's default is the default of
@@ -445,48 +474,12 @@ class AnalysisSpec(Settings):
 
     _entry: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
-    if TYPE_CHECKING:
-        # Keys of many types, for code that serves all of them; see ABSENT.
-        alternative: Any
-        assessor: Any
-        auxiliary: Any
-        baseline: Any
-        by: Any
-        categorical: Any
-        cluster: Any
-        covariates: Any
-        criterion: Any
-        derivation: Any
-        dose: Any
-        endpoint: Any
-        endpoint_y: Any
-        event_endpoint: Any
-        exposure: Any
-        exposure_visit: Any
-        method: Any
-        models: Any
-        nonresponder_imputation: Any
-        outcome: Any
-        outcome_visit: Any
-        reference: Any
-        reference_levels: Any
-        region: Any
-        repeats: Any
-        responder: Any
-        scale: Any
-        source: Any
-        source_y: Any
-        sources: Any
-        strata: Any
-        subgroups: Any
-        visit: Any
-        visit_y: Any
-        zeros: Any
-    else:
+    if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
             """Value of a key that this type does not have: as if it were not given."""
-            return ABSENT[name] if name in ABSENT else super().__getattr__(name)
+            shared = name in Shared.__annotations__
+            return getattr(Shared, name) if shared else super().__getattr__(name)
 
     @staticmethod
     def analyse(analysis: Any, tables: Any) -> Iterable[StatisticRow]:
