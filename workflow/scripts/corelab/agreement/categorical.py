@@ -34,7 +34,7 @@ from corelab.agreement.estimates import (
 )
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
-from corelab.terms.results import Estimate
+from corelab.terms.results import Estimate, join_notes
 
 #: More different values than this are no grades; a table of their distances would fill the memory.
 MOST_LEVELS = 1000
@@ -869,7 +869,7 @@ def krippendorff_alpha(
     method = f"Krippendorff 2011, {level}; BCa over targets, {resamples} resamples"
     if resamples and not low <= value <= high:
         note = "interval not defined: the resampled values do not surround the estimate"
-        return Estimate(value, n=n, method=method, note="; ".join(filter(None, [gone, note])))
+        return Estimate(value, n=n, method=method, note=join_notes(gone, note))
     return Estimate(value, low, high, n=n, method=method, note=gone)
 
 

@@ -31,7 +31,7 @@ from corelab.agreement.icc import (
 from corelab.measurement.selection import NotComputable, as_list
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.endpoints import unit_of
-from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 Check = Callable[[float], Second]
 
@@ -370,7 +370,7 @@ class GroupStatistics:
         if self.analysis.repeats != "within" or form.startswith("icc_1"):
             return found
         text = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
-        return replace(found, note="; ".join(filter(None, [found.note, text])))
+        return replace(found, note=join_notes(found.note, text))
 
     def _complete_cases(self, values: Floats) -> list[StatisticRow]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""
