@@ -11,22 +11,26 @@ from hypothesis import strategies as st
 
 from corelab.agreement import (
     bland_altman,
-    bland_altman_replicated,
     categorical,
-    compare_intraclass_correlations,
-    concordance_correlation,
-    deming,
     differences,
     icc,
     intraclass_correlation,
-    intraclass_correlation_many,
-    linearity,
     metrology,
-    passing_bablok,
-    standard_error_of_measurement,
-    total_deviation_index,
     weighted_kappa,
 )
+from corelab.agreement.differences import (
+    bland_altman_replicated,
+    concordance_correlation,
+    deming,
+    passing_bablok,
+    total_deviation_index,
+)
+from corelab.agreement.icc import (
+    compare_intraclass_correlations,
+    intraclass_correlation_many,
+    standard_error_of_measurement,
+)
+from corelab.agreement.metrology import linearity
 from corelab.measurement.selection import NotComputable
 
 SHROUT_FLEISS = np.array(
