@@ -599,7 +599,8 @@ class GroupStatistics:
             values,
             self.level,
             alpha=self.alpha,
-            **self.bootstrap,
+            resamples=self.analysis.resamples,
+            seed=self.analysis.seed,
             clusters=self.codes,
         )
         check = partial(second.second_alpha, values, self.level)
