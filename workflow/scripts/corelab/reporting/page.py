@@ -224,10 +224,11 @@ def _column(column: Column, cells: Sequence[Any], first: bool) -> tuple[str, lis
     contents = [_content(cell) for cell in cells]
     if not first and contents and not any(contents):
         return "", []
-    name, css = "th" if first else "td", _class(column, contents)
+    name, css = "th" if first else "td", _class(column, contents).removeprefix("text").strip()
+    css = f' class="{css}"' if css else ""
     scope = ' scope="row"' if first else ""
     body = [
-        f'<{name}{scope} class="{css}"{_sort_key(cell)}>{content}</{name}>'
+        f"<{name}{scope}{css}{_sort_key(cell)}>{content}</{name}>"
         for cell, content in zip(cells, contents, strict=True)
     ]
     title, aria = escape(column.title), ' aria-sort="none"' * column.sortable
