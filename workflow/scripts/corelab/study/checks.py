@@ -33,14 +33,19 @@ from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding, in_config
 from corelab.study.naming import subject_entity
-from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES, unit_of
+from corelab.terms.endpoints import (
+    ENDPOINT_LABELS,
+    ENDPOINT_UNITS,
+    ENDPOINTS,
+    SCALES,
+    VOLUME_UNITS_ML,
+    unit_of,
+)
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.labels import SHOWN_BY
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}
-#: Factor to mL of the units that volumes come in.
-VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
 #: Kinds of scan that a variant of the pipeline is named after.
 IMAGE_WORDS = tuple(DATATYPES)
 MANY = 20
