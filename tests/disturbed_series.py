@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from corelab.perfusion import gates, lesions
 from corelab.perfusion.concentration import PerfusionError
-from corelab.perfusion.series import analyse_series, gate_values
+from corelab.perfusion.series import SeriesOptions, analyse_series, gate_values
 from corelab.perfusion.visit import volume_gates
 from corelab.settings.perfusion import PerfusionSettings
 
@@ -60,7 +60,7 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     try:
         found = analyse_series(
             scan.signal, scan.affine, scan.times_s, "ctp", scan.brain,
-            slice_times_s=scan.slice_times_s, threads=1,
+            SeriesOptions(slice_times_s=scan.slice_times_s, threads=1),
         )  # fmt: skip
     except PerfusionError as error:
         return Run(refused=str(error))

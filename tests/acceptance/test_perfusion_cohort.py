@@ -12,7 +12,7 @@ from perfusion_heads import clinical_cases, cohort, simulate_head, slice_times_s
 from corelab.imaging import brain_mask
 from corelab.perfusion import lesions
 from corelab.perfusion.gates import FAIL, WARN, judge
-from corelab.perfusion.series import analyse_series, gate_values
+from corelab.perfusion.series import SeriesOptions, analyse_series, gate_values
 from corelab.perfusion.visit import volume_gates
 
 #: Gates that tell that a volume is not as accurate as on most heads.
@@ -35,8 +35,9 @@ def analysed(case):
         head.times_s,
         case.modality,
         brain,
-        echo_time_s=0.03,
-        slice_times_s=slice_times_s(case) if case.shuttle_s else None,
+        SeriesOptions(
+            echo_time_s=0.03, slice_times_s=slice_times_s(case) if case.shuttle_s else None
+        ),
     )
     bayes = found.maps["bayes"]
     flow = bayes.cbf_ml_100g_min

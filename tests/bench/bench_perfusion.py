@@ -16,7 +16,7 @@ from perfusion_tiles import arterial_curve, tissue_curve
 from scipy.linalg import toeplitz
 
 from corelab.perfusion import fit_perfusion
-from corelab.perfusion.series import analyse_series
+from corelab.perfusion.series import SeriesOptions, analyse_series
 
 VOXELS = 300_000
 THREADS = 2
@@ -95,7 +95,7 @@ def main() -> list[dict[str, float | str]]:
         def case(head: HeadPhantom = head, moved: bool = bool(changes)) -> object:
             brain = np.asarray(head.tissue)
             found = analyse_series(
-                head.signal, head.affine, head.times_s, "ctp", brain, threads=THREADS
+                head.signal, head.affine, head.times_s, "ctp", brain, SeriesOptions(threads=THREADS)
             )
             if found.motion_corrected != moved:
                 raise SystemExit(f"motion was {'not ' * moved}corrected: the time says nothing")

@@ -172,7 +172,7 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
     from perfusion_heads import clinical_cases, simulate_head
 
     from corelab.perfusion import lesions
-    from corelab.perfusion.series import analyse_series
+    from corelab.perfusion.series import SeriesOptions, analyse_series
 
     rows: dict[str, list[dict[str, float]]] = {}
     for number, drawn in enumerate(clinical_cases(HEAD_SEED, count, HEAD_FAMILIES)):
@@ -181,7 +181,8 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
         head = simulate_head(case)
         brain = head.tissue | ndimage.binary_closing(head.tissue, np.ones((3, 3, 1)), iterations=4)
         series = analyse_series(
-            head.signal, head.affine, head.times_s, "ctp", brain, engines=("bsvd",), threads=1
+            *(head.signal, head.affine, head.times_s, "ctp", brain),
+            SeriesOptions(engines=("bsvd",), threads=1),
         )
         inside = series.tissue
         curves = series.concentration[inside]

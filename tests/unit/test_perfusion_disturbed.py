@@ -21,7 +21,7 @@ from perfusion_heads import HeadCase, simulate_head, write_head
 
 from corelab.imaging import brain_mask
 from corelab.perfusion import PerfusionError, fit_perfusion, perfuse_visit
-from corelab.perfusion.series import analyse_series
+from corelab.perfusion.series import SeriesOptions, analyse_series
 from corelab.settings.perfusion import PerfusionSettings
 
 CASE = HeadCase(
@@ -103,9 +103,7 @@ def test_a_lost_frame_of_dsc_is_replaced_too():
         scan.times_s,
         "dsc",
         scan.brain,
-        echo_time_s=0.03,
-        threads=1,
-        correct_leakage=True,
+        SeriesOptions(echo_time_s=0.03, threads=1, correct_leakage=True),
     )
     assert np.argwhere(found.odd).tolist() == [[2, 14]]
 

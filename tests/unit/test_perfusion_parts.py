@@ -27,7 +27,7 @@ from corelab.perfusion.concentration import (
     regular_times,
     temporal_noise,
 )
-from corelab.perfusion.series import analyse_series, gate_values
+from corelab.perfusion.series import SeriesOptions, analyse_series, gate_values
 from corelab.provenance.products import read_table
 from corelab.settings.perfusion import PerfusionSettings
 
@@ -45,7 +45,9 @@ def brain_of(phantom):
 
 @pytest.fixture(scope="module")
 def series(head):
-    return analyse_series(head.signal, head.affine, head.times_s, "ctp", brain_of(head), threads=1)
+    return analyse_series(
+        head.signal, head.affine, head.times_s, "ctp", brain_of(head), SeriesOptions(threads=1)
+    )
 
 
 # --- signal ------------------------------------------------------------------------------------

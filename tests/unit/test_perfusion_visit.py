@@ -253,15 +253,15 @@ def test_nothing_rests_on_a_brain_mask_that_failed(done):
 
 
 def test_a_doubtful_brain_mask_is_in_the_reason_of_every_number(done):
-    from corelab.imaging.brain_quality import mask_warnings
-    from corelab.perfusion.visit import _Draft, _tell
+    from corelab.perfusion.visit import _Job
 
-    _, record, _ = done
+    folder, record, _ = done
     ((grid, quality),) = record.brain_mask_quality.items()
     warned = replace(record, brain_mask_quality={grid: replace(quality, verdict="warn")})
     quantity = Quantity("mismatch_ratio", "pipeline", 1.0, "ratio", reason="why")
-    result = _Draft(masks=[Mask("core", "pipeline")], quantities=[quantity])
-    _tell(result, list(mask_warnings(warned, grid).values()))
+    result = _Job(warned, folder, PerfusionSettings())
+    result.masks, result.quantities = [Mask("core", "pipeline")], [quantity]
+    result.warn(grid)
     assert result.masks[0].reason.startswith("the brain mask (from ctp")
     assert result.quantities[0].reason.startswith("why; the brain mask")
 

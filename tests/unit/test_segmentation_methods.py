@@ -19,7 +19,7 @@ from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, enclosed, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma, with_coordinates
 from corelab.segmentation.hypodensity import CtHypodensity, water_uptake_of
-from corelab.segmentation.segmenter import Segmentation
+from corelab.segmentation.segmenter import GridImages, Segmentation
 from corelab.segmentation.tissue import find_midplane, flatten_field
 from corelab.settings.segmentation import SegmentationSettings
 
@@ -502,9 +502,8 @@ def test_without_a_fit_to_mni_the_haematoma_says_so():
     images = {"ncct": np.where(MASK, ct()["ncct"], 0.0)}
     found = CtHaematoma()(images, MASK, VOXEL_MM, DEFAULTS.haematoma)
     assert dice(found.mask, TRUTH) >= 0.9
-    assert ("no_template_fit" in found.flags) == (
-        "mni_x" not in with_coordinates(images, MASK, VOXEL_MM)
-    )
+    given = with_coordinates(GridImages(images, MASK, VOXEL_MM))
+    assert ("no_template_fit" in found.flags) == ("mni_x" not in given.images)
 
 
 def test_hypodensity_needs_thin_slices_and_symmetry():

@@ -64,8 +64,6 @@ class Converted:
         What was corrected or is odd.
     command
         Command line, with folders left out.
-    version
-        Version of dcm2niix.
     warnings
         What a person should decide or repair.
     table
@@ -93,8 +91,6 @@ class FoundScan:
         File or folder as listed, and the digest of a folder.
     notes, warnings
         Of the conversion.
-    dicom
-        Content of the folder.
     fault
         Why there is no file.
     """

@@ -715,11 +715,6 @@ def _series(uid: str, files: list[DicomFile]) -> Series:
 def guess_kind(files: Sequence[DicomFile]) -> str | None:
     """Kind of scan that a series shows, by its header alone.
 
-    Parameters
-    ----------
-    files
-        Usable files of one series.
-
     Returns
     -------
     str or None

@@ -65,11 +65,6 @@ class TimeTable:
 def time_table(series: Series) -> TimeTable | None:
     """Sort the images of a dynamic series by place and time.
 
-    Parameters
-    ----------
-    series
-        Usable files of one series.
-
     Returns
     -------
     TimeTable or None

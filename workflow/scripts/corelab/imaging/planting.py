@@ -48,8 +48,6 @@ class Background:
         Kind -> array, all on the grid of the planted scan; never changed.
     affine
         Of the grid, axes right, anterior, superior.
-    brain
-        Its brain mask.
     free
         Brain that is at least 6 mm away from every known lesion.
     b_value
@@ -168,8 +166,6 @@ class Planting:
         Kind -> changed array, of the kinds that change.
     lesion
         Share of each voxel, with its volume.
-    centre_mm
-        World coordinates.
     drawn
         Contrast and what else was drawn, with units in the names.
     """

@@ -16,11 +16,6 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf
 def read_sidecar(image: Path) -> tuple[dict[str, Any], list[str]]:
     """Fields of the JSON beside an image, and what is wrong with it.
 
-    Parameters
-    ----------
-    image
-        Path of the image.
-
     Returns
     -------
     fields

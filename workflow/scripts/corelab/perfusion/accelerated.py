@@ -29,8 +29,6 @@ class Device:
     ----------
     name
         Library and card, for the record.
-    xp
-        The library.
     put, take
         From a NumPy array to the device and back.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -82,6 +83,35 @@ class PerfusionMaps:
         return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
 
 
+class EngineOptions(TypedDict, total=False):
+    """Options of the engines; no result depends on ``threads``.
+
+    Attributes
+    ----------
+    sigma
+        SD of the noise of a tissue curve for ``bayes``, in the unit of concentration; default:
+        from the frames before the bolus.
+    oscillation_index
+        Limit of ``osvd``; default 0.05 per second of frame interval, within 0.035 to 0.095.
+    families
+        Residue functions of ``bayes``; default :data:`corelab.perfusion.bayes.FAMILIES`.
+    prior
+        Weights of the grid of ``bayes``, see :func:`corelab.perfusion.bayes.estimate`; default:
+        learned from the curves. With ``sigma`` it is all by which a value depends on other voxels.
+    nuisance
+        (k, t) courses of which every curve may hold an unknown multiple, for ``bayes``.
+    threads
+        Default: the cores that this process may use.
+    """
+
+    sigma: float | None
+    oscillation_index: float | None
+    families: tuple[str, ...] | None
+    prior: np.ndarray | None
+    nuisance: np.ndarray | None
+    threads: int | None
+
+
 def fit_perfusion(
     signal: np.ndarray,
     times_s: np.ndarray,
@@ -93,13 +123,8 @@ def fit_perfusion(
     *,
     baseline_frames: int | None = None,
     tissue_factor: float | None = None,
-    sigma: float | None = None,
-    oscillation_index: float | None = None,
-    families: tuple[str, ...] | None = None,
-    prior: np.ndarray | None = None,
-    nuisance: np.ndarray | None = None,
-    threads: int | None = None,
     device: str = "cpu",
+    **options: Unpack[EngineOptions],
 ) -> PerfusionMaps:
     """Perfusion maps of a bolus passage by deconvolution with an arterial input.
 
@@ -129,27 +154,10 @@ def fit_perfusion(
         k_H / rho, blood per tissue. Default 0.705 (haematocrit 0.45 and 0.25, density 1.04
         g/mL) for ``ctp``, where both curves are in HU; 1 for ``dsc`` and ``concentration``,
         where the calibration of tissue against artery is the caller's (relaxivities differ).
-    sigma
-        SD of the noise of a tissue curve for ``bayes``, in the unit of concentration; default:
-        from the frames before the bolus.
-    oscillation_index
-        Limit of ``osvd``; default 0.05 per second of frame interval, within 0.035 to 0.095.
-    families
-        Residue functions of ``bayes``; default :data:`corelab.perfusion.bayes.FAMILIES`.
-    prior
-        Weights of the grid of ``bayes``, see :func:`corelab.perfusion.bayes.estimate`; default:
-        learned from the curves. With ``sigma`` it is all by which a value depends on other voxels.
-    nuisance
-        (k, t) courses of which every curve may hold an unknown multiple, for ``bayes``. Default:
-        none.
-    threads
-        Default: the cores that this process may use. The result does not depend on it.
     device
         ``cpu``, or ``cuda`` by CuPy or PyTorch where one is installed: the same maps to 1e-4.
-
-    Returns
-    -------
-    PerfusionMaps
+    options
+        See :class:`EngineOptions`.
 
     Raises
     ------
@@ -182,7 +190,7 @@ def fit_perfusion(
     >>> round(float(maps.cbv_ml_100g), 1), bool(abs(maps.mtt_s - 6) < 1)
     (4.0, True)
     """
-    card = find_device(device)
+    card, threads = find_device(device), options.get("threads")
     signal, artery, times = _checked_input(signal, times_s, aif, modality, method, echo_time_s)
     chosen = _chosen_voxels(signal.shape[:-1], mask)
     curves = signal.reshape(-1, signal.shape[-1])
@@ -199,29 +207,29 @@ def fit_perfusion(
         usable[usable] = alive
     # The level of a concentration is exact, unless it came from frames before the bolus.
     subtracted = modality != "concentration" or baseline_frames is not None
-    sampled = _sampled(
-        Problem(
-            curves, artery, times, baseline, nuisance, subtracted, sigma, oscillation_index,
-            families, prior, threads, card,
-        )
-    )  # fmt: skip
-    factor = tissue_factor
-    if factor is None:
-        factor = TISSUE_FACTOR if modality == "ctp" else 1.0
-    area, top = _summary(sampled.curves, threads)
+    given = Problem(curves, artery, times, baseline, subtracted=subtracted, device=card, **options)
+    if tissue_factor is None:
+        tissue_factor = TISSUE_FACTOR if modality == "ctp" else 1.0
+    index = np.flatnonzero(chosen)[usable]
+    return _maps(_sampled(given), method, tissue_factor, index, signal.shape[:-1])
+
+
+def _maps(
+    problem: Problem, method: str, factor: float, index: np.ndarray, shape: tuple[int, ...]
+) -> PerfusionMaps:
+    """Maps of one engine; its curves lie at ``index`` of the flattened grid."""
+    area, top = _summary(problem.curves, problem.threads)
     noise, shares = None, None
-    found = ENGINES[method](sampled)
+    found = ENGINES[method](problem)
     if isinstance(found, bayes.Posterior):
         values = _bayes_maps(found, factor)
         noise, shares = found.sigma, tuple(found.prior.sum(axis=(1, 2)))
     else:
-        values = _residue_maps(found, area / sampled.artery.sum(), factor)
-    arrival_s = float(times[baseline.arrival])
-    values["ttp_s"] = _peak_times(sampled.curves, top, sampled.times) - arrival_s
-    index = np.flatnonzero(chosen)[usable]
-    maps = {name: _placed(v, index, signal.shape[:-1]) for name, v in values.items()}
+        values = _residue_maps(found, area / problem.artery.sum(), factor)
+    values["ttp_s"] = _peak_times(problem.curves, top, problem.times) - problem.arrival_s
+    maps = {name: _placed(v, index, shape) for name, v in values.items()}
     return PerfusionMaps(
-        **maps, method=method, interval_s=sampled.interval_s, tissue_factor=float(factor),
+        **maps, method=method, interval_s=problem.interval_s, tissue_factor=float(factor),
         sigma=noise, family_weights=shares,
     )  # fmt: skip
 
@@ -234,14 +242,14 @@ class Problem:
     ----------
     curves, artery, times
         (n, t) tissue concentrations, finite; (t,) arterial concentration; (t,) seconds.
-    baseline
-        Frames before the bolus.
     nuisance, sigma, oscillation_index, families, prior, threads
-        As in :func:`fit_perfusion`.
+        See :class:`EngineOptions`.
     subtracted
         Whether the mean of the baseline's frames was subtracted.
     device
         A graphics card, or None.
+    arrival_s
+        Time of the frame at which the bolus arrives, before any resampling.
     """
 
     curves: np.ndarray
@@ -256,6 +264,7 @@ class Problem:
     prior: np.ndarray | None = None
     threads: int | None = None
     device: Device | None = None
+    arrival_s: float = 0.0
 
     @property
     def interval_s(self) -> float:
@@ -302,6 +311,7 @@ ENGINES: Mapping[str, Engine] = registry(
 
 def _sampled(given: Problem) -> Problem:
     """The problem at equally spaced times."""
+    given = replace(given, arrival_s=float(given.times[given.baseline.arrival]))
     uniform = regular_times(given.times)
     if uniform is None:
         return given

@@ -129,10 +129,6 @@ class Reference:
     ----------
     values
         A number, or an array of the grid (``mirror``, ``by-tissue``).
-    summary
-        Median of the normal tissue.
-    rule
-        Which rule gave it.
     """
 
     values: np.ndarray | float

@@ -47,8 +47,6 @@ class Series:
 
     Attributes
     ----------
-    maps
-        Engine -> maps.
     tissue
         Grey and white matter without fluid and vessels.
     grey
@@ -57,10 +55,6 @@ class Series:
         Mean signal before the bolus.
     concentration
         Smoothed, (x, y, z, t), 0 outside tissue.
-    input
-        Arterial input.
-    plane
-        Between the hemispheres.
     motion, motion_corrected
         Displacement of every frame, and whether it was corrected.
     odd
@@ -113,22 +107,50 @@ class Series:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
+@dataclass(frozen=True)
+class SeriesOptions:
+    """What is known of a series besides its voxels, and what is done with it.
+
+    Attributes
+    ----------
+    echo_time_s
+        For ``dsc``.
+    aif
+        (t,) arterial concentration to use in place of the one found.
+    engines, device
+        Of :func:`corelab.perfusion.fit_perfusion`.
+    correct_motion
+        Correct where motion is found; it is measured in any case.
+    correct_leakage
+        Of DSC in enhancing lesions; see :mod:`corelab.perfusion.leakage`.
+    slice_times_s
+        (z,) seconds from the start of a frame to each slice, where they are not simultaneous
+        (a table that shuttles between two positions, 2D acquisition).
+    lost
+        (z, t) slices of frames without signal that were filled in before.
+    """
+
+    echo_time_s: float | None = None
+    aif: np.ndarray | None = None
+    engines: tuple[str, ...] = ENGINES
+    correct_motion: bool = True
+    correct_leakage: bool = False
+    slice_times_s: np.ndarray | None = None
+    threads: int | None = None
+    device: str = "cpu"
+    lost: np.ndarray | None = None
+
+
+_DEFAULTS = SeriesOptions()
+
+
 def analyse_series(
     signal: np.ndarray,
     affine: np.ndarray,
     times_s: np.ndarray,
     modality: str,
     brain: np.ndarray,
-    *,
-    echo_time_s: float | None = None,
-    aif: np.ndarray | None = None,
-    engines: tuple[str, ...] = ENGINES,
-    correct_motion: bool = True,
-    correct_leakage: bool = False,
-    slice_times_s: np.ndarray | None = None,
-    threads: int | None = None,
-    device: str = "cpu",
-    lost: np.ndarray | None = None,
+    options: SeriesOptions = _DEFAULTS,
 ) -> Series:
     """Everything from raw signal to maps.
 
@@ -144,25 +166,8 @@ def analyse_series(
         ``ctp`` or ``dsc``.
     brain
         Brain mask.
-    echo_time_s
-        For ``dsc``.
-    aif
-        (t,) arterial concentration to use in place of the one found.
-    engines
-        Of :func:`corelab.perfusion.fit_perfusion`.
-    correct_motion
-        Correct where motion is found; it is measured in any case.
-    correct_leakage
-        Of DSC in enhancing lesions; see :mod:`corelab.perfusion.leakage`.
-    slice_times_s
-        (z,) seconds from the start of a frame to each slice, where they are not simultaneous
-        (a table that shuttles between two positions, 2D acquisition).
-    threads
-        No result depends on it.
-    device
-        Of :func:`corelab.perfusion.fit_perfusion`.
-    lost
-        (z, t) slices of frames without signal that were filled in before.
+    options
+        What else is known, and what is done.
 
     Raises
     ------
@@ -176,35 +181,31 @@ def analyse_series(
     if along != (1, 1):
         series = analyse_series(
             coarse.averaged(signal, along), coarse.coarse_affine(affine, along), times_s, modality,
-            coarse.averaged(brain, along) >= 0.5, echo_time_s=echo_time_s, aif=aif, engines=engines,
-            correct_motion=correct_motion, correct_leakage=correct_leakage,
-            slice_times_s=slice_times_s, threads=threads, device=device, lost=lost,
+            coarse.averaged(brain, along) >= 0.5, options,
         )  # fmt: skip
         return coarse.refined(series, along, brain, affine)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    ready = _steadied(
-        signal, affine, times, modality, brain, correct_motion=correct_motion, threads=threads
-    )
+    ready = _steadied(signal, affine, times, modality, brain, options)
     brain, baseline = ready.brain, ready.baseline
     image = ready.signal[..., baseline.start : baseline.stop].mean(axis=-1)
-    conc = to_concentration(ready.signal, modality, baseline, echo_time_s=echo_time_s)
+    conc = to_concentration(ready.signal, modality, baseline, echo_time_s=options.echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
-    if slice_times_s is not None:
-        conc = aligned_slices(conc, times, np.asarray(slice_times_s, float))
+    if options.slice_times_s is not None:
+        conc = aligned_slices(conc, times, np.asarray(options.slice_times_s, float))
     plane = tissue.midsagittal_plane(image, affine, brain)
-    if aif is None:
+    if options.aif is None:
         around = _search_region(ready, image, sizes, modality)
         source = arterial.find_arterial_input(
-            conc, times, around, baseline, affine, plane, threads=threads
+            conc, times, around, baseline, affine, plane, threads=options.threads
         )
     else:
-        source = arterial.supplied_input(np.asarray(aif, float), times)
+        source = arterial.supplied_input(np.asarray(options.aif, float), times)
     box = tissue.bounding_box(brain)
-    support, aim = _support(conc, image, brain, sizes, modality, box, threads)
-    clean = tissue.denoise(conc[box], support[box], sizes, baseline, aim, threads=threads)
+    support, aim = _support(conc, image, brain, sizes, modality, box, options.threads)
+    clean = tissue.denoise(conc[box], support[box], sizes, baseline, aim, threads=options.threads)
     conc = np.zeros_like(conc)
     conc[box] = clean.concentration
-    if correct_leakage and modality == "dsc":
+    if options.correct_leakage and modality == "dsc":
         curves = conc[support]
         steady = leakage.non_enhancing(curves, clean.noise, baseline.arrival)
         conc[support] = leakage.correct_leakage(curves, times, steady).corrected
@@ -214,12 +215,12 @@ def analyse_series(
             conc, times, source.curve, "concentration", engine, mask=support,
             baseline_frames=baseline.stop, tissue_factor=TISSUE_FACTOR, sigma=clean.noise,
             nuisance=motion.main_course(ready.motion, baseline.stop) if ready.corrected else None,
-            threads=threads, device=device,
+            threads=options.threads, device=options.device,
         )
-        for engine in engines
+        for engine in options.engines
     }  # fmt: skip
     inside = _without_vessels(next(iter(maps.values())), support, modality)
-    odd = ready.odd if lost is None else ready.odd | lost
+    odd = ready.odd if options.lost is None else ready.odd | options.lost
     return Series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
@@ -289,9 +290,7 @@ def _steadied(
     times: np.ndarray,
     modality: str,
     brain: np.ndarray,
-    *,
-    correct_motion: bool,
-    threads: int | None,
+    options: SeriesOptions,
 ) -> _Steady:
     """What a scanner, an export or a patient disturbed, repaired where that can be done."""
     fault = last_axis_fault(signal)
@@ -309,10 +308,12 @@ def _steadied(
     baseline = _early(baseline)
     before = slice(baseline.start, baseline.stop)
     moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
-    corrected = correct_motion and moved.found
+    corrected = options.correct_motion and moved.found
     more = np.zeros_like(odd)
     if corrected:
-        signal = motion.correct_motion(signal, affine, moved, before, modality, threads=threads)
+        signal = motion.correct_motion(
+            signal, affine, moved, before, modality, threads=options.threads
+        )
         more[:, moved.bad_frames] = True
         signal = steadiness.replaced(signal, more, times)
         more = steadiness.odd_levels(signal, times, brain, modality)

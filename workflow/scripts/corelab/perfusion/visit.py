@@ -16,7 +16,14 @@ from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
 from corelab.perfusion import figures, gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
-from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values, repairs
+from corelab.perfusion.series import (
+    ENGINES,
+    Series,
+    SeriesOptions,
+    analyse_series,
+    gate_values,
+    repairs,
+)
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import read_table, write_json, write_table
 from corelab.records import (
@@ -86,24 +93,15 @@ class MapSet:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where the files of a visit go."""
-
-    participant_id: str
-    visit: str
-    folder: Path
-
-    def file(self, suffix: str, extension: str, **entities: str) -> str:
-        return derivative(
-            self.participant_id, self.visit, "perf", suffix, extension=extension, **entities
-        )
-
-
 @dataclass
-class _Draft:
-    """The record of a visit while it is made, see :class:`corelab.records.Perfused`."""
+class _Job:
+    """A visit with its settings, and its record while it is made (:class:`Perfused`)."""
 
+    prepared: Prepared
+    folder: Path
+    settings: PerfusionSettings
+    minutes: float | None = None
+    threads: int | None = None
     maps: list[PerfusionMap] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
     registry: Registry | None = None
@@ -115,6 +113,16 @@ class _Draft:
     status: str = "ok"
     reason: str | None = None
 
+    @property
+    def scans(self) -> list[Scan]:
+        """Usable scans in native space."""
+        return [s for s in self.prepared.scans if s.status == "ok" and s.space == "native"]
+
+    def file(self, suffix: str, extension: str, **entities: str) -> str:
+        """Path of a product of the visit."""
+        ids = (self.prepared.participant_id, self.prepared.visit)
+        return derivative(*ids, "perf", suffix, extension=extension, **entities)
+
     def without_numbers(self, status: str, reason: str) -> None:
         """No volume follows: each volume is a row with the reason."""
         self.status, self.reason = status, reason
@@ -123,9 +131,21 @@ class _Draft:
             for name in ("core_volume", "hypoperfused_volume")
         ]
 
-    def record(self, place: _Place) -> Perfused:
+    def warn(self, grid: str | None) -> None:
+        """Write what is doubtful about mask and series into the reason of every number."""
+        warnings = [*mask_warnings(self.prepared, grid).values(), *self.notes]
+
+        def doubtful(reason: str | None) -> str | None:
+            return "; ".join(filter(None, (reason, *warnings))) or None
+
+        self.masks = [replace(one, reason=doubtful(one.reason)) for one in self.masks]
+        self.quantities = [replace(one, reason=doubtful(one.reason)) for one in self.quantities]
+
+    def record(self) -> Perfused:
+        """The record as its file would be read."""
+        ids = (self.prepared.participant_id, self.prepared.visit)
         return Perfused(
-            *(place.participant_id, place.visit, tuple(self.maps), tuple(self.masks)),
+            *(*ids, tuple(self.maps), tuple(self.masks)),
             *(self.registry, tuple(self.gates), tuple(self.quantities), self.figures),
             *(tuple(self.notes), self.parameters, self.status, self.reason),
         ).settled()
@@ -176,30 +196,25 @@ def perfuse_visit(
     >>> perfuse_visit(Prepared("1", "v"), ".", settings=PerfusionSettings()).status
     'not_computable'
     """
-    place = _Place(record.participant_id, record.visit, Path(folder))
-    result = _Draft()
-    scans = [s for s in record.scans if s.status == "ok" and s.space == "native"]
+    job = _Job(record, Path(folder), settings, minutes_onset_to_ct, threads)
+    scans = job.scans
     try:
         series = next((s for kind in ("ctp", "dsc") for s in scans if s.kind == kind), None)
         if series is not None:
-            _from_series(
-                series, scans, record, place, settings, minutes_onset_to_ct, threads, result
-            )
-            _tell(result, [*mask_warnings(record, series.grid).values(), *result.notes])
+            _from_series(series, job)
+            job.warn(series.grid)
         elif {"cbf", "tmax"} <= {s.kind for s in scans}:
-            _from_maps(scans, record, place, settings, minutes_onset_to_ct, result)
-            grid = next(s for s in scans if s.kind == "tmax").grid
-            _tell(result, [*mask_warnings(record, grid).values(), *result.notes])
+            job.warn(_from_maps(job))
         elif faults := _faults(record.scans):
-            result.without_numbers("failed", "; ".join(faults))
+            job.without_numbers("failed", "; ".join(faults))
         else:
-            result.status = "not_computable"
-            result.reason = "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)"
+            job.status = "not_computable"
+            job.reason = "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)"
     except _NoNumber as fault:
-        result.without_numbers("not_computable", str(fault))
+        job.without_numbers("not_computable", str(fault))
     except (PerfusionError, ImageFault) as error:
-        result.without_numbers("failed", str(error))
-    return result.record(place)
+        job.without_numbers("failed", str(error))
+    return job.record()
 
 
 def _faults(scans: Sequence[Scan]) -> list[str]:
@@ -215,37 +230,25 @@ def _faults(scans: Sequence[Scan]) -> list[str]:
 # --- sources of maps ---------------------------------------------------------------------------
 
 
-def _tell(result: _Draft, warnings: Sequence[str]) -> None:
-    """Write what is doubtful about mask and series into the reason of every number."""
-
-    def doubtful(reason: str | None) -> str | None:
-        return "; ".join(filter(None, (reason, *warnings))) or None
-
-    result.masks = [replace(one, reason=doubtful(one.reason)) for one in result.masks]
-    result.quantities = [replace(one, reason=doubtful(one.reason)) for one in result.quantities]
-
-
 class _NoNumber(PerfusionError):
     """Data that can be read, and from which no number follows."""
 
 
-def _brain(record: Prepared, scan: Scan, place: _Place) -> np.ndarray:
-    fault = mask_fault(record, scan.grid)
+def _brain(scan: Scan, job: _Job) -> np.ndarray:
+    fault = mask_fault(job.prepared, scan.grid)
     if fault is not None:
         raise _NoNumber(fault)
-    path = record.brain_masks.get(str(scan.grid))
+    path = job.prepared.brain_masks.get(str(scan.grid))
     if path is None:
         raise PerfusionError(f"there is no brain mask on the grid of {scan.kind}")
-    return np.asarray(np.asanyarray(load_image(place.folder / path).dataobj) > 0.5)
+    return np.asarray(np.asanyarray(load_image(job.folder / path).dataobj) > 0.5)
 
 
-def _supplied_aif(
-    scans: Sequence[Scan], place: _Place, times: np.ndarray
-) -> tuple[np.ndarray, Scan] | None:
-    scan = next((s for s in scans if s.kind == "aif"), None)
+def _supplied_aif(job: _Job, times: np.ndarray) -> tuple[np.ndarray, Scan] | None:
+    scan = next((s for s in job.scans if s.kind == "aif"), None)
     if scan is None:
         return None
-    table = read_table(place.folder / scan.file, numeric=["time_s", "value"])
+    table = read_table(job.folder / scan.file, numeric=["time_s", "value"])
     if len(table) < 3 or table["time_s"].max() < times[-1] - 2 * np.median(np.diff(times)):
         raise PerfusionError(
             f"the supplied arterial curve ends at {table['time_s'].max():g} s, the series at "
@@ -254,17 +257,9 @@ def _supplied_aif(
     return np.interp(times, table["time_s"], table["value"]), scan
 
 
-def _from_series(
-    scan: Scan,
-    scans: Sequence[Scan],
-    record: Prepared,
-    place: _Place,
-    settings: PerfusionSettings,
-    minutes: float | None,
-    threads: int | None,
-    result: _Draft,
-) -> None:
-    image = load_image(place.folder / scan.file, ndim=4, kind=scan.kind)
+def _from_series(scan: Scan, job: _Job) -> None:
+    settings = job.settings
+    image = load_image(job.folder / scan.file, ndim=4, kind=scan.kind)
     facts = scan.metadata
     frame_times = facts.get("frame_times_s")
     if not frame_times:
@@ -278,24 +273,26 @@ def _from_series(
     times = np.asarray(frame_times, float)
     times = times - times[0]
     slice_times = facts.get("slice_times_s")
-    aif = _supplied_aif(scans, place, times)
+    aif = _supplied_aif(job, times)
     found = analyse_series(
         np.asarray(image.dataobj, dtype=np.float32),
         image.affine,
         times,
         scan.kind,
-        _brain(record, scan, place),
-        echo_time_s=facts.get("echo_time_s"),
-        aif=None if aif is None else aif[0],
-        correct_motion=settings.motion_correction,
-        correct_leakage=settings.leakage_correction,
-        slice_times_s=None if slice_times is None else np.asarray(slice_times),
-        engines=_engines(settings),
-        threads=threads,
-        device=settings.device,
-        lost=_lost(facts, image.shape),
+        _brain(scan, job),
+        SeriesOptions(
+            echo_time_s=facts.get("echo_time_s"),
+            aif=None if aif is None else aif[0],
+            correct_motion=settings.motion_correction,
+            correct_leakage=settings.leakage_correction,
+            slice_times_s=None if slice_times is None else np.asarray(slice_times),
+            engines=_engines(settings),
+            threads=job.threads,
+            device=settings.device,
+            lost=_lost(facts, image.shape),
+        ),
     )
-    result.notes += repairs(found)
+    job.notes += repairs(found)
     engines = {name: _named(maps) for name, maps in found.maps.items()}
     maps = MapSet(
         scan.kind,
@@ -313,7 +310,7 @@ def _from_series(
         found.plane,
         delay=found.maps["bayes"].delay_s,
     )
-    result.parameters |= {
+    job.parameters |= {
         "smoothing_guide_mm": found.smoothing_mm,
         "noise": found.noise,
         "noise_unsmoothed": found.raw_noise,
@@ -326,19 +323,19 @@ def _from_series(
         "partial_volume_scale": found.input.scale,
         "aif": "supplied" if found.input.supplied else "found",
     }
-    _write_maps(found, maps, place, result)
-    _write_curves(found, maps, place, result)
+    _write_maps(found, maps, job)
+    _write_curves(found, job)
     values = gate_values(found)
     header = facts.get("header_interval_s")
     if header:
         values["header_interval_ratio"] = header / float(np.median(np.diff(times)))
-    drawn = _lesions(maps, place, settings, minutes, result, values)
+    drawn = _lesions(maps, job, values)
     if settings.figures:
-        result.figures |= figures.draw_visit(
+        job.figures |= figures.draw_visit(
             found,
             drawn,
-            place.folder,
-            lambda name: place.file("figure", ".png", desc=name),
+            job.folder,
+            lambda name: job.file("figure", ".png", desc=name),
             flow=maps.primary["flow"],
             timing=maps.primary["timing"],
         )
@@ -377,14 +374,9 @@ def _named(maps: Any) -> dict[str, np.ndarray]:
     return named
 
 
-def _from_maps(
-    scans: Sequence[Scan],
-    record: Prepared,
-    place: _Place,
-    settings: PerfusionSettings,
-    minutes: float | None,
-    result: _Draft,
-) -> None:
+def _from_maps(job: _Job) -> str | None:
+    """Lesions of supplied maps; the grid that they lie on."""
+    scans = job.scans
     tmax = next(s for s in scans if s.kind == "tmax")
     chosen = {s.kind: s for s in reversed(scans) if s.kind in UNITS and s.grid == tmax.grid}
     if "cbf" not in chosen:
@@ -395,10 +387,10 @@ def _from_maps(
     values = {}
     affine = np.eye(4)
     for kind, scan in chosen.items():
-        image = load_image(place.folder / scan.file, kind=kind)
+        image = load_image(job.folder / scan.file, kind=kind)
         values[kind] = np.asarray(image.dataobj, dtype=np.float32)
         affine = np.asarray(image.affine)
-    brain = _brain(record, tmax, place)
+    brain = _brain(tmax, job)
     tissue = brain & (values["cbf"] > 0) & np.isfinite(values["tmax"])
     plane = midsagittal_plane(brain.astype(np.float32) * 100.0, affine, brain)
     maps = MapSet(
@@ -406,10 +398,11 @@ def _from_maps(
         {"supplied": values}, dict.fromkeys(("flow", "timing", "registry"), "supplied"),
         tissue, np.zeros_like(tissue), plane,
     )  # fmt: skip
-    result.parameters |= {"engine": "supplied maps"}
+    job.parameters |= {"engine": "supplied maps"}
     for kind, scan in sorted(chosen.items()):
-        result.maps.append(PerfusionMap(kind, "supplied", scan.file, UNITS[kind]))
-    _lesions(maps, place, settings, minutes, result, {})
+        job.maps.append(PerfusionMap(kind, "supplied", scan.file, UNITS[kind]))
+    _lesions(maps, job, {})
+    return tmax.grid
 
 
 # --- lesions -----------------------------------------------------------------------------------
@@ -421,15 +414,9 @@ def _engine(maps: MapSet, name: str) -> dict[str, np.ndarray]:
     return maps.engines[name]
 
 
-def _lesions(
-    maps: MapSet,
-    place: _Place,
-    settings: PerfusionSettings,
-    minutes: float | None,
-    result: _Draft,
-    values: dict[str, float],
-) -> dict[str, np.ndarray]:
+def _lesions(maps: MapSet, job: _Job, values: dict[str, float]) -> dict[str, np.ndarray]:
     """Gates, masks, quantities and the registry; returns the primary masks for the figures."""
+    settings, minutes = job.settings, job.minutes
     core_rule = settings.core
     flow_engine, late_engine = maps.primary["flow"], maps.primary["timing"]
     timed_by = _engine(maps, late_engine)
@@ -470,7 +457,7 @@ def _lesions(
             reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, unread)
             shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
             shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, settings)
-            _judge(maps, shares, reach, settings, values, result)
+            _judge(maps, shares, reach, values, job)
         rule = {
             "engine": engine, "parameter": core_rule.parameter, "below": below,
             "level_in_noise": round(level, 4), "early": early,
@@ -478,24 +465,24 @@ def _lesions(
             "within": f"Tmax > {limit:g} s ({late_engine})",
             "smallest_cluster_ml": lesions.CORE_CLUSTER_ML, "affected_side": sides.affected,
         }  # fmt: skip
-        _add_mask(maps, place, "core", core, variant, rule, result)
-        _add_mask(maps, place, "penumbra", late[limit] & ~core, variant, rule, result)
+        _add_mask(maps, "core", core, variant, rule, job)
+        _add_mask(maps, "penumbra", late[limit] & ~core, variant, rule, job)
         if variant is None:
             drawn = {"core": core, "hypoperfused": late[limit]}
-        _add_quantities(maps, variant, engine, core, late, limit, normal, result)
+        _add_quantities(maps, variant, engine, core, late, limit, normal, job)
     for x in limits:
         rule = {"engine": late_engine, "parameter": "tmax", "above": x,
                 "smallest_cluster_ml": lesions.HYPOPERFUSED_CLUSTER_ML}  # fmt: skip
         variant = None if x == limit else f"tmax{x:g}"
-        _add_mask(maps, place, "hypoperfused", late[x], variant, rule, result)
+        _add_mask(maps, "hypoperfused", late[x], variant, rule, job)
     for engine in sorted(set(ENGINES) & set(maps.engines) - {late_engine}):
         other = lesions.delayed_tissue(
             maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml,
             lesions.untimed_tissue(maps.tissue, maps.engines[engine]["cbf"]),
         )  # fmt: skip
         rule = {"engine": engine, "parameter": "tmax", "above": limit}
-        _add_mask(maps, place, "hypoperfused", other, engine, rule, result)
-    _registry(maps, place, late[6.0], normal, reference, result)
+        _add_mask(maps, "hypoperfused", other, engine, rule, job)
+    _registry(maps, late[6.0], normal, reference, job)
     return drawn
 
 
@@ -503,14 +490,13 @@ def _judge(
     maps: MapSet,
     shares: Mapping[str, float],
     reach: tuple[float, float],
-    settings: PerfusionSettings,
     values: dict[str, float],
-    result: _Draft,
+    job: _Job,
 ) -> None:
     """Verdicts of the gates; no numbers where the lesion is larger than a head can hold."""
     kind = maps.kind if maps.kind in gates.GATES else "ctp"
-    rows = gates.judge(kind, {**values, **shares}, settings.gates)
-    result.gates = [row for row in rows if values or row.criterion in shares]
+    rows = gates.judge(kind, {**values, **shares}, job.settings.gates)
+    job.gates = [row for row in rows if values or row.criterion in shares]
     for row in rows:
         if row.criterion in LARGEST_SHARES and row.verdict == FAIL:
             part = row.criterion.removesuffix("_share")
@@ -534,8 +520,8 @@ def _judge(
         "tissue_cnr": "the bolus in tissue is weak against the noise: the core may be lost, or "
         "half as large again",
     }
-    verdicts = {row.criterion: row.verdict for row in result.gates}
-    result.notes += [text for name, text in doubts.items() if verdicts.get(name) in (WARN, FAIL)]
+    verdicts = {row.criterion: row.verdict for row in job.gates}
+    job.notes += [text for name, text in doubts.items() if verdicts.get(name) in (WARN, FAIL)]
 
 
 def _wrong_shares(
@@ -590,18 +576,18 @@ def volume_gates(
 
 def _add_mask(
     maps: MapSet,
-    place: _Place,
     label: str,
     mask: np.ndarray,
     variant: str | None,
     rule: Mapping[str, Any],
-    result: _Draft,
+    job: _Job,
 ) -> None:
-    path = mask_path(place.participant_id, place.visit, label, kind=maps.kind, desc=variant)
+    ids = (job.prepared.participant_id, job.prepared.visit)
+    path = mask_path(*ids, label, kind=maps.kind, desc=variant)
     image = nib.Nifti1Image(mask.astype(np.uint8), maps.affine)
     sidecar = {"unit": "label", "inputs": maps.inputs, "parameters": dict(rule)}
-    save_image(image, place.folder / path, sidecar=sidecar, dtype=np.uint8)
-    result.masks.append(
+    save_image(image, job.folder / path, sidecar=sidecar, dtype=np.uint8)
+    job.masks.append(
         Mask(
             label,
             "pipeline" if variant is None else f"pipeline:{variant}",
@@ -620,7 +606,7 @@ def _add_quantities(
     late: Mapping[float, np.ndarray],
     limit: float,
     normal: np.ndarray,
-    result: _Draft,
+    job: _Job,
 ) -> None:
     volume = _engine(maps, engine).get("cbv", np.full(core.shape, np.nan))
     values = lesions.lesion_quantities(core, late, volume, normal, maps.voxel_ml, limit_s=limit)
@@ -633,7 +619,7 @@ def _add_quantities(
     for endpoint, unit in _QUANTITY_UNITS.items():
         value = values[endpoint]
         known = bool(np.isfinite(value))
-        result.quantities.append(
+        job.quantities.append(
             Quantity(
                 endpoint,
                 "pipeline" if variant is None else f"pipeline:{variant}",
@@ -657,12 +643,7 @@ def _needs(rule: thresholds.Threshold, kind: str) -> set[str]:
 
 
 def _registry(
-    maps: MapSet,
-    place: _Place,
-    late: np.ndarray,
-    normal: np.ndarray,
-    reference: Any,
-    result: _Draft,
+    maps: MapSet, late: np.ndarray, normal: np.ndarray, reference: Any, job: _Job
 ) -> None:
     """Every usable published cut-off, and the sweep, in one 4D mask."""
     engine = maps.primary["registry"]
@@ -681,7 +662,7 @@ def _registry(
         name: reference(engine, name).values for name in ("cbf", "cbv", "mtt") if name in values
     }
     masks = thresholds.evaluate(rules, values, references, regions, maps.tissue, maps.voxel_ml)
-    path = place.file("registry", ".nii.gz", desc="thresholds")
+    path = job.file("registry", ".nii.gz", desc="thresholds")
     rows = tuple(
         Cutoff(
             r.id,
@@ -700,9 +681,9 @@ def _registry(
         "note": "one mask per frame; delay>3 is read from the bayes engine",
     }
     save_image(
-        nib.Nifti1Image(masks, maps.affine), place.folder / path, sidecar=sidecar, dtype=np.uint8
+        nib.Nifti1Image(masks, maps.affine), job.folder / path, sidecar=sidecar, dtype=np.uint8
     )
-    result.registry = Registry(
+    job.registry = Registry(
         path,
         ids=tuple(r.id for r in rules),
         labels=tuple(r.label for r in rules),
@@ -718,7 +699,7 @@ def _registry(
 # --- files -------------------------------------------------------------------------------------
 
 
-def _write_maps(found: Series, maps: MapSet, place: _Place, result: _Draft) -> None:
+def _write_maps(found: Series, maps: MapSet, job: _Job) -> None:
     """Maps: the chosen engines' cbf, cbv, mtt, and tmax, ttp, bear the plain names."""
     for engine, values in maps.engines.items():
         for name, array in values.items():
@@ -726,21 +707,21 @@ def _write_maps(found: Series, maps: MapSet, place: _Place, result: _Draft) -> N
             # Delay and SDs are of the Bayesian engine alone, and need no other name.
             owner = "bayes" if name == "delay" or name.endswith("sd") else maps.primary["flow"]
             plainly = engine == (maps.primary["timing"] if timing else owner)
-            path = place.file("map", ".nii.gz", desc=name if plainly else engine + name)
+            path = job.file("map", ".nii.gz", desc=name if plainly else engine + name)
             unit = UNITS[name.removesuffix("sd")]
             image = nib.Nifti1Image(np.nan_to_num(array).astype(np.float32), found.affine)
             sidecar = {
                 "unit": unit,
                 "engine": engine,
                 "inputs": maps.inputs,
-                "parameters": result.parameters,
+                "parameters": job.parameters,
                 "note": "0 outside grey and white matter",
             }
-            save_image(image, place.folder / path, sidecar=sidecar)
-            result.maps.append(PerfusionMap(name, engine, path, unit, plainly))
+            save_image(image, job.folder / path, sidecar=sidecar)
+            job.maps.append(PerfusionMap(name, engine, path, unit, plainly))
 
 
-def _write_curves(found: Series, maps: MapSet, place: _Place, result: _Draft) -> None:
+def _write_curves(found: Series, job: _Job) -> None:
     """Arterial, venous and tissue curves, the voxels they were read in, and the motion."""
     source = found.input
     vein = source.vein
@@ -761,10 +742,10 @@ def _write_curves(found: Series, maps: MapSet, place: _Place, result: _Draft) ->
         "vof": "Venous curve",
         "tissue": "Mean of grey and white matter",
     }
-    path = place.file("curves", ".tsv", desc="vessels")
+    path = job.file("curves", ".tsv", desc="vessels")
     units = {"time_s": "s"} | dict.fromkeys(list(described)[1:], unit)
-    write_table(curves, place.folder / path, described, units=units, sort=False)
-    result.figures["curves"] = path
+    write_table(curves, job.folder / path, described, units=units, sort=False)
+    job.figures["curves"] = path
     vessels = {
         "supplied": source.supplied,
         "partial_volume_scale": source.scale,
@@ -786,16 +767,16 @@ def _write_curves(found: Series, maps: MapSet, place: _Place, result: _Draft) ->
         "midsagittal_plane": {"normal": found.plane.normal, "offset_mm": found.plane.offset_mm,
                               "correlation": found.plane.correlation},
     }  # fmt: skip
-    path = place.file("vessels", ".json", desc="vessels")
-    write_json(vessels, place.folder / path)
-    result.figures["vessels"] = path
+    path = job.file("vessels", ".json", desc="vessels")
+    write_json(vessels, job.folder / path)
+    job.figures["vessels"] = path
     moves = np.column_stack([found.motion.translation_mm, found.motion.rotation_degrees])
     columns = [f"{kind}_{axis}" for kind in ("translation_mm", "rotation_deg") for axis in "xyz"]
     table = pd.DataFrame(np.round(moves, 4), columns=columns)
     table.insert(0, "time_s", found.times_s)
     table["framewise_mm"] = np.round(found.motion.framewise_mm, 4)
-    path = place.file("motion", ".tsv", desc="frames")
+    path = job.file("motion", ".tsv", desc="frames")
     described = {"time_s": "Time"} | dict.fromkeys(columns, "Displacement from the baseline")
     described["framewise_mm"] = "Framewise displacement (Power 2012, 50 mm)"
-    write_table(table, place.folder / path, described, sort=False)
-    result.figures["motion"] = path
+    write_table(table, job.folder / path, described, sort=False)
+    job.figures["motion"] = path

@@ -35,8 +35,6 @@ class Anatomy:
 
     Attributes
     ----------
-    participant_id
-        Whose head it is.
     linear, shift_mm
         The affine part: ``linear @ point + shift_mm`` leads from subject towards template.
     displacement_mm

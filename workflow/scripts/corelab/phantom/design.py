@@ -104,8 +104,6 @@ class TrialSpec:
 
     Attributes
     ----------
-    seed
-        Of everything.
     flavour
         ``full``; ``testing``: coarser voxels, fewer frames and three imaged participants; ``hard``:
         eight imaged participants with what real scans have and simulated heads lack.
@@ -121,10 +119,6 @@ class TrialSpec:
         Effect of the dose on infarct growth, mL per mg/kg. Negative: the drug protects.
     growth_sd_ml
         SD of growth between participants of one arm (normal, cut at 1.9 SD), mL.
-    readers
-        The two human readers.
-    software
-        The second software.
     earlier
         The earlier pipeline run whose readings stand for the missing images.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
@@ -205,8 +199,6 @@ class Participant:
 
     Attributes
     ----------
-    participant_id, arm, dose_mg_kg, site, age_years, sex, onset_to_ct_min
-        As in the participants sheet.
     withdrawn
         Left the trial after baseline: nothing is known of day 5 and day 90.
     day5_missed
@@ -215,12 +207,8 @@ class Participant:
         Planned volumes in the participant's own space, mL.
     adc_core_mm2_s
         ADC within the infarct at baseline.
-    residue
-        Family of residue functions.
     bolus
         Arterial input of the perfusion scan.
-    auc_ng_h_ml
-        Plasma exposure.
     """
 
     participant_id: str

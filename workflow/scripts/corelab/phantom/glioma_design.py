@@ -73,8 +73,6 @@ class GliomaSpec:
 
     Attributes
     ----------
-    seed
-        Of everything.
     flavour
         ``full`` (8 imaged participants), ``testing`` (2), or ``hard`` (8, with what real scans have
         and simulated tumours lack).
@@ -147,8 +145,6 @@ class Person:
 
     Attributes
     ----------
-    arm
-        Of the trial.
     high
         Latent risk group.
     mgmt, idh

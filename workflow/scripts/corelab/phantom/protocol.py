@@ -31,8 +31,6 @@ class Protocol:
         Voxel size and grid; the third axis runs along the slices.
     samples
         Points per voxel along the slice thickness over which the object is averaged.
-    sidecar
-        Acquisition metadata.
     frames, interval_s
         Of a dynamic scan.
     tilt_degrees

@@ -40,13 +40,6 @@ _HALF = 0.5
 def true_masks(scene: Scene, visit: str, kind: str) -> tuple[dict[str, NDArray[np.bool_]], View]:
     """True masks that a kind of scan shows, on its own grid.
 
-    Parameters
-    ----------
-    scene
-        Of the participant.
-    visit, kind
-        Of the scan.
-
     Returns
     -------
     masks

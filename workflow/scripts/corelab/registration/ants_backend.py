@@ -72,8 +72,6 @@ class ItkImage:
 
     Attributes
     ----------
-    pointer
-        Of the compiled library.
     text
         The pointer as an argument of antsRegistration.
     voxels

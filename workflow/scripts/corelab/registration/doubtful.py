@@ -42,8 +42,6 @@ class DonorFigures:
 
     Attributes
     ----------
-    donor
-        Kind of scan.
     donor_information, donor_information_start, donor_information_displaced
         Normalised mutual information of its brain with the other scan: at the fit, at the start,
         and the largest of six places 10 mm away.

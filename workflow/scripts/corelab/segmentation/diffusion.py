@@ -9,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.imaging.values import ADC_TISSUE_MM2_S, histogram_mode
-from corelab.records import Scan
-from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
     Decision,
     Evidence,
@@ -206,21 +204,15 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
     kinds = ("dwi", "adc")
     beside = ("adc",)
 
-    def gather(
-        self,
-        visit: VisitScans,
-        scan: Scan,
-        reference: nib.Nifti1Image,
-        parameters: InfarctThresholds,
-    ) -> Inputs:
+    def gather(self, visit: VisitScans, target: Target, parameters: InfarctThresholds) -> Inputs:
         """DWI and ADC; where there is no ADC, it is computed from b0 and DWI."""
-        found = super().gather(visit, scan, reference, parameters)
+        found = super().gather(visit, target, parameters)
         if "adc" in found.images or "dwi" not in found.images:
             return found
-        with_b0 = visit.together(scan, reference, ("b0",))
+        with_b0 = visit.together(target, ("b0",))
         if "b0" not in with_b0.images:
             return replace(found, notes=(*found.notes, *with_b0.notes))
-        b_value = float(scan.metadata.get("b_value") or parameters.b_value_s_mm2)
+        b_value = float(target.scan.metadata.get("b_value") or parameters.b_value_s_mm2)
         dwi = with_b0.images["dwi"]
         adc = apparent_diffusion(with_b0.images["b0"], dwi, b_value)
         note = f"ADC computed from b0 and DWI with b = {b_value:g} s/mm2"

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.records import Scan
-from corelab.segmentation.scans import Inputs, NotSegmentable, VisitScans
+from corelab.segmentation.scans import Inputs, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
     Decision,
     Evidence,
@@ -94,14 +92,10 @@ class FlairInfarct(ThresholdSegmenter[FlairInfarctThresholds]):
         return "pipeline" if visit.first("dwi", "adc") is None else self.source
 
     def gather(
-        self,
-        visit: VisitScans,
-        scan: Scan,
-        reference: nib.Nifti1Image,
-        parameters: FlairInfarctThresholds,
+        self, visit: VisitScans, target: Target, parameters: FlairInfarctThresholds
     ) -> Inputs:
         """The FLAIR, and the supplied chronic lesions as ``chronic``."""
-        found = super().gather(visit, scan, reference, parameters)
+        found = super().gather(visit, target, parameters)
         images = {kind.removeprefix("mask-"): image for kind, image in found.images.items()}
         return replace(found, images=images)
 

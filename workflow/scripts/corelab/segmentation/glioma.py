@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
 from corelab.records import Scan
 from corelab.segmentation.flair import bright_tissue
-from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
     Decision,
     Evidence,
@@ -63,17 +62,11 @@ class Oedema(ThresholdSegmenter[OedemaThresholds]):
         fluid, post = super().target(visit), visit.scan("T1c")
         return post if fluid is not None and post is not None and post.usable else fluid
 
-    def gather(
-        self,
-        visit: VisitScans,
-        scan: Scan,
-        reference: nib.Nifti1Image,
-        parameters: OedemaThresholds,
-    ) -> Inputs:
+    def gather(self, visit: VisitScans, target: Target, parameters: OedemaThresholds) -> Inputs:
         """The FLAIR (or T2w) alone."""
         fluid = super().target(visit)
         assert fluid is not None
-        found = visit.together(scan, reference, (fluid.kind,))
+        found = visit.together(target, (fluid.kind,))
         if fluid.kind not in found.images:
             raise NotSegmentable("; ".join(found.notes))
         return replace(found, images={fluid.kind: found.images[fluid.kind]})

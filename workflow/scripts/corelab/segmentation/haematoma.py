@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.imaging.head_fit import HeadFit
-from corelab.records import Scan
 from corelab.segmentation.dural import (
     SMALL,
     below_base,
@@ -21,7 +19,7 @@ from corelab.segmentation.dural import (
     template_coordinates,
 )
 from corelab.segmentation.midline import median_plane
-from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
     Decision,
     Evidence,
@@ -115,33 +113,21 @@ class CtHaematoma(ThresholdSegmenter[HaematomaThresholds]):
     kinds = ("ncct",)
     in_plane_mm = 1.0
 
-    def gather(
-        self,
-        visit: VisitScans,
-        scan: Scan,
-        reference: nib.Nifti1Image,
-        parameters: HaematomaThresholds,
-    ) -> Inputs:
+    def gather(self, visit: VisitScans, target: Target, parameters: HaematomaThresholds) -> Inputs:
         """See :func:`in_template`."""
-        return in_template(visit, scan, reference)
+        return in_template(visit, target)
 
-    def __call__(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: Sequence[float],
-        parameters: HaematomaThresholds,
-    ) -> Segmentation:
-        """Segment; see :class:`corelab.segmentation.segmenter.Segmenter`.
-
-        ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
-        """
-        images = with_coordinates(images, brain, voxel_size_mm)
-        hu = images.get("ncct")
+    def ready(self, given: GridImages, parameters: HaematomaThresholds) -> GridImages:
+        """With MNI coordinates (without, the head is fitted here), and up to the bone."""
+        given = with_coordinates(given)
+        hu = given.images.get("ncct")
         # What is no CT is refused by its brain alone.
-        if hu is not None and hu.shape == brain.shape and ((hu > 15) & (hu < 55) & brain).any():
-            brain = _to_the_bone(images, brain, voxel_size_mm, parameters)
-        found = super().__call__(images, brain, voxel_size_mm, parameters)
+        if hu is not None and ((hu > 15) & (hu < 55) & given.brain).any():
+            return replace(given, brain=_to_the_bone(given, parameters))
+        return given
+
+    def checked(self, found: Segmentation, parameters: HaematomaThresholds) -> Segmentation:
+        """The upper limit with what no structure explains."""
         candidates = float(found.quality.get("candidates_unexplained_ml", 0.0))
         return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
@@ -273,50 +259,46 @@ _BONY_HU = 10.0
 COORDINATES = ("mni_x", "mni_y", "mni_z")
 
 
-def with_coordinates(
-    images: Mapping[str, Image], brain: Mask, voxel_size_mm: Sequence[float]
-) -> Mapping[str, Image]:
+def with_coordinates(given: GridImages) -> GridImages:
     """The images with MNI coordinates; a head CT that lacks them is fitted to the template.
 
     Examples
     --------
-    >>> with_coordinates({"dwi": np.zeros((2, 2, 2))}, np.ones((2, 2, 2), bool), (1, 1, 1)).keys()
-    dict_keys(['dwi'])
+    >>> given = GridImages({"dwi": np.zeros((2, 2, 2))}, np.ones((2, 2, 2), bool), (1.0, 1.0, 1.0))
+    >>> with_coordinates(given) is given
+    True
     """
-    hu = images.get("ncct")
-    if hu is None or "mni_x" in images or hu.shape != brain.shape or not np.isfinite(hu).all():
-        return images
-    return {**images, **template_coordinates(hu, np.diag([*map(float, voxel_size_mm), 1.0]))[0]}
+    hu = given.images.get("ncct")
+    if hu is None or "mni_x" in given.images:
+        return given
+    found, _ = template_coordinates(hu, np.diag([*given.voxel_size_mm, 1.0]))
+    return replace(given, images={**given.images, **found})
 
 
-def in_template(visit: VisitScans, scan: Scan, reference: nib.Nifti1Image) -> Inputs:
+def in_template(visit: VisitScans, target: Target) -> Inputs:
     """A CT with the MNI coordinates of its voxels, by the fit of its brain mask if there is one."""
-    found = visit.together(scan, reference, ())
+    found, scan = visit.together(target), target.scan
     if scan.scan_id not in visit.coordinates:
         judged = visit.record.brain_mask_quality.get(scan.grid or "")
         head = judged.head if judged is not None else None
         known = head is not None and head.scan_id == scan.scan_id
         fit = HeadFit(np.reshape(head.matrix, (4, 4)), head.score) if head and known else None
         visit.coordinates[scan.scan_id] = template_coordinates(
-            found.images[scan.kind], np.asarray(reference.affine), fit
+            found.images[scan.kind], np.asarray(target.image.affine), fit
         )[0]
     return replace(found, images={**found.images, **visit.coordinates[scan.scan_id]})
 
 
-def _to_the_bone(
-    images: Mapping[str, Image],
-    brain: Mask,
-    voxel_size_mm: Sequence[float],
-    parameters: HaematomaThresholds,
-) -> Mask:
+def _to_the_bone(given: GridImages, parameters: HaematomaThresholds) -> Mask:
     """The brain mask widened to the inner table.
 
     Masks of a CT end a millimetre or two before the bone, and blood at the surface looks like no
     brain to them. Soft tissue within ``beyond_mask_mm`` of the mask is taken in, and farther out
     (five times as far) what the template's brain covers within ``prior_tolerance_mm``.
     """
+    images, brain = given.images, given.brain
     hu, near = images["ncct"], parameters.beyond_mask_mm
-    x, y, _ = voxel_size_mm
+    x, y, _ = given.voxel_size_mm
     away = ndimage.distance_transform_edt(~brain, sampling=(x, y, 1e4))
     band = (away > 0) & (away <= 5.0 * near) & (hu > 15.0) & (hu < parameters.hu_below)
     inside = away <= near

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.records import Scan
 from corelab.segmentation.haematoma import calibration, in_template, with_coordinates
 from corelab.segmentation.midline import median_plane
-from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
     Decision,
     Evidence,
@@ -247,35 +245,21 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
     kinds = ("ncct",)
     in_plane_mm = 1.0
 
-    def gather(
-        self,
-        visit: VisitScans,
-        scan: Scan,
-        reference: nib.Nifti1Image,
-        parameters: CtInfarctThresholds,
-    ) -> Inputs:
+    def gather(self, visit: VisitScans, target: Target, parameters: CtInfarctThresholds) -> Inputs:
         """As :func:`in_template`, of slices that were acquired thin: resampling makes none thin."""
         for name in ("slice_thickness_mm", "largest_slice_distance_mm"):
-            size_mm = scan.metadata.get(name)
+            size_mm = target.scan.metadata.get(name)
             if isinstance(size_mm, (int, float)):
                 refuse_thick(float(size_mm), parameters.slice_above_mm)
-        return in_template(visit, scan, reference)
+        return in_template(visit, target)
 
-    def __call__(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: Sequence[float],
-        parameters: CtInfarctThresholds,
-    ) -> Segmentation:
-        """Segment; see :class:`corelab.segmentation.segmenter.Segmenter`.
+    def ready(self, given: GridImages, parameters: CtInfarctThresholds) -> GridImages:
+        """Thin slices, with MNI coordinates; without, the head is fitted here."""
+        refuse_thick(given.voxel_size_mm[2], parameters.slice_above_mm)
+        return with_coordinates(given)
 
-        ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
-        """
-        if len(voxel_size_mm) == 3:
-            refuse_thick(float(voxel_size_mm[2]), parameters.slice_above_mm)
-        images = with_coordinates(images, brain, voxel_size_mm)
-        found = super().__call__(images, brain, voxel_size_mm, parameters)
+    def checked(self, found: Segmentation, parameters: CtInfarctThresholds) -> Segmentation:
+        """Refuse a head of which each side is darker than the other somewhere."""
         left, right = found.quality["left_ml"], found.quality["right_ml"]
         if min(left, right) > parameters.both_sides_share * max(left, right):
             raise NotSegmentable(

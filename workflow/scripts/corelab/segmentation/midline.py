@@ -7,13 +7,19 @@ turned head's old axis; the fit of the template knows the head's pose before the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from corelab.segmentation.scans import Image, Mask
-from corelab.segmentation.tissue import MidPlane, centre_and_spread, find_midplane
+from corelab.segmentation.tissue import (
+    MidPlane,
+    find_midplane,
+    most_symmetric,
+    symmetry_feature,
+)
 
 #: How far the refined plane may leave the template's: mm, degrees. An affine fit is that good.
 _REACH_MM, _REACH_DEGREES = 5.0, 5.0
@@ -69,17 +75,7 @@ def median_plane(
     """
     if mni_x is None:
         return find_midplane(image, brain, voxel_size_mm)
-    size = np.asarray(voxel_size_mm, float)
-    step = [max(1, round(_GRID_MM / edge)) for edge in size]
-    thin = tuple(slice(None, None, n) for n in step)
-    weight = ndimage.uniform_filter(brain.astype(np.float32), step)[thin]
-    value = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), step)[thin]
-    inside = weight > 0.5
-    centre, spread = centre_and_spread(value[inside] / weight[inside])
-    contrast = np.where(inside, (value / np.maximum(weight, 0.5) - centre) / (spread or 1.0), 0.0)
-    # Shape beside contrast: a large lesion breaks contrast, never much of the shape.
-    feature = np.clip(contrast, -2.0, 2.0) + 4.0 * weight
-    coarse = size * step
+    feature, _, coarse = symmetry_feature(image, brain, voxel_size_mm, _GRID_MM)
     start = template_midplane(mni_x, voxel_size_mm)
     normal = np.asarray(start.normal)
     across = np.linalg.svd(normal[None])[2][1:]
@@ -90,25 +86,17 @@ def median_plane(
         nx, ny, nz = turned / np.linalg.norm(turned)
         return MidPlane((float(x), float(y), float(z)), (float(nx), float(ny), float(nz)), 0.0)
 
-    def cost(v: NDArray[np.float64]) -> float:
+    def penalty(v: NDArray[np.float64]) -> float:
         beyond = np.abs(v) / (_REACH_MM, _REACH_DEGREES, _REACH_DEGREES) - 1.0
-        return float(np.mean(np.abs(feature - plane(v).reflect(feature, coarse)))) + float(
-            np.clip(beyond, 0, None).sum()
-        )
+        return float(np.clip(beyond, 0, None).sum())
 
     corners = np.array([[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]], float)
-    found = optimize.minimize(
-        cost,
-        corners[0],
-        method="Nelder-Mead",
-        options={"initial_simplex": corners, "xatol": 0.1, "fatol": 1e-5, "maxiter": 80},
-    )
-    best = plane(found.x)
+    best = most_symmetric(plane, feature, coarse, corners, 80, penalty)
     return MidPlane(best.point_mm, best.normal, symmetry_of(feature, best, coarse))
 
 
 def symmetry_of(
-    feature: NDArray[np.floating], plane: MidPlane, voxel_size_mm: Sequence[float]
+    feature: NDArray[np.floating], plane: MidPlane, voxel_size_mm: Sequence[float] | NDArray[Any]
 ) -> float:
     """Correlation of an image with its mirror image, without noise and without a lesion.
 

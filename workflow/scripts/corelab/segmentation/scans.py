@@ -35,15 +35,16 @@ class Inputs:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Target:
+    """The scan whose grid others are brought to, and its image."""
+
+    scan: Scan
+    image: nib.Nifti1Image
+
+
 class VisitScans:
     """The scans of a prepared visit, brought to one grid on request.
-
-    Parameters
-    ----------
-    record
-        Of the prepare stage.
-    folder
-        Root of the study's results.
 
     Examples
     --------
@@ -141,8 +142,9 @@ class VisitScans:
         moved = apply_transforms(image, reference, steps, interpolation, inverted=inverted)
         return np.asarray(moved.dataobj, np.float64), note
 
-    def together(self, scan: Scan, reference: nib.Nifti1Image, kinds: Sequence[str]) -> Inputs:
+    def together(self, target: Target, kinds: Sequence[str] = ()) -> Inputs:
         """A scan and those of other kinds on its grid; a failed one is noted and left out."""
+        scan, reference = target.scan, target.image
         images: dict[str, Image] = {scan.kind: np.asarray(reference.dataobj, np.float64)}
         scans, notes = [scan], []
         for kind in kinds:

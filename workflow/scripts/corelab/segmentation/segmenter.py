@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
 from corelab.records import Scan
-from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.settings.base import Settings
 from corelab.settings.segmentation import Thresholds
 from corelab.study.mask_flags import FLAGS
@@ -178,9 +177,7 @@ class ThresholdSegmenter(ABC, Generic[P]):
         """Source of its mask in a visit."""
         return self.source
 
-    def gather(
-        self, visit: VisitScans, scan: Scan, reference: nib.Nifti1Image, parameters: P
-    ) -> Inputs:
+    def gather(self, visit: VisitScans, target: Target, parameters: P) -> Inputs:
         """Images of a visit on the grid of its scan.
 
         Raises
@@ -188,7 +185,15 @@ class ThresholdSegmenter(ABC, Generic[P]):
         NotSegmentable
             If they cannot carry it.
         """
-        return visit.together(scan, reference, self.beside)
+        return visit.together(target, self.beside)
+
+    def ready(self, given: GridImages, parameters: P) -> GridImages:
+        """Add to the images, or change the brain mask, before anything is measured."""
+        return given
+
+    def checked(self, found: Segmentation, parameters: P) -> Segmentation:
+        """The result, or NotSegmentable where the whole of it proves nothing."""
+        return found
 
     @abstractmethod
     def measure(self, given: GridImages, parameters: P) -> Evidence:
@@ -213,6 +218,8 @@ class ThresholdSegmenter(ABC, Generic[P]):
             If the images or the brain mask cannot carry it.
         """
         voxel = check_grid(images, brain, voxel_size_mm)
+        ready = self.ready(GridImages(images, brain, voxel), parameters)
+        images, brain = ready.images, ready.brain
         # Nothing outside the brain counts: a whole-head grid costs three times the box around it.
         box = bounding_box(brain, margin=3)
         # Two fine voxels fit into one that is fine enough; 0.6 is near enough to a half.
@@ -237,7 +244,7 @@ class ThresholdSegmenter(ABC, Generic[P]):
                 volumes.append(scale * found)
         low, high = widened_limits(volumes, surface_error_ml(mask, evidence.voxel_size_mm))
         flags = {**evidence.flags, **decision.flags}
-        return Segmentation(
+        result = Segmentation(
             label=self.label,
             source=self.source,
             mask=whole,
@@ -249,6 +256,7 @@ class ThresholdSegmenter(ABC, Generic[P]):
             flags=tuple(sorted(flags)),
             reason="; ".join(flags[word] for word in sorted(flags)) or None,
         )
+        return self.checked(result, parameters)
 
 
 def surface_error_ml(mask: Mask, voxel_size_mm: Sequence[float]) -> float:

@@ -473,7 +473,7 @@ class MidPlane:
         )
         return x[:, None, None] + y[None, :, None] + z[None, None, :]
 
-    def reflect(self, image: Image, voxel_size_mm: Sequence[float]) -> Image:
+    def reflect(self, image: Image, voxel_size_mm: Sequence[float] | NDArray[Any]) -> Image:
         """The image mirrored across the plane (linear interpolation, 0 outside)."""
         size = np.asarray(voxel_size_mm, float)
         normal = np.asarray(self.normal)
@@ -487,6 +487,51 @@ class MidPlane:
             order=1,
             mode="constant",
         )
+
+
+def symmetry_feature(
+    image: Image, brain: Mask, voxel_size_mm: Sequence[float], grid_mm: float
+) -> tuple[Image, Mask, NDArray[Any]]:
+    """Shape and clipped contrast of a brain on a coarse grid, to be compared with its mirror image.
+
+    Returns
+    -------
+    feature, inside, sizes
+        The feature, the brain on its grid, and the edges of its voxels in mm.
+    """
+    size = np.asarray(voxel_size_mm, float)
+    step = [max(1, round(grid_mm / edge)) for edge in size]
+    thin = tuple(slice(None, None, n) for n in step)
+    weight = ndimage.uniform_filter(brain.astype(np.float32), step)[thin]
+    value = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), step)[thin]
+    inside = weight > 0.5
+    centre, spread = centre_and_spread(value[inside] / weight[inside])
+    contrast = np.where(inside, (value / np.maximum(weight, 0.5) - centre) / (spread or 1.0), 0.0)
+    # Weight of shape against contrast: a large lesion breaks contrast, never much of the shape.
+    return np.clip(contrast, -2.0, 2.0) + 4.0 * weight, inside, size * step
+
+
+def most_symmetric(
+    plane: Callable[[NDArray[Any]], MidPlane],
+    feature: Image,
+    sizes_mm: Sequence[float] | NDArray[Any],
+    start: NDArray[Any],
+    most_steps: int,
+    penalty: Callable[[NDArray[Any]], float] = lambda v: 0.0,
+) -> MidPlane:
+    """Plane of three parameters of best mirror symmetry, by Nelder-Mead from a simplex."""
+
+    def cost(v: NDArray[Any]) -> float:
+        mirrored = plane(v).reflect(feature, sizes_mm)
+        return float(np.mean(np.abs(feature - mirrored))) + penalty(v)
+
+    found = optimize.minimize(
+        cost,
+        start[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": start, "xatol": 0.1, "fatol": 1e-5, "maxiter": most_steps},
+    )
+    return plane(found.x)
 
 
 def find_midplane(image: Image, brain: Mask, voxel_size_mm: Sequence[float]) -> MidPlane:
@@ -503,18 +548,7 @@ def find_midplane(image: Image, brain: Mask, voxel_size_mm: Sequence[float]) -> 
     >>> abs(plane.point_mm[0] - 66.0) < 1.0, abs(plane.normal[0]) > 0.999
     (True, True)
     """
-    size = np.asarray(voxel_size_mm, float)
-    step = [max(1, round(4.0 / s)) for s in size]
-    weight = ndimage.uniform_filter(brain.astype(np.float32), step)
-    value = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), step)
-    thin = tuple(slice(None, None, n) for n in step)
-    weight, value = weight[thin], value[thin]
-    inside = weight > 0.5
-    coarse = size * step
-    centre, spread = centre_and_spread(value[inside] / weight[inside])
-    contrast = np.where(inside, (value / np.maximum(weight, 0.5) - centre) / (spread or 1.0), 0.0)
-    # Weight of shape against contrast: a large lesion breaks contrast, never much of the shape.
-    feature = np.clip(contrast, -2.0, 2.0) + 4.0 * weight
+    feature, inside, coarse = symmetry_feature(image, brain, voxel_size_mm, 4.0)
     point = np.array(ndimage.center_of_mass(inside)) * coarse
 
     def plane(v: NDArray[Any]) -> MidPlane:
@@ -524,18 +558,8 @@ def find_midplane(image: Image, brain: Mask, voxel_size_mm: Sequence[float]) -> 
         x, y, z = point + np.array([v[0], 0.0, 0.0])
         return MidPlane((float(x), float(y), float(z)), tuple(map(float, normal)), 0.0)  # type: ignore[arg-type]
 
-    def cost(v: NDArray[Any]) -> float:
-        mirrored = plane(v).reflect(feature, coarse)
-        return float(np.mean(np.abs(feature - mirrored)))
-
     start = np.array([[0, 0, 0], [5, 0, 0], [0, 5, 0], [0, 0, 5]], float)
-    found = optimize.minimize(
-        cost,
-        start[0],
-        method="Nelder-Mead",
-        options={"initial_simplex": start, "xatol": 0.1, "fatol": 1e-5, "maxiter": 120},
-    )
-    best = plane(found.x)
+    best = most_symmetric(plane, feature, coarse, start, 120)
     mirrored = best.reflect(feature, coarse)
     symmetry = float(np.corrcoef(feature.ravel(), mirrored.ravel())[0, 1])
     return MidPlane(best.point_mm, best.normal, symmetry)

@@ -18,7 +18,7 @@ from corelab.imaging.lesion_checks import volume_fault
 from corelab.imaging.values import SHIFTED
 from corelab.records import Mask, Prepared, Scan, Segmented
 from corelab.segmentation.methods import DERIVED, METHODS, NO_METHOD, Derived
-from corelab.segmentation.scans import BY_HEADERS, Inputs, NotSegmentable, VisitScans
+from corelab.segmentation.scans import BY_HEADERS, Inputs, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
     Segmentation,
     Segmenter,
@@ -145,12 +145,11 @@ def _after(
     method: ThresholdSegmenter[Any],
     done: Mapping[str, _Result],
     visit: VisitScans,
-    scan: Scan,
-    reference: nib.Nifti1Image,
+    target: Target,
     parameters: Any,
 ) -> Inputs:
     """Images of a method, with the masks of those that it runs after."""
-    found = method.gather(visit, scan, reference, parameters)
+    found = method.gather(visit, target, parameters)
     earlier = {label: done[label].segmentation for label in method.after if label in done}
     masks = {label: one.mask.astype(np.float64) for label, one in earlier.items() if one}
     return replace(found, images={**found.images, **masks})
@@ -161,7 +160,7 @@ def _run(
     segmenter: Segmenter[_P],
     scan: Scan,
     parameters: _P,
-    gather: Callable[[VisitScans, Scan, nib.Nifti1Image, _P], Inputs],
+    gather: Callable[[VisitScans, Target, _P], Inputs],
     only: tuple[str, str] | None,
 ) -> _Result:
     """Run one segmenter on a scan's grid; a fault of a file becomes a status."""
@@ -173,7 +172,7 @@ def _run(
         return replace(result, status=_LEFT_OUT)
     try:
         reference = visit.load(scan)
-        inputs = gather(visit, scan, reference, parameters)
+        inputs = gather(visit, Target(scan, reference), parameters)
         result = replace(result, scans=inputs.scans, reference=reference)
         brain = visit.brain(scan.grid, reference)
         segmentation = segmenter(inputs.images, brain, reference.header.get_zooms()[:3], parameters)
@@ -250,10 +249,8 @@ def _external(visit: VisitScans, backend: ExternalProgram, only: tuple[str, str]
     except (ImageFault, NotSegmentable):
         affine = np.eye(4)  # _run meets the same fault, and makes it a status
 
-    def gather(
-        visit: VisitScans, scan: Scan, reference: nib.Nifti1Image, parameters: ExternalProgram
-    ) -> Inputs:
-        found = visit.together(scan, reference, kinds)
+    def gather(visit: VisitScans, target: Target, parameters: ExternalProgram) -> Inputs:
+        found = visit.together(target, kinds)
         absent = [kind for kind in kinds if kind not in found.images]
         if absent:
             raise NotSegmentable(
