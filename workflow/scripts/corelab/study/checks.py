@@ -911,9 +911,9 @@ def _atlases(config: Config) -> Iterator[Finding]:
 def _subjects(config: Config, scans: Sequence[ScanRow]) -> Iterator[Finding]:
     """Participants chosen for the noise floor or the target recovery who have no scans."""
     known = {scan.participant_id for scan in scans}
-    chosen = {"noise_floor": config.noise_floor, "recovery": config.recovery}
-    for block, settings in chosen.items():
-        for number, subject in enumerate(settings.subjects):
+    chosen = {"noise_floor": config.noise_floor.subjects, "recovery": config.recovery.subjects}
+    for block, subjects in chosen.items():
+        for number, subject in enumerate(subjects):
             if subject not in known:
                 message = "no participant with scans has this id"
                 remedy = "name participants of the scans sheet"
