@@ -32,9 +32,10 @@ from corelab.agreement.estimates import (
     quantile_normal,
     quantile_t,
 )
+from corelab.agreement.metrology import proportion
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
-from corelab.terms.results import Estimate
+from corelab.terms.results import Estimate, join_notes
 
 #: More different values than this are no grades; a table of their distances would fill the memory.
 MOST_LEVELS = 1000
@@ -48,30 +49,22 @@ class Kappa(Estimate):
     Attributes
     ----------
     p_value
-        Test of kappa = 0 with the standard error of the interval, so that the two agree.
-    p_value_null
-        The same with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
-        and SAS print it; not defined for clusters.
+        Test of kappa = 0 with the standard error of the interval, so that the two agree; ``method``
+        has that with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
+        and SAS print it.
     bootstrap_ci
         Percentile interval over targets, fixed seed; NaN if not requested.
-    percent_agreement
-        100 times the share of identical grades.
     prevalence_index, bias_index
         Byrt 1993; two categories only, else NaN.
     maximum
         Largest kappa that the margins allow (Umesh 1989); without weights only.
-    moment_form
-        True where scores are not integers and the coefficient is taken from moments.
     """
 
     weights: str
-    percent_agreement: float
     bootstrap_ci: tuple[float, float] = (np.nan, np.nan)
     prevalence_index: float = np.nan
     bias_index: float = np.nan
     maximum: float = np.nan
-    moment_form: bool = False
-    p_value_null: float = np.nan
     n_clusters: int = 0
 
 
@@ -213,16 +206,13 @@ def weighted_kappa(
         p_value=p_value,
         n=n,
         weights=weights,
-        percent_agreement=100.0 * float(np.mean(x == y)),
         bootstrap_ci=_kappa_bootstrap(pair, resamples, seed, alpha, codes),
         prevalence_index=prevalence,
         bias_index=bias,
         maximum=_largest_kappa(pair.row, pair.column) if weights == "none" else np.nan,
-        moment_form=moment,
         method=f"{kind[weights]}; {_kappa_words(codes, df, p_null)}"
         + ("; moment form (scores are not integers)" if moment else ""),
         note=_beyond(kappa, half),
-        p_value_null=np.nan if codes is not None else p_null,
         n_clusters=groups_of.number_of(codes, n),
     )
 
@@ -573,11 +563,7 @@ def brennan_prediger(
     return table.coefficient(expected, local, alpha, name)
 
 
-def light_kappa(
-    ratings: ArrayLike,
-    weights: str = "none",
-    categories: Sequence[Any] | None = None,
-) -> Estimate:
+def light_kappa(ratings: ArrayLike) -> Estimate:
     """Light's kappa (1971): mean of Cohen's kappas of all pairs of readers, each on its pairs.
 
     Examples
@@ -585,11 +571,11 @@ def light_kappa(
     >>> round(light_kappa([[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]).estimate, 4)
     0.4788
     """
-    grades, _ = _grades(ratings, categories)
+    grades, _ = _grades(ratings, None)
     pairs, without = [], []
     for i, j in combinations(range(grades.shape[1]), 2):
         try:
-            pairs.append(weighted_kappa(grades[:, i], grades[:, j], weights).estimate)
+            pairs.append(weighted_kappa(grades[:, i], grades[:, j], "none").estimate)
         except NotComputable as reason:
             without.append(str(reason))
     if not pairs:
@@ -597,7 +583,7 @@ def light_kappa(
     note = f"{len(without)} of {len(without) + len(pairs)} pairs left out: {without[0]}" if (
         without
     ) else ""  # fmt: skip
-    method = f"Light 1971, {weights} weights"
+    method = "Light 1971, none weights"
     return Estimate(float(np.mean(pairs)), n=len(grades), method=method, note=note)
 
 
@@ -647,8 +633,6 @@ def percent_agreement(
     >>> result.estimate
     75.0
     """
-    from corelab.agreement.metrology import proportion
-
     grades, codes = _grades(ratings, categories, clusters)
     counts, _ = _counts(grades)
     per_target = counts.sum(axis=1)
@@ -880,7 +864,7 @@ def krippendorff_alpha(
     method = f"Krippendorff 2011, {level}; BCa over targets, {resamples} resamples"
     if resamples and not low <= value <= high:
         note = "interval not defined: the resampled values do not surround the estimate"
-        return Estimate(value, n=n, method=method, note="; ".join(filter(None, [gone, note])))
+        return Estimate(value, n=n, method=method, note=join_notes(gone, note))
     return Estimate(value, low, high, n=n, method=method, note=gone)
 
 

@@ -13,13 +13,18 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from corelab.agreement.metrology import proportion
-from corelab.provenance.exhibits import Alarm
+from corelab.agreement.phantoms import phantom_verdicts
+from corelab.measurement.schedule import moment
+from corelab.provenance.exhibits import Alarm, write_exhibit
+from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
+from corelab.provenance.products import read_table, write_table
 from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import (
     ACQUISITION_SUMMARY,
     COMPLETENESS,
     CONTROL_CHARTS,
     PHANTOM_SITES,
+    PHANTOM_VERDICTS,
     REPEAT_REQUESTS,
 )
 
@@ -279,10 +284,8 @@ def phantom_site_rows(
 
 
 def _date(text: Any) -> datetime.date | None:
-    try:
-        return datetime.datetime.fromisoformat(str(text)).date()
-    except ValueError:
-        return None
+    found = moment(text)
+    return found.date() if found else None
 
 
 def _valid_sessions(
@@ -290,17 +293,17 @@ def _valid_sessions(
 ) -> list[tuple[datetime.date, str, frozenset[str]]]:
     """(day, scanner, roles covered) of the sessions that passed, kind by kind."""
     found = []
-    for (scanner, moment, kind, quantity), part in phantoms.groupby(
+    for (scanner, time, kind, quantity), part in phantoms.groupby(
         ["scanner", "acquired_at", "kind", "quantity"]
     ):
         endpoint = f"{kind}:volume" if quantity == "volume" else str(kind)
         own = verdicts[
             (verdicts["scanner"] == scanner)
-            & (verdicts["acquired_at"] == moment)
+            & (verdicts["acquired_at"] == time)
             & (verdicts["endpoint"] == endpoint)
         ]["verdict"]
         sound = (own == "pass").any() and not (own == "fail").any()
-        date = _date(moment)
+        date = _date(time)
         if sound and date is not None and (part["status"] == "ok").all():
             roles = frozenset(part["role"].dropna()) & ROLES
             found.append((date, str(scanner), roles))
@@ -336,8 +339,6 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
     """
     from matplotlib.figure import Figure as NewFigure
     from matplotlib.ticker import MaxNLocator
-
-    from corelab.provenance.figure_style import BLUE, GREY, RED
 
     keys = ["site", "scanner", "kind", "quantity"]
     groups = [
@@ -394,10 +395,6 @@ def write_quality(
         Object with the attributes ``summary, charts, requests, completeness,
         phantom_verdicts, phantom_sites``.
     """
-    from corelab.agreement.phantoms import phantom_verdicts
-    from corelab.provenance.products import write_table
-    from corelab.study.columns import PHANTOM_VERDICTS
-
     charts = control_chart_rows(acquisition)
     verdicts = phantom_verdicts(phantoms, phantom_qa)
     sites = phantom_site_rows(acquisition, verdicts, phantoms, float(phantom_qa.interval_days))
@@ -475,10 +472,6 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
     wanted
         Paths of the exhibits to write, named after :data:`_EXHIBITS`.
     """
-    from corelab.provenance.exhibits import write_exhibit
-    from corelab.provenance.figure_style import save_figure
-    from corelab.provenance.products import read_table
-
     for path in map(Path, wanted):
         title, caption, table = _EXHIBITS[path.stem]
         numeric = list(_CHART_NUMBERS) if path.stem == "quality_charts" else []

@@ -23,8 +23,8 @@ from corelab.measurement.selection import (
 from corelab.settings.acquisition import PhantomLimit, PhantomQaSettings
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.phantom import PhantomSpec
-from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import PHANTOM_VERDICTS
+from corelab.terms.endpoints import VOLUME_UNITS_ML
 from corelab.terms.results import Estimate, StatisticRow, not_computable
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
@@ -396,9 +396,7 @@ def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.Dat
             for limit in due
             if (limit.statistic in LONGITUDINAL) == long
         ]
-    names = ("site", "scanner", "endpoint", "acquired_at", "criterion")
-    names += ("value", "limit", "verdict", "citation")
-    return pd.DataFrame(rows, columns=list(names))[list(PHANTOM_VERDICTS)]
+    return pd.DataFrame(rows, columns=list(PHANTOM_VERDICTS))
 
 
 def _session(part: pd.DataFrame) -> dict[str, float]:
