@@ -86,8 +86,6 @@ class SupervisedComponents:
         (c,) Cox coefficients of the components.
     cut
         Median of the training risk score: above it is high risk.
-    threshold
-        On |score|.
     scores
         (p,) of all features.
     """
@@ -99,7 +97,6 @@ class SupervisedComponents:
     directions: np.ndarray
     coefficients: np.ndarray
     cut: float
-    threshold: float
     scores: np.ndarray
 
     def components(self, features: np.ndarray) -> np.ndarray:
@@ -177,7 +174,6 @@ def train(
         directions,
         fit.coefficients * directions,
         float(np.median(risk)),
-        float(threshold),
         found,
     )
 
