@@ -1,4 +1,12 @@
-"""Order of the tests over workers: whole files, the long ones first."""
+"""Order of the tests over workers, and what they compute once for all of them."""
+
+import fcntl
+import os
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from workflow_runs import copy_of_repository, snakemake, tables_study
 
 #: Seconds of the files that take longest, as `--durations` showed on two shared cores, for their
 #: order alone: a worker that starts one of them last would work alone at the end.
@@ -39,3 +47,33 @@ def seconds(path: str) -> int:
 def pytest_collection_modifyitems(items):
     """Start what takes minutes before what takes seconds, so that no worker waits at the end."""
     items.sort(key=lambda item: -seconds(str(item.path)))
+
+
+@pytest.fixture(scope="session")
+def tables_run(tmp_path_factory):
+    """The study of tables, run once to the end in a copy of the repository, whichever worker asks.
+
+    Returns ``repository`` and ``config``, for test_reruns.py alone, which edits them and their
+    results; and ``log`` and ``manifest``, texts of the undisturbed run, for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tables_run"
+    folder.mkdir(exist_ok=True)
+    repository, config, log = folder / "repository", folder / "study/config.yaml", folder / "log"
+    manifest = folder / "manifest.json"
+    with open(folder / "lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not log.is_file():
+            shutil.rmtree(repository, ignore_errors=True)
+            done = snakemake(
+                "--configfile",
+                str(tables_study(config.parent)),
+                cwd=copy_of_repository(repository),
+            )
+            assert done.returncode == 0, done.stdout[-6000:]
+            made = config.parent / "results/tables/provenance/manifest.json"
+            shutil.copy2(made, manifest)
+            log.write_text(done.stdout)
+    return SimpleNamespace(
+        repository=repository, config=config, log=log.read_text(), manifest=manifest.read_text()
+    )

@@ -34,6 +34,7 @@ from corelab.pharmacodynamics import (
     ordinal,
     progression,
     proportional_odds,
+    proportions,
     quantile,
     repeated_grades,
     skewed,
@@ -41,7 +42,8 @@ from corelab.pharmacodynamics import (
     survival,
     survival_measures,
 )
-from corelab.pharmacodynamics.linear import fit_linear, t_estimate, with_hc3
+from corelab.pharmacodynamics.estimates import t_estimate
+from corelab.pharmacodynamics.linear import fit_linear, with_hc3
 
 N = 60
 ARM = np.repeat([0.0, 1.0], N // 2)
@@ -166,8 +168,7 @@ def welch(rng, planted):
 
 def mann_whitney(rng, planted):
     a, b = rng.lognormal(2, 1, N // 2) + 4 * planted, rng.lognormal(2, 1, N // 2)
-    found = comparison.mann_whitney(a, b)
-    return found.p_value, found.ci_low, found.ci_high, 4.0 * planted
+    return _of(comparison.mann_whitney(a, b).shift, 4.0 * planted)
 
 
 def ancova(rng, planted):
@@ -242,7 +243,7 @@ def two_part_ratio(rng, planted):
     y = np.where(rng.random(N) < share, rng.gamma(2.0, mean / 2), 0.0)
     seed = int(rng.integers(1 << 30))
     fit = skewed.fit_two_part(ARMS, y, 1, resamples=400, seed=seed)
-    return NO_TEST, fit.ci_low, fit.ci_high, share[-1] * mean[-1] / 6.5
+    return NO_TEST, fit.ratio.ci_low, fit.ratio.ci_high, share[-1] * mean[-1] / 6.5
 
 
 def rank_analysis(rng, planted):
@@ -257,8 +258,7 @@ def rank_analysis(rng, planted):
 def risk_difference(rng, planted):
     shares = (0.65, 0.35) if planted else (0.5, 0.5)
     k = [int(rng.binomial(N // 2, share)) for share in shares]
-    _, low, high = ordinal.risk_difference(k[0], N // 2, k[1], N // 2)
-    return ordinal.two_shares_p(k[0], N // 2, k[1], N // 2)[0], low, high, shares[0] - shares[1]
+    return _of(proportions.risk_difference(k[0], N // 2, k[1], N // 2), shares[0] - shares[1])
 
 
 def logistic(rng, planted):
@@ -279,10 +279,10 @@ def imputed(rng, planted):
         table = np.column_stack([base, later])[inside]
         drawn[:, inside] = missing_visits.impute_normal(table, 20, seed=seed + int(arm))
     fits = [fit_linear(np.column_stack([ARMS, d[:, 0]]), d[:, 1]) for d in drawn]
-    pooled = missing_visits.rubin(
+    pooled, _ = missing_visits.rubin(
         [f.coefficients[1] for f in fits], [f.covariance[1, 1] for f in fits], N - 3
     )
-    return _of(pooled.result, 0.8 * planted)
+    return _of(pooled, 0.8 * planted)
 
 
 def imputed_by_severity(rng, planted):
@@ -343,8 +343,8 @@ BETWEEN = np.repeat(np.arange(N // 3), 3) % 2  # arms balanced within strata
 def stratified_risk(rng, planted):
     base = np.select([STRATA == "a", STRATA == "b"], [0.35, 0.5], 0.65)
     y = (rng.random(N) < base + 0.15 * planted * (2 * BETWEEN - 1)).astype(float)
-    row = stratified.risk_row(y, BETWEEN, STRATA, 0.05)
-    return row["p_value"], row["ci_low"], row["ci_high"], 0.3 * planted
+    (row,) = stratified.risk_rows(y, BETWEEN, STRATA, 0.05)
+    return _of(row, 0.3 * planted)
 
 
 def van_elteren(rng, planted):
@@ -481,8 +481,7 @@ def win_ratio(rng, planted):
 
 def net_benefit(rng, planted):
     x, y, above, below = _two_scales(rng, planted)
-    found = _wins(x, y)
-    return found.net_benefit_p, *found.net_benefit_ci, above - below
+    return _of(_wins(x, y).net_benefit, above - below)
 
 
 # ------------------------------------------------------------------------- quantiles, ROC, times

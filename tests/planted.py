@@ -66,7 +66,7 @@ def _deviation(truth, sheets, arm, x, pair) -> float | None:
     y = np.log(after / before) if truth.derivation == "log_ratio" else 100 * (1 - after / before)
     matrix = np.column_stack([np.ones(y.size), x[there], before])
     result = fit_linear(matrix, y).contrast([0, 1, 0])
-    return (result.estimate - truth.truth) / result.standard_error
+    return (result.estimate - truth.truth) / result.se
 
 
 def _numbers(sheet: pd.DataFrame, column: str, name: str, value: str) -> pd.Series:

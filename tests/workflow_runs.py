@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -15,24 +19,48 @@ from helpers import REPOSITORY
 TRACKED = ("Snakefile", "workflow", "config", "profiles", "resources", "environment.yml")
 
 
+#: Variables of the tests' own process that a user's does not have.
+OWN_VARIABLES = {"PYTHONPATH", "SNAKEMAKE_PROFILE", "PYTHONDONTWRITEBYTECODE"}
+
+
+def environment() -> dict[str, str]:
+    """Environment of a run, as a user has it."""
+    return {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    """Process that has loaded Snakemake (tests/snakemake_server.py)."""
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("snakemake_server.py"))],
+        env=environment(),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(server.communicate)
+    return server
+
+
 def snakemake(
     *arguments: str, cwd: Path = REPOSITORY, cores: int = 2, packages: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake; stdout and stderr together as text. ``packages`` is put on Python's path."""
-    environment = {
-        k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "SNAKEMAKE_PROFILE"}
-    }
-    if packages is not None:
-        environment["PYTHONPATH"] = str(packages)
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments],
-        cwd=cwd,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+    """Run Snakemake in a process of its own; stdout and stderr together as text.
+
+    ``packages`` is a folder that is put on Python's path.
+    """
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    command = ["--cores", str(cores), *arguments]
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as output:
+        request = {
+            "arguments": command, "folder": str(cwd), "output": output.name,
+            "environment": environment() | ({"PYTHONPATH": str(packages)} if packages else {}),
+        }  # fmt: skip
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(command, code, Path(output.name).read_text())
 
 
 def jobs(output: str) -> dict[str, int]:

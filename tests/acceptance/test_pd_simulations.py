@@ -41,7 +41,7 @@ def test_kenward_roger_corrects_small_trials_with_missing_visits():
         for k, df in enumerate(("satterthwaite", "kenward_roger")):
             result = model.contrast([0, 0, 0, 0, 1], df=df)
             hits[k].append(result.p_value < 0.05)
-            (plain, adjusted)[k].append(result.standard_error**2)
+            (plain, adjusted)[k].append(result.se**2)
         estimates.append(result.estimate)
     truth = np.var(estimates)
     assert np.mean(plain) < 0.8 * truth

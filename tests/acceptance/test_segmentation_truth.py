@@ -131,7 +131,14 @@ def test_real_small_infarct(ads, tmp_path):
     assert network.sum() == 31
     assert (ours & network).sum() >= 15
     assert found.quality["volume_ml"] < 0.5
-    # Without the ADC file the same comes from b0 and DWI.
+
+
+@pytest.mark.slow
+def test_real_small_infarct_with_the_adc_computed_from_b0_and_dwi(ads, tmp_path):
+    """Faster on a simulated visit: tests/unit/test_segmentation_visit.py."""
+    files = {kind: ads / f"Subject02_{kind if kind == 'b0' else kind.upper()}.nii.gz"
+             for kind in ("b0", "dwi", "adc")}  # fmt: skip
+    found = segmented(files, tmp_path, "stroke")["infarct", "pipeline"]
     del files["adc"]
     again = segmented(files, tmp_path / "computed", "stroke")["infarct", "pipeline"]
     assert again.quality["volume_ml"] == pytest.approx(found.quality["volume_ml"], abs=0.03)

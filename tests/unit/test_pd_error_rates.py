@@ -14,7 +14,7 @@ import pytest
 from pd_error_rates import COVERAGE, ERROR, METHODS, N, Rates, Simulated, rates, student
 from scipy import stats
 
-from corelab.pharmacodynamics.ordinal import fisher_p, risk_difference, two_shares_p
+from corelab.pharmacodynamics.proportions import fisher_p, risk_difference, two_shares_p
 
 #: What one simulated trial costs more than a few milliseconds.
 DEAR = {
@@ -68,7 +68,8 @@ def test_two_shares_by_enumeration(share):
             weight = chance[a] * chance[b]
             level += weight * (two_shares_p(a, n, b, n)[0] < 0.05)
             fisher += weight * (fisher_p(a, n, b, n) < 0.05)
-            _, low, high = risk_difference(a, n, b, n)
+            gap = risk_difference(a, n, b, n)
+            low, high = gap.ci_low, gap.ci_high
             coverage += weight * (low <= 0 <= high)
     assert ERROR[0] <= level <= ERROR[1] and fisher < 0.03
     # Newcombe's interval is conservative for rare events.

@@ -171,7 +171,7 @@ def test_two_part_model(tables):
     fit = fit_two_part(np.column_stack([np.ones(N), drug]), values, 1, resamples=2)
     z = [stats.norm.isf(r["p_value"] / 2) for r in (odds,)]
     assert fit.chi2 > z[0] ** 2
-    assert fit.p_value == pytest.approx(stats.chi2.sf(fit.chi2, 2))
+    assert fit.ratio.p_value == pytest.approx(stats.chi2.sf(fit.chi2, 2))
 
 
 def test_rank_ancova_without_covariates_is_mann_whitney(tables):
@@ -253,13 +253,13 @@ def test_imputation_keeps_the_regression():
 
 def test_rubins_rules_by_hand():
     """Barnard and Rubin's degrees of freedom: formula evaluated independently."""
-    pooled = rubin([1.0, 1.4, 1.2, 0.9, 1.5], [0.04, 0.05, 0.045, 0.05, 0.04], 58)
+    pooled, missing = rubin([1.0, 1.4, 1.2, 0.9, 1.5], [0.04, 0.05, 0.045, 0.05, 0.04], 58)
     between = np.var([1.0, 1.4, 1.2, 0.9, 1.5], ddof=1)
     total = 0.045 + 1.2 * between
     gamma = 1.2 * between / total
     old, seen = 4 / gamma**2, 59 / 61 * 58 * (1 - gamma)
-    assert pooled.result.standard_error == pytest.approx(math.sqrt(total))
-    assert pooled.result.df == pytest.approx(1 / (1 / old + 1 / seen))
+    assert pooled.se == pytest.approx(math.sqrt(total)) and missing == pytest.approx(gamma)
+    assert pooled.df == pytest.approx(1 / (1 / old + 1 / seen))
 
 
 def test_mediation_finds_the_planted_path(tables):

@@ -195,7 +195,8 @@ def test_miettinen_nurminen_limits_as_newcombe_prints_them(counts, limits):
     """Newcombe (Stat Med 1998;17:873), table II, method 6, examples (a) and (b)."""
     from corelab.pharmacodynamics.stratified import common_risk_difference
 
-    found = common_risk_difference(*([c] for c in counts))[1:3]
+    gap = common_risk_difference(*([c] for c in counts))
+    found = gap.ci_low, gap.ci_high
     assert found == pytest.approx(limits, abs=6e-5)
 
 

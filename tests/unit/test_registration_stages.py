@@ -1,6 +1,8 @@
 """The two stages on a small head (3 mm, preset testing): records, statuses, composition, laterality."""
 
+import hashlib
 import json
+import pickle
 import shutil
 import sys
 from dataclasses import replace
@@ -28,6 +30,7 @@ from corelab.registration.filling import filled_lesion
 from corelab.registration.heads import Head
 from corelab.registration.pairs import fit_to_template
 from corelab.registration.preparation import best_scan
+from corelab.registration.registrar import Registrar
 from corelab.registration.transforms import Affine
 from corelab.settings.registration import RegistrationLimits, RegistrationSettings
 
@@ -73,6 +76,25 @@ def scan_of(visit: str, kind: str, image: nib.Nifti1Image, interpolation: str) -
     grid = nib.Nifti1Image(np.zeros(shape, np.float32), affine)
     to_template = Affine(np.linalg.inv(PLACES[visit, kind]))
     return apply_transforms(image, grid, [to_template], interpolation)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fits():
+    """Each fit is computed once: tests vary limits, records and masks, seldom what is fitted."""
+    known, checked = {}, Registrar._checked
+
+    def once(self, fit):
+        images = fit.fixed, fit.moving, fit.metric_mask
+        voxels = [image and (np.asarray(image.dataobj), image.affine) for image in images]
+        parts = self.name, self.seed, self.preset, fit.kind, fit.start, voxels
+        key = hashlib.sha256(pickle.dumps(parts)).hexdigest()
+        if key not in known:
+            known[key] = checked(self, fit)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registrar, "_checked", once)
+        yield
 
 
 @pytest.fixture(scope="module")

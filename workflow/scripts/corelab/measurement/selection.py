@@ -445,14 +445,3 @@ def statistics_frame(analysis: AnalysisSpec, rows: Sequence[StatisticRow]) -> pd
         for row in rows
     ]
     return pd.DataFrame([row.cells() for row in filled], columns=list(STATISTICS))
-
-
-def not_computable(statistic: str, reason: str, **columns: Any) -> dict[str, Any]:
-    """A statistics row that says why there is no number.
-
-    Examples
-    --------
-    >>> not_computable("icc_a_1", "single reader")["note"]
-    'not_computable: single reader'
-    """
-    return {"statistic": statistic, "note": f"not_computable: {reason}", **columns}

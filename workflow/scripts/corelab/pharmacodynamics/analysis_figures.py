@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,29 +181,18 @@ def _forests(drawing: Drawing) -> list[Panel]:
             continue
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
         labels = [_label(row, drawing.analysis.arms, kinds, visits) for row in rows.itertuples()]
-        labels = _told_apart(labels, list(rows["method"]))
-        ratio = statistic(rows["statistic"].iloc[0]).ratio
         words = " / ".join(statistic(name).inline for name in dict.fromkeys(rows["statistic"]))
-
-        def draw(
-            axes: Axes,
-            rows: pd.DataFrame = rows,
-            labels: list[str] = labels,
-            ratio: bool = ratio,
-            words: str = words,
-        ) -> None:
-            figures.forest(
-                axes,
-                rows,
-                labels=labels,
-                null=1.0 if ratio else 0.0,
-                logarithmic=ratio,
-                xlabel=words[0].upper() + words[1:],
-            )
-            if "proportion explained" in words:
-                # A share has no sense far outside 0 to 1; the numbers stand beside.
-                axes.set_xlim(-0.5, 1.5)
-
+        ratio = statistic(rows["statistic"].iloc[0]).ratio
+        draw = partial(
+            figures.forest,
+            rows=rows,
+            labels=_told_apart(labels, list(rows["method"])),
+            null=1.0 if ratio else 0.0,
+            logarithmic=ratio,
+            xlabel=words[0].upper() + words[1:],
+            # A share has no sense far outside 0 to 1; the numbers stand beside.
+            limits=(-0.5, 1.5) if "proportion explained" in words else None,
+        )
         panels.append(Panel(draw, "forest plot", 1.1 + 0.3 * len(rows), 0.34))
     return panels[:2]
 
@@ -215,28 +205,23 @@ def _comparison(drawing: Drawing) -> list[Panel]:
     derivation = drawing.analysis.derivation
     for endpoint in endpoints_of(drawing.analysis)[:1]:
         everywhere = drawing.values(endpoint, derivation="value", visit=None)
-        long = pd.concat(
-            [
-                pd.DataFrame({"participant_id": v.index, "visit": visit, "value": v.to_numpy()})
-                for visit, v in everywhere
-            ]
-            or [pd.DataFrame(columns=["participant_id", "visit", "value"])]
-        )
-        long = long[long["participant_id"].isin(groups)]
         visits = [visit for visit, _ in everywhere]
         if len(visits) > 1:
-
-            def profile(
-                axes: Axes,
-                long: pd.DataFrame = long,
-                visits: list[str] = visits,
-                words: str = axis_words(endpoint),
-            ) -> None:
-                figures.spaghetti(
-                    axes, long, visits, groups=groups, order=drawing.order(), ylabel=words
-                )
-
-            panels.append(Panel(profile, "every participant and mean with 95 % interval"))
+            long = pd.concat(
+                [
+                    pd.DataFrame({"participant_id": v.index, "visit": visit, "value": v.to_numpy()})
+                    for visit, v in everywhere
+                ]
+            )
+            draw = partial(
+                figures.spaghetti,
+                long=long[long["participant_id"].isin(groups)],
+                visits=visits,
+                groups=groups,
+                order=drawing.order(),
+                ylabel=axis_words(endpoint),
+            )
+            panels.append(Panel(draw, "every participant and mean with 95 % interval"))
         if derivation in {"change", "percent_change", "log_ratio"} or endpoint.endswith(
             ("growth", "percent", "change")
         ):
@@ -252,12 +237,13 @@ def _waterfalls(
     panels = []
     for visit, values in drawing.values(endpoint)[-1:]:
         inside = values[values.index.isin(groups)]
-
-        def draw(axes: Axes, inside: pd.Series = inside, visit: str = visit) -> None:
-            names = [groups[p] for p in inside.index]
-            words = f"{axis_words(endpoint, derivation)} ({visit})"
-            figures.waterfall(axes, inside, groups=names, order=drawing.order(), ylabel=words)
-
+        draw = partial(
+            figures.waterfall,
+            values=inside,
+            groups=[groups[p] for p in inside.index],
+            order=drawing.order(),
+            ylabel=f"{axis_words(endpoint, derivation)} ({visit})",
+        )
         panels.append(Panel(draw, "waterfall of every participant", 2.9))
     return panels
 
@@ -285,7 +271,7 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
         axes.set_xticks(range(len(names)), names)
         axes.set_ylabel(f"{axis_words(endpoint)} ({visit})")
         name_points(axes, *zip(*drawn, strict=True))
-        axes.spines[["top", "right"]].set_visible(False)
+        figures.without_frame(axes)
 
     return [Panel(draw, "every participant and median", 3.0)]
 
@@ -294,59 +280,42 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
     from corelab.pharmacodynamics.dose_response import driver_frame
 
     panels = []
-    analysis = drawing.analysis
+    analysis, tables = drawing.analysis, drawing.tables
     assert isinstance(analysis, DoseResponseSpec)
     kind = "exposure" if analysis.exposure else "dose"
     name = str(getattr(analysis, kind))
     models = as_list(analysis.models)
     model = next((m for m in ("sigmoid_emax", "emax") if m in models), "linear")
-    unit = drawing.tables.dose_unit if name == "dose" else ""
-    groups = drawing.groups()
+    unit = f", {tables.dose_unit}" if name == "dose" and tables.dose_unit else ""
+    groups, alone = drawing.groups(), analysis.changed(covariates=[])
     for endpoint in endpoints_of(analysis)[:1]:
         try:
-            by_visit = endpoint_by_visit(analysis, drawing.tables, endpoint)
+            by_visit = endpoint_by_visit(analysis, tables, endpoint)
         except NotComputable:
             return []
         for visit, values in by_visit[-2:]:
             try:
-                frame, _, _ = driver_frame(
-                    analysis.changed(covariates=[]),
-                    drawing.tables,
-                    endpoint,
-                    kind,
-                    name,
-                    visit,
-                    values,
-                )
+                frame, _, _ = driver_frame(alone, tables, endpoint, kind, name, visit, values)
             except NotComputable:
                 continue
-
-            def draw(
-                axes: Axes,
-                frame: pd.DataFrame = frame,
-                visit: str = visit,
-                words: str = axis_words(endpoint, analysis.derivation),
-            ) -> None:
-                labels = [groups.get(p, "n/a") for p in frame.index] if groups else None
-                figures.exposure_response(
-                    axes,
-                    frame["driver"],
-                    frame["value"],
-                    model=model,
-                    groups=labels,
-                    order=drawing.order(),
-                    xlabel=axis_words(name) + (f", {unit}" if unit else ""),
-                    ylabel=f"{words} ({visit})",
-                )
-
+            draw = partial(
+                figures.exposure_response,
+                driver=frame["driver"],
+                response=frame["value"],
+                model=model,
+                groups=[groups.get(p, "n/a") for p in frame.index] if groups else None,
+                order=drawing.order(),
+                xlabel=f"{axis_words(name)}{unit}",
+                ylabel=f"{axis_words(endpoint, analysis.derivation)} ({visit})",
+            )
             panels.append(Panel(draw, f"{model.replace('_', ' ')} response with 95 % band"))
     return panels
 
 
 def _correlation(drawing: Drawing) -> list[Panel]:
-    from corelab.pharmacodynamics.correlation import _joined
+    from corelab.pharmacodynamics.correlation import joined
 
-    analysis = drawing.analysis
+    analysis, tables = drawing.analysis, drawing.tables
     assert isinstance(analysis, CorrelationSpec)
     if analysis.summaries:
         return []
@@ -356,34 +325,23 @@ def _correlation(drawing: Drawing) -> list[Panel]:
     panels = []
     for endpoint in endpoints_of(analysis)[:2]:
         try:
-            for visit, values in endpoint_by_visit(analysis, drawing.tables, endpoint)[-1:]:
-                frame, at = _joined(analysis, drawing.tables, values, visit, kind, name)
-                frame = frame.dropna(subset=["value", "other"])
-                if len(frame) < 4 or np.ptp(frame["other"]) == 0 or np.ptp(frame["value"]) == 0:
-                    continue
-
-                def draw(
-                    axes: Axes,
-                    frame: pd.DataFrame = frame,
-                    endpoint: str = endpoint,
-                    at: str = at,
-                    visit: str = visit,
-                ) -> None:
-                    labels = [groups.get(p, "n/a") for p in frame.index] if groups else None
-                    words = axis_words(endpoint, analysis.derivation)
-                    figures.exposure_response(
-                        axes,
-                        frame["other"],
-                        frame["value"],
-                        groups=labels,
-                        order=drawing.order(),
-                        xlabel=f"{axis_words(name)} ({at})" if at else axis_words(name),
-                        ylabel=f"{words} ({visit})",
-                    )
-
-                panels.append(Panel(draw, "every participant, linear fit with 95 % band"))
+            visit, values = endpoint_by_visit(analysis, tables, endpoint)[-1]
+            frame, at = joined(analysis, tables, values, visit, kind, name)
         except NotComputable:
             continue
+        frame = frame.dropna(subset=["value", "other"])
+        if len(frame) < 4 or np.ptp(frame["other"]) == 0 or np.ptp(frame["value"]) == 0:
+            continue
+        draw = partial(
+            figures.exposure_response,
+            driver=frame["other"],
+            response=frame["value"],
+            groups=[groups.get(p, "n/a") for p in frame.index] if groups else None,
+            order=drawing.order(),
+            xlabel=f"{axis_words(name)} ({at})" if at else axis_words(name),
+            ylabel=f"{axis_words(endpoint, analysis.derivation)} ({visit})",
+        )
+        panels.append(Panel(draw, "every participant, linear fit with 95 % band"))
     return panels
 
 
@@ -401,18 +359,16 @@ def _ordinal(drawing: Drawing) -> list[Panel]:
         return []
     top = max(int(inside.max()), 6 if outcome == "mrs" else 0)
     categories = range(min(int(inside.min()), 0 if outcome == "mrs" else 99), top + 1)
-    names = [name for name in drawing.order() if name in {groups[p] for p in inside.index}]
-
-    def draw(axes: Axes) -> None:
-        figures.rankin_bars(
-            axes,
-            inside.to_numpy(),
-            [groups[p] for p in inside.index],
-            categories=list(categories),
-            name=f"{outcome} at {at}" if outcome != "mrs" else f"mRS at {at}",
-            order=names,
-        )
-
+    labels = [groups[p] for p in inside.index]
+    names = [name for name in drawing.order() if name in set(labels)]
+    draw = partial(
+        figures.rankin_bars,
+        scores=inside.to_numpy(),
+        groups=labels,
+        categories=list(categories),
+        name=f"{outcome} at {at}" if outcome != "mrs" else f"mRS at {at}",
+        order=names,
+    )
     return [Panel(draw, "distribution of grades", 1.6 + 0.55 * len(names))]
 
 
@@ -424,24 +380,18 @@ def _quantile(drawing: Drawing) -> list[Panel]:
     rows = rows[rows["visit"] == rows["visit"].iloc[-1]]
     terms = [t for t in dict.fromkeys(rows["group"].str.split("|").str[1]) if t != "Intercept"]
     words = axis_words(str(rows["endpoint"].iloc[0]), drawing.analysis.derivation)
-
-    def panel(term: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            figures.quantile_coefficients_figure(axes, rows, term, ylabel=words)
-
-        return Panel(draw, "coefficients by quantile", 2.6)
-
-    return [panel(term) for term in terms[:3]]
+    draw = partial(figures.quantile_coefficients_figure, rows=rows, ylabel=words)
+    return [Panel(partial(draw, term=term), "coefficients by quantile", 2.6) for term in terms[:3]]
 
 
 def _diagnostic(drawing: Drawing) -> list[Panel]:
-    from corelab.pharmacodynamics.diagnostic import _scores, roc_curve
+    from corelab.pharmacodynamics.diagnostic import roc_curve, scores
 
     analysis = drawing.analysis
     assert isinstance(analysis, DiagnosticSpec)
     endpoint, outcome = endpoints_of(analysis)[0], str(analysis.outcome)
     try:
-        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, outcome))[-1]
+        visit, frame, _ = list(scores(analysis, drawing.tables, endpoint, outcome))[-1]
     except NotComputable:
         return []
     areas = drawing.rows[
@@ -457,13 +407,8 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
         text = f"{shown}: {area['estimate']:.2f} ({area['ci_low']:.2f} to {area['ci_high']:.2f})"
         false, hit, _ = roc_curve(frame[column], frame["truth"])
         curves[text] = (false, hit)
-    if not curves:
-        return []
-
-    def draw(axes: Axes) -> None:
-        figures.roc_figure(axes, curves)
-
-    return [Panel(draw, "ROC curves with area and DeLong interval", 4.2)]
+    draw = partial(figures.roc_figure, curves=curves)
+    return [Panel(draw, "ROC curves with area and DeLong interval", 4.2)] if curves else []
 
 
 def _sample_size(drawing: Drawing) -> list[Panel]:
@@ -478,7 +423,7 @@ def _sample_size(drawing: Drawing) -> list[Panel]:
             axes.text(value, place, f" {value:.0f}", va="center")
         axes.set_yticks(places, list(rows["group"]))
         axes.set_xlabel("Participants per arm")
-        axes.spines[["top", "right"]].set_visible(False)
+        figures.without_frame(axes)
 
     return [Panel(draw, "participants per arm", 1.0 + 0.35 * len(rows))]
 
@@ -530,13 +475,7 @@ def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
 
 
 def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
-    """The figure of an analysis: all its panels; without a figure where nothing can be drawn.
-
-    Parameters
-    ----------
-    analysis, tables, rows
-        The planned analysis, its tables, and its statistics rows.
-    """
+    """The figure of an analysis: all its panels; without a figure where nothing can be drawn."""
     name = str(analysis.title or analysis.id)
     panels = panels_of(analysis, tables, rows)
     if not panels:

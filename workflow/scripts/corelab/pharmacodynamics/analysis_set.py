@@ -7,9 +7,9 @@ participant without one of the values is left out and counted in the note of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,8 @@ from corelab.measurement.selection import (
     visits_of,
     zeros_rule,
 )
-from corelab.settings.analyses.base import AnalysisSpec
+from corelab.pharmacodynamics.estimates import contrast_of
+from corelab.settings.analyses.base import AnalysisSpec, Level
 from corelab.study.cells import (
     CAPPED_COLUMNS,
     LABEL_COLUMNS,
@@ -34,6 +35,9 @@ from corelab.study.cells import (
     numbers,
     odd_cells,
 )
+from corelab.terms.results import StatisticRow, join_notes, not_computable
+
+Spec = TypeVar("Spec", bound=AnalysisSpec)
 
 #: Arms that are taken as the reference when the plan names none.
 USUAL_REFERENCES = ("placebo", "control", "standard", "vehicle", "0")
@@ -57,6 +61,10 @@ class Design:
     def index(self, term: str) -> int:
         """Position of a term."""
         return self.terms.index(term)
+
+    def slopes(self) -> Design:
+        """The design without its intercept."""
+        return Design(self.matrix[:, 1:], self.terms[1:])
 
 
 def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
@@ -250,14 +258,8 @@ def outcome_values(
     NotComputable
         If nobody has the outcome (at the planned visit).
     """
-    rows = tables.outcomes
-    rows = rows[(rows["outcome"] == outcome)]
-    rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
-    if rows.empty:
-        known = ", ".join(sorted(set(map(str, tables.outcomes["outcome"])))) or "none"
-        raise NotComputable(f"no value of outcome {outcome}; the outcomes sheet has {known}")
-    planned = analysis.outcome_visit
-    return _at_visit(rows, f"outcome {outcome}", visit, planned, tables.visit_order)
+    rows, planned = tables.outcomes, analysis.outcome_visit
+    return _of_sheet(rows, "outcome", outcome, visit, planned, tables.visit_order)
 
 
 def exposure_values(
@@ -267,16 +269,26 @@ def exposure_values(
 
     The visit is ``analysis.exposure_visit``, else ``visit`` if measured there, else the last.
     """
-    rows = tables.exposures
-    rows = rows[rows["exposure"] == exposure]
+    rows, planned = tables.exposures, analysis.exposure_visit
+    return _of_sheet(rows, "exposure", exposure, visit, planned, tables.visit_order)
+
+
+def _of_sheet(
+    sheet: pd.DataFrame,
+    kind: str,
+    name: str,
+    visit: str | None,
+    planned: str | None,
+    order: Sequence[str],
+) -> tuple[pd.Series, str]:
+    rows = sheet[sheet[kind] == name]
     rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
     if rows.empty:
-        known = ", ".join(sorted(set(map(str, tables.exposures["exposure"])))) or "none"
-        raise NotComputable(f"no value of exposure {exposure}; the exposures sheet has {known}")
+        known = ", ".join(sorted(set(map(str, sheet[kind])))) or "none"
+        raise NotComputable(f"no value of {kind} {name}; the {kind}s sheet has {known}")
     if "visit" not in rows.columns:
         rows = rows.assign(visit="all")
-    planned = analysis.exposure_visit
-    return _at_visit(rows, f"exposure {exposure}", visit, planned, tables.visit_order)
+    return _at_visit(rows, f"{kind} {name}", visit, planned, order)
 
 
 def baseline_values(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> pd.Series:
@@ -405,7 +417,7 @@ def design(
     reference: str | None = None,
     covariates: Sequence[str] = (),
     intercept: bool = True,
-    reference_levels: Mapping[str, Any] | None = None,
+    reference_levels: Mapping[str, Level] | None = None,
 ) -> Design:
     """Treatment-coded design matrix of complete rows.
 
@@ -476,17 +488,162 @@ def endpoints_of(analysis: AnalysisSpec) -> list[str]:
     return as_list(analysis.endpoint)
 
 
-def alpha_of(analysis: AnalysisSpec) -> float:
-    """Two-sided level of the analysis, default 0.05."""
-    return analysis.alpha
-
-
-def join_notes(*notes: str) -> str:
-    """Notes that say something, separated by semicolons.
+def with_labels(analysis: Spec, *names: str | None) -> Spec:
+    """The analysis with the values of further columns taken as labels.
 
     Examples
     --------
-    >>> join_notes("a", "", "b")
-    'a; b'
+    >>> from corelab.settings.analyses.comparison import ComparisonSpec
+    >>> plan = ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm")
+    >>> with_labels(plan, "arm", None).categorical
+    ['arm']
     """
-    return "; ".join(note for note in notes if note)
+    return analysis.changed(categorical=[*analysis.categorical, *filter(None, names)])
+
+
+def adjusted_words(names: Sequence[str]) -> str:
+    """Words of a method for the covariates that a model has.
+
+    Examples
+    --------
+    >>> adjusted_words(["age"]), adjusted_words([])
+    ('; covariates age', '')
+    """
+    return f"; covariates {', '.join(names)}" if names else ""
+
+
+def each_visit(
+    analysis: AnalysisSpec,
+    tables: Tables,
+    endpoint: str,
+    kernel: Callable[[str, pd.DataFrame], Iterable[StatisticRow]],
+    statistic: str,
+    **columns: Any,
+) -> Iterator[StatisticRow]:
+    """Rows of a kernel at each visit of an endpoint, whose frame it is given.
+
+    ``statistic`` and ``columns`` are those of the row where a visit, or every visit, is not
+    computable.
+    """
+    try:
+        by_visit = endpoint_by_visit(analysis, tables, endpoint)
+    except NotComputable as reason:
+        yield not_computable(statistic, str(reason), endpoint=endpoint, **columns)
+        return
+    for visit, frame in by_visit:
+        place = {"endpoint": endpoint, "visit": visit}
+        try:
+            for row in kernel(visit, frame):
+                yield row.within(**place)
+        except NotComputable as reason:
+            yield not_computable(statistic, str(reason), **place, **columns)
+
+
+def strata_of(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd.Series | None:
+    """Combination of the levels of the key ``strata`` per participant; None without it."""
+    names = list(analysis.strata)
+    if not names:
+        return None
+    levels = participant_columns(with_labels(analysis, *names), tables, names)
+    levels = levels.reindex(frame.index)
+    return levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Rows of participants by the levels of a column.
+
+    Attributes
+    ----------
+    frame
+        With the column ``by``.
+    by
+        Column of the levels; empty for one group of all.
+    reference, others
+        Levels.
+    """
+
+    frame: pd.DataFrame
+    by: str = ""
+    reference: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> pd.Series:
+        """Level of each row."""
+        return self.frame[self.by].map(str) if self.by else pd.Series("all", self.frame.index)
+
+    def group(self, level: str) -> str:
+        """Group of a statistics row on a level against the reference."""
+        return contrast_of(self.by, level, self.reference)
+
+    def size(self, *levels: str) -> int:
+        """Rows of some levels."""
+        return int(self.labels.isin(levels).sum())
+
+
+@dataclass(frozen=True)
+class Arms(Levels):
+    """Complete cases of the arms of an analysis, one row per participant with ``value``.
+
+    Attributes
+    ----------
+    names
+        Covariates.
+    said, left_out
+        How the reference was chosen, and who is left out.
+    """
+
+    names: Sequence[str] = ()
+    said: str = ""
+    left_out: str = ""
+
+    @property
+    def note(self) -> str:
+        """Both notes."""
+        return join_notes(self.said, self.left_out)
+
+    def values(self, level: str) -> np.ndarray:
+        """Values of one level."""
+        return self.frame.loc[self.labels == level, "value"].to_numpy(float)
+
+    def part(self, level: str, among: pd.Series | None = None) -> tuple[pd.DataFrame, pd.Series]:
+        """Rows of a level and the reference (``among`` some), and which are of the level."""
+        labels = self.labels
+        inside = labels.isin([level, self.reference])
+        inside = inside if among is None else inside & among
+        return self.frame[inside], labels[inside] == level
+
+    def few(self, level: str) -> str:
+        """Warning where the level or the reference has fewer than five participants."""
+        sizes = {name: self.size(name) for name in (level, self.reference)}
+        smallest = min(sizes, key=lambda name: sizes[name])
+        if sizes[smallest] >= 5:
+            return ""
+        return f"only {sizes[smallest]} participants in {self.by}={smallest}"
+
+    def design(self) -> Design:
+        """Design of arms and covariates."""
+        return design(self.frame, by=self.by, reference=self.reference, covariates=self.names)
+
+
+def arms_of(
+    analysis: AnalysisSpec,
+    tables: Tables,
+    endpoint: str | None,
+    frame: pd.DataFrame,
+    names: Sequence[str],
+) -> Arms:
+    """Complete cases of a frame with the column of the arms and covariates.
+
+    Raises
+    ------
+    NotComputable
+        If a column is missing or fewer than two arms have participants.
+    """
+    by = analysis.arms
+    frame = frame.join(participant_columns(with_labels(analysis, by), tables, [by]), how="inner")
+    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
+    frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
+    reference, others, said = levels_of(frame[by], by, analysis.reference)
+    return Arms(frame, by, reference, others, names, said, note)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -12,27 +13,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from corelab.measurement.selection import (
-    NotComputable,
-    Tables,
-    as_list,
-    not_computable,
-    zeros_rule,
-)
+from corelab.measurement.selection import NotComputable, Tables, as_list, zeros_rule
 from corelab.pharmacodynamics import skewed, stratified
 from corelab.pharmacodynamics.analysis_set import (
+    Arms,
     Design,
-    alpha_of,
-    complete_cases,
-    design,
+    arms_of,
+    each_visit,
     endpoint_by_visit,
     endpoints_of,
-    join_notes,
-    levels_of,
     participant_columns,
-    with_covariates,
+    strata_of,
     zeros_words,
 )
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.linear import (
     LinearFit,
     fit_linear,
@@ -48,6 +42,7 @@ from corelab.pharmacodynamics.scales import covariate_words, covariates_of, scal
 from corelab.pharmacodynamics.two_samples import student_t, two_samples, welch_t
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 from corelab.settings.analyses.comparison import ComparisonSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes
 
 
 @dataclass(frozen=True)
@@ -56,28 +51,19 @@ class RankComparison:
 
     Attributes
     ----------
-    shift, ci_low, ci_high
-        Hodges-Lehmann estimate, the median of all differences a - b, and its limits by inverting
-        the test.
+    shift
+        Hodges-Lehmann estimate, the median of all differences a - b, limits by inverting the test.
     probability
         P(a > b) + P(a = b) / 2.
-    p_value
-        Two-sided.
     exact
         Whether the null distribution is exact (no ties, fewer than 50 values per arm).
-    u
-        Mann-Whitney U of a.
     ties_percent
         Share of tied pairs between the arms.
     """
 
-    shift: float
-    ci_low: float
-    ci_high: float
+    shift: Estimate
     probability: float
-    p_value: float
     exact: bool
-    u: float
     ties_percent: float
 
 
@@ -109,8 +95,8 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
     0.305 (-0.15 to 0.76).
 
     >>> x = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
-    >>> result = mann_whitney(x, [1.15, 0.88, 0.90, 0.74, 1.21])
-    >>> [round(v, 4) for v in (result.p_value, result.shift, result.ci_low, result.ci_high)]
+    >>> result = mann_whitney(x, [1.15, 0.88, 0.90, 0.74, 1.21]).shift
+    >>> [round(v, 4) for v in (result.p_value, result.estimate, result.ci_low, result.ci_high)]
     [0.2544, 0.305, -0.15, 0.76]
     """
     a, b = two_samples(a, b, least=1)
@@ -136,50 +122,38 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
         half = float(stats.norm.ppf(1 - alpha / 2)) * math.sqrt(variance)
         rank = math.floor(n * m / 2 - half + 0.5)
     rank = max(rank, 1)
-    return RankComparison(
-        float(np.median(differences)),
-        float(differences[rank - 1]),
-        float(differences[n * m - rank]),
-        u / (n * m),
-        p_value,
-        exact,
-        u,
-        100 * ties,
-    )
+    low, high = float(differences[rank - 1]), float(differences[n * m - rank])
+    shift = Estimate(float(np.median(differences)), low, high, p_value)
+    return RankComparison(shift, u / (n * m), exact, 100 * ties)
 
 
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse(analysis: ComparisonSpec, tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: ComparisonSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``comparison``.
 
-    Keys: ``endpoint``, ``by`` (default ``arm``), ``reference``, ``method`` (default ``ancova``),
-    ``covariates`` (columns of participants, or ``baseline``), ``scale``. ANCOVA of a derivation
-    against baseline has the baseline value as covariate, as its name says. The contrast
-    ``arm=high|arm=placebo`` is high minus placebo. ``gamma``, ``two_part`` and ``rank`` are for
-    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`), ``gee`` and ``glmm`` for
-    responders and grades at several visits (:mod:`.repeated_grades`);
-    ``multiple_imputation`` and ``tipping_point`` for missing visits (:mod:`.missing_visits`).
+    The contrast ``arm=high|arm=placebo`` is high minus placebo. ANCOVA of a derivation against
+    baseline has the baseline value as covariate, as its name says. ``gamma``, ``two_part``,
+    ``rank`` and ``binary`` are in :mod:`.skewed`, ``gee`` and ``glmm`` in :mod:`.repeated_grades`,
+    ``mmrm`` in :mod:`.mmrm`, ``multiple_imputation`` in :mod:`.missing_visits`.
     """
     if analysis.derivation == "change" and analysis.scale == "log":
         # The change of a logarithm is the log ratio.
         analysis = analysis.changed(derivation="log_ratio", scale="identity")
     for endpoint in endpoints_of(analysis):
         for method in as_list(analysis.method):
-            if method in {"gee", "glmm"} or (
-                method in {"mmrm", "multiple_imputation"}
-                and not _ranked(analysis, tables, endpoint)
-            ):
-                yield from _of_all_visits(method)(analysis, tables, endpoint)
-            else:
-                yield from _each_visit(analysis, tables, endpoint, method)
+            yield from _kernel(analysis, tables, endpoint, method)(analysis, tables, endpoint)
 
 
-def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
+def _kernel(
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, method: str
+) -> Callable[[ComparisonSpec, Tables, str], Iterator[StatisticRow]]:
     if method in {"gee", "glmm"}:
         return partial(analyse_grades, method=method)
-    return analyse_mmrm if method == "mmrm" else analyse_imputed
+    if method in {"mmrm", "multiple_imputation"} and not _ranked(analysis, tables, endpoint):
+        return analyse_mmrm if method == "mmrm" else analyse_imputed
+    return partial(_each_visit, method=method)
 
 
 def _ranked(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> bool:
@@ -209,160 +183,102 @@ def _log_zeros(analysis: ComparisonSpec, frame: pd.DataFrame) -> tuple[str, str]
 
 def _each_visit(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, method: str
-) -> Iterator[dict[str, Any]]:
-    head = {"endpoint": endpoint}
-    try:
-        by_visit = endpoint_by_visit(analysis, tables, endpoint)
-    except NotComputable as reason:
-        yield not_computable("mean_difference", str(reason), method=method, **head)
-        return
-    for visit, frame in by_visit:
-        try:
-            rule, logs = _log_zeros(analysis, frame)
-            texts, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
-            if frame.attrs["ranks"] or rule == "rank":
-                used, planned = "rank", analysis.changed(scale="identity")
-                if method in {"t", "welch", "mann_whitney"}:
-                    # These have no covariates, so the ranks have no baseline either.
-                    planned = planned.changed(derivation="value", covariates=[])
-                texts += f" instead of {method}" * (method != "rank")
-            for row in _kernel(used)(planned, tables, endpoint, frame, used):
-                note = str(row.get("note", ""))
-                if texts and not note.startswith("not_computable"):
-                    note = join_notes(texts, note)
-                yield {**head, "visit": visit, **row, "note": note}
-        except NotComputable as reason:
-            main = skewed.MAIN.get(method, "mean_difference")
-            yield not_computable(main, str(reason), method=method, visit=visit, **head)
+) -> Iterator[StatisticRow]:
+    def rows(frame: pd.DataFrame) -> Iterator[StatisticRow]:
+        rule, logs = _log_zeros(analysis, frame)
+        texts, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
+        if frame.attrs["ranks"] or rule == "rank":
+            used, planned = "rank", analysis.changed(scale="identity")
+            if method in {"t", "welch", "mann_whitney"}:
+                # These have no covariates, so the ranks have no baseline either.
+                planned = planned.changed(derivation="value", covariates=[])
+            texts += f" instead of {method}" * (method != "rank")
+        kernel = _two_sample_rows
+        if used in skewed.METHODS or used == "ancova":
+            kernel = _ancova_rows if used == "ancova" else _model_rows
+        for row in kernel(planned, tables, endpoint, frame, used):
+            yield row.within(texts)
+
+    def of_visit(visit: str, frame: pd.DataFrame) -> Iterator[StatisticRow]:
+        yield from guarded(rows(frame), skewed.MAIN.get(method, "mean_difference"))
+
+    for row in each_visit(analysis, tables, endpoint, of_visit, "mean_difference"):
+        yield row.within(method=method)
 
 
-def _kernel(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
-    if method in skewed.METHODS:
-        return _model_rows
-    return _ancova_rows if method == "ancova" else _two_sample_rows
-
-
-def _arms(
-    analysis: ComparisonSpec, tables: Tables, frame: pd.DataFrame
-) -> tuple[str, pd.DataFrame]:
-    by = analysis.arms
-    column = participant_columns(
-        analysis.changed(categorical=[*analysis.categorical, by]), tables, [by]
-    )
-    return by, frame.join(column, how="inner")
+def _once(rows: Iterable[StatisticRow], given: set[tuple[str, str]]) -> Iterator[StatisticRow]:
+    """Rows whose statistic and group were not given before."""
+    for row in rows:
+        key = (row.statistic, row.group)
+        if key not in given:
+            given.add(key)
+            yield row
 
 
 def _model_rows(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Rows of the models for skewed volumes and responders."""
-    by, frame = _arms(analysis, tables, frame)
-    names = covariates_of(analysis)
-    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
-    frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
+    arms = arms_of(analysis, tables, endpoint, frame, covariates_of(analysis))
     if analysis.scale != "identity":
         raise NotComputable(f"method {method} has its own scale; leave out the key scale")
-    reference, others, said = levels_of(frame[by], by, analysis.reference)
-    plan = design(frame, by=by, reference=reference, covariates=names)
-    text: set[tuple[str, str]] = set()
-    strata = strata_of(analysis, tables, frame)
+    plan = arms.design()
+    strata = strata_of(analysis, tables, arms.frame)
     if method == "binary" and strata is not None:
-        yield from _stratified_risks(analysis, frame, by, reference, others, strata)
-    for level in others:
-        contrast = skewed.Contrast(plan, frame, by, level, reference, names)
-        try:
-            for row in skewed.contrast_rows(analysis, method, contrast):
-                # The reference arm's share belongs to every contrast and is one row.
-                key = (row["statistic"], row["group"])
-                if key in text:
-                    continue
-                text.add(key)
-                notes = join_notes(said, note, str(row.get("note", "")))
-                if str(row.get("note", "")).startswith("not_computable"):
-                    notes = str(row["note"])
-                yield {**row, "note": notes}
-        except NotComputable as reason:
-            yield not_computable(
-                skewed.MAIN[method], str(reason), group=contrast.group, method=method
-            )
-
-
-def _stratified_risks(
-    analysis: ComparisonSpec,
-    frame: pd.DataFrame,
-    by: str,
-    reference: str,
-    others: Sequence[str],
-    strata: pd.Series,
-) -> Iterator[dict[str, Any]]:
-    labels = frame[by].map(str)
-    for level in others:
-        group = f"{by}={level}|{by}={reference}"
-        inside = labels.isin([level, reference]) & strata.notna()
-        part = frame[inside]
-        try:
-            row = stratified.risk_row(
-                part["value"], labels[inside] == level, strata[inside], alpha_of(analysis)
-            )
-            yield {"group": group, **row}
-        except NotComputable as reason:
-            yield not_computable("stratified_risk_difference", str(reason), group=group)
+        for level in arms.others:
+            part, inside = arms.part(level, strata.notna())
+            rows = stratified.risk_rows(part["value"], inside, strata[part.index], analysis.alpha)
+            yield from guarded(rows, "stratified_risk_difference", group=arms.group(level))
+    # The reference arm's share belongs to every contrast and is one row.
+    given: set[tuple[str, str]] = set()
+    for level in arms.others:
+        contrast = skewed.Contrast(plan, arms, level)
+        rows = _once(skewed.contrast_rows(analysis, method, contrast), given)
+        place = {"group": arms.group(level), "method": method}
+        yield from guarded(rows, skewed.MAIN[method], arms.note, **place)
 
 
 def _ancova_rows(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
-    by, frame = _arms(analysis, tables, frame)
-    names = covariates_of(analysis)
-    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
-    frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
-    scale = analysis.scale
-    frame = scaled(analysis, frame)
-    reference, others, said = levels_of(frame[by], by, analysis.reference)
-    plan = design(frame, by=by, reference=reference, covariates=names)
-    fit = fit_linear(plan.matrix, frame["value"])
-    robust = str(analysis.robust or "")
+) -> Iterator[StatisticRow]:
+    alpha, names = analysis.alpha, covariates_of(analysis)
+    arms = arms_of(analysis, tables, endpoint, frame, names)
+    arms = replace(arms, frame=scaled(analysis, arms.frame))
+    plan, values = arms.design(), arms.frame["value"]
+    fit = fit_linear(plan.matrix, values)
+    robust = bool(analysis.robust)
     if robust:
-        fit = with_hc3(fit, plan.matrix, frame["value"])
-    checks = influence(plan.matrix, frame["value"])
-    second = second_ols(plan.matrix, frame["value"])
-    definition = f"ANCOVA by least squares, {scale} scale; terms "
+        fit = with_hc3(fit, plan.matrix, values)
+    checks = influence(plan.matrix, values)
+    second = second_ols(plan.matrix, values)
+    definition = f"ANCOVA by least squares, {analysis.scale} scale; terms "
     definition += ", ".join(covariate_words(analysis, plan.terms[1:]))
     if not names:
-        definition = f"one-way analysis of variance, {scale} scale"
-    definition += "; HC3 standard errors" * bool(robust) + f"; t interval, df {fit.df}"
+        definition = f"one-way analysis of variance, {analysis.scale} scale"
+    definition += "; HC3 standard errors" * robust + f"; t interval, df {fit.df}"
     diagnostics = (
-        f"residuals: Shapiro-Wilk p {checks['shapiro_p']:.3g}, Breusch-Pagan p "
-        f"{checks['breusch_pagan_p']:.3g}, largest Cook's distance "
-        f"{checks['max_cooks_distance']:.3g}"
+        f"residuals: Shapiro-Wilk p {checks.shapiro_p:.3g}, Breusch-Pagan p "
+        f"{checks.breusch_pagan_p:.3g}, largest Cook's distance {checks.max_cooks_distance:.3g}"
     )
-    common = {"n": fit.n, "method": definition}
-    for level in others:
-        weights = np.zeros(len(plan.terms))
-        weights[plan.index(f"{by}={level}")] = 1
-        result = fit.contrast(weights, alpha)
-        yield {
-            **common,
-            "statistic": "mean_difference",
-            "group": f"{by}={level}|{by}={reference}",
-            **result.columns(),
-            "n": int(frame[by].map(str).isin([level, reference]).sum()),
-            **compare(
-                result.estimate,
-                float(second[plan.index(f"{by}={level}")]),
-                "statsmodels OLS",
-                scale=result.standard_error,
-                tolerance=CLOSED_FORM * 100,
-            ),
-            "note": join_notes(
-                said,
-                note,
-                f"model of {fit.n} participants of all arms" if len(others) > 1 else "",
-                diagnostics,
-                _few(frame[by], (level, reference)),
-            ),
-        }
+    all_arms = f"model of {fit.n} participants of all arms" * (len(arms.others) > 1)
+    positions = {level: plan.index(f"{arms.by}={level}") for level in arms.others}
+    for level, position in positions.items():
+        result = fit.term(position, alpha)
+        check = compare(
+            result.estimate,
+            float(second[position]),
+            "statsmodels OLS",
+            scale=result.se,
+            tolerance=CLOSED_FORM * 100,
+        )
+        yield result.row(
+            "mean_difference",
+            group=arms.group(level),
+            n=arms.size(level, arms.reference),
+            method=definition,
+            note=join_notes(arms.note, all_arms, diagnostics, arms.few(level)),
+            **check,
+        )
     if analysis.subgroups:
         split = participant_columns(
             analysis.changed(categorical=as_list(analysis.subgroups)),
@@ -370,23 +286,20 @@ def _ancova_rows(
             list(analysis.subgroups),
         ).add_prefix("_")
         yield from stratified.subgroup_rows(
-            analysis, frame.join(split), by, reference, others, names, alpha
+            analysis, replace(arms, frame=arms.frame.join(split)), alpha
         )
     if _dunnett(analysis):
-        positions = {level: plan.index(f"{by}={level}") for level in others}
-        yield from _dunnett_rows(fit, positions, by, reference, alpha, common)
-    for level in (reference, *others):
-        weights = _least_squares_mean(plan, by, level)
-        result = fit.contrast(weights, alpha)
-        yield {
-            **common,
-            "statistic": "adjusted_mean",
-            "group": f"{by}={level}",
-            **result.columns(),
-            "p_value": math.nan,
-            "n": int(np.sum(frame[by].map(str) == level)),
-            "note": "covariates at their means, levels of a factor weighted equally",
-        }
+        for row in _dunnett_rows(fit, positions, arms, alpha, definition):
+            yield row.within(n=fit.n)
+    for level in (arms.reference, *arms.others):
+        yield fit.contrast(_least_squares_mean(plan, arms.by, level), alpha).row(
+            "adjusted_mean",
+            group=f"{arms.by}={level}",
+            p_value=math.nan,
+            n=arms.size(level),
+            method=definition,
+            note="covariates at their means, levels of a factor weighted equally",
+        )
 
 
 def _dunnett(analysis: ComparisonSpec) -> bool:
@@ -397,29 +310,19 @@ def _dunnett(analysis: ComparisonSpec) -> bool:
 
 
 def _dunnett_rows(
-    fit: LinearFit,
-    positions: Mapping[str, int],
-    by: str,
-    reference: str,
-    alpha: float,
-    common: Mapping[str, Any],
-) -> Iterator[dict[str, Any]]:
+    fit: LinearFit, positions: Mapping[str, int], arms: Arms, alpha: float, definition: str
+) -> Iterator[StatisticRow]:
     """Many-to-one comparisons with limits and p of the multivariate t of their contrasts."""
     at = list(positions.values())
     values, spread = fit.coefficients[at], fit.covariance[np.ix_(at, at)]
     errors = np.sqrt(np.diag(spread))
     p, critical = max_abs_t(values / errors, spread / np.outer(errors, errors), fit.df, alpha)
-    for k, level in enumerate(positions):
-        yield {
-            **common,
-            "statistic": "mean_difference_simultaneous",
-            "group": f"{by}={level}|{by}={reference}",
-            "estimate": float(values[k]),
-            "ci_low": float(values[k] - critical * errors[k]),
-            "ci_high": float(values[k] + critical * errors[k]),
-            "p_value": float(p[k]),
-            "method": f"{common['method']}; Dunnett, two-sided, critical value {critical:.4f}",
-        }
+    for level, value, half, own in zip(positions, values, critical * errors, p, strict=True):
+        yield Estimate(float(value), float(value - half), float(value + half), float(own)).row(
+            "mean_difference_simultaneous",
+            group=arms.group(level),
+            method=f"{definition}; Dunnett, two-sided, critical value {critical:.4f}",
+        )
 
 
 def _least_squares_mean(plan: Design, by: str, level: str) -> np.ndarray:
@@ -436,125 +339,75 @@ def _least_squares_mean(plan: Design, by: str, level: str) -> np.ndarray:
     return weights
 
 
-def _few(column: pd.Series, levels: tuple[str, ...]) -> str:
-    sizes = {level: int(np.sum(column.map(str) == level)) for level in levels}
-    smallest = min(sizes, key=lambda level: sizes[level])
-    if sizes[smallest] < 5:
-        return f"only {sizes[smallest]} participants in {column.name}={smallest}"
-    return ""
-
-
 def _two_sample_rows(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
+) -> Iterator[StatisticRow]:
     if analysis.covariates:
         raise NotComputable(f"method {method} takes no covariates; use ancova or mmrm")
-    by, frame = _arms(analysis, tables, frame)
-    frame, note = complete_cases(frame, ["value", by], analysis, tables)
-    frame = scaled(analysis, frame)
-    reference, others, said = levels_of(frame[by], by, analysis.reference)
-    labels = frame[by].map(str)
-    strata = strata_of(analysis, tables, frame)
-    b = frame.loc[labels == reference, "value"].to_numpy()
-    for level in others:
-        a = frame.loc[labels == level, "value"].to_numpy()
-        head = {
-            "group": f"{by}={level}|{by}={reference}",
-            "n": a.size + b.size,
-            "note": join_notes(said, note, _few(frame[by], (level, reference))),
-        }
-        try:
-            yield from _two_samples_of(a, b, method, alpha, head)
-            if method == "mann_whitney" and strata is not None:
-                inside = labels.isin([level, reference]) & strata.notna()
-                z, p = stratified.van_elteren(
-                    frame.loc[inside, "value"], labels[inside] == level, strata[inside]
-                )
-                yield {
-                    **head,
-                    "statistic": "van_elteren_z",
-                    "estimate": z,
-                    "p_value": p,
-                    "n": int(inside.sum()),
-                    "method": f"van Elteren's stratified Wilcoxon test, {strata.nunique()} strata, "
-                    "weights 1 / (n + 1)",
-                }
-        except NotComputable as reason:
-            yield not_computable(
-                "mean_difference", str(reason), group=head["group"], n=head["n"], method=method
-            )
+    arms = arms_of(analysis, tables, endpoint, frame, [])
+    arms = replace(arms, frame=scaled(analysis, arms.frame))
+    strata = strata_of(analysis, tables, arms.frame)
+    b = arms.values(arms.reference)
+    for level in arms.others:
+        a = arms.values(level)
+        rows = [(_t_rows if method in {"t", "welch"} else _rank_rows)(a, b, method, analysis.alpha)]
+        if method == "mann_whitney" and strata is not None:
+            rows.append(_stratified_rank_rows(arms, level, strata))
+        note = join_notes(arms.note, arms.few(level))
+        for row in guarded(
+            itertools.chain(*rows), "mean_difference", group=arms.group(level), n=a.size + b.size
+        ):
+            yield row.within(note)
 
 
-def strata_of(analysis: ComparisonSpec, tables: Tables, frame: pd.DataFrame) -> pd.Series | None:
-    """Combination of the levels of the key ``strata`` per participant; None without it."""
-    names = list(analysis.strata)
-    if not names:
-        return None
-    levels = participant_columns(analysis.changed(categorical=names), tables, names)
-    levels = levels.reindex(frame.index)
-    return levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
+def _stratified_rank_rows(arms: Arms, level: str, strata: pd.Series) -> Iterator[StatisticRow]:
+    part, inside = arms.part(level, strata.notna())
+    z, p = stratified.van_elteren(part["value"], inside, strata[part.index])
+    yield Estimate(z, p_value=p, n=len(part)).row(
+        "van_elteren_z",
+        method=f"van Elteren's stratified Wilcoxon test, {strata.nunique()} strata, "
+        "weights 1 / (n + 1)",
+    )
 
 
-def _two_samples_of(
-    a: np.ndarray, b: np.ndarray, method: str, alpha: float, head: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    if method in {"t", "welch"}:
-        result = (student_t if method == "t" else welch_t)(a, b, alpha)
-        theirs = stats.ttest_ind(a, b, equal_var=method == "t")
-        compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_ind")
-        interval = theirs.confidence_interval(1 - alpha)
-        middle = (float(interval.low) + float(interval.high)) / 2
-        name = "Student, pooled variance" if method == "t" else "Welch, unequal variances"
-        yield {
-            **head,
-            "statistic": "mean_difference",
-            **result.columns(),
-            "method": f"t test ({name}), df {result.df:.6g}",
-            **compare(
-                result.estimate,
-                middle,
-                "scipy.stats.ttest_ind",
-                scale=max(result.standard_error, abs(result.estimate)),
-            ),
-        }
-        return
+def _t_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Iterator[StatisticRow]:
+    result = (student_t if method == "t" else welch_t)(a, b, alpha)
+    theirs = stats.ttest_ind(a, b, equal_var=method == "t")
+    compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_ind")
+    interval = theirs.confidence_interval(1 - alpha)
+    middle = (float(interval.low) + float(interval.high)) / 2
+    name = "Student, pooled variance" if method == "t" else "Welch, unequal variances"
+    scale = max(result.se, abs(result.estimate))
+    yield result.row(
+        "mean_difference",
+        method=f"t test ({name}), df {result.df:.6g}",
+        **compare(result.estimate, middle, "scipy.stats.ttest_ind", scale=scale),
+    )
+
+
+def _rank_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Iterator[StatisticRow]:
     ranks = mann_whitney(a, b, alpha)
     test = stats.mannwhitneyu(a, b, method="exact" if ranks.exact else "asymptotic")
-    compare(ranks.p_value, float(test.pvalue), "scipy.stats.mannwhitneyu")
+    compare(ranks.shift.p_value, float(test.pvalue), "scipy.stats.mannwhitneyu")
     how = "exact" if ranks.exact else "normal approximation with tie and continuity correction"
     definition = f"Mann-Whitney, {how}"
     tied = f"{ranks.ties_percent:.1f} % of pairs tied" if ranks.ties_percent else ""
-    yield {
-        **head,
-        "statistic": "hodges_lehmann_shift",
-        "estimate": ranks.shift,
-        "ci_low": ranks.ci_low,
-        "ci_high": ranks.ci_high,
-        "p_value": ranks.p_value,
-        "method": f"Hodges-Lehmann median of pairwise differences, CI by inversion; {definition}",
-        "note": join_notes(head["note"], tied),
-    }
-    yield {
-        **head,
-        "statistic": "probability_of_superiority",
-        "estimate": ranks.probability,
-        "p_value": ranks.p_value,
-        "method": f"P(a > b) + P(a = b) / 2; {definition}",
-        **compare(
-            ranks.probability,
-            float(test.statistic) / (a.size * b.size),
-            "scipy.stats.mannwhitneyu",
-        ),
-        "note": join_notes(head["note"], tied),
-    }
+    yield ranks.shift.row(
+        "hodges_lehmann_shift",
+        method=f"Hodges-Lehmann median of pairwise differences, CI by inversion; {definition}",
+        note=tied,
+    )
+    share = float(test.statistic) / (a.size * b.size)
+    yield Estimate(ranks.probability, p_value=ranks.shift.p_value).row(
+        "probability_of_superiority",
+        method=f"P(a > b) + P(a = b) / 2; {definition}",
+        note=tied,
+        **compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
+    )
     if a.size > 1 and b.size > 1:
-        mean = welch_t(a, b, alpha)
-        yield {
-            **head,
-            "statistic": "mean_difference",
-            **mean.columns(),
-            "p_value": math.nan,
-            "method": "difference of means, Welch interval; descriptive",
-            "note": join_notes(head["note"], "the test of this analysis is that of the shift"),
-        }
+        yield welch_t(a, b, alpha).row(
+            "mean_difference",
+            p_value=math.nan,
+            method="difference of means, Welch interval; descriptive",
+            note="the test of this analysis is that of the shift",
+        )

@@ -15,18 +15,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from corelab.agreement.estimates import quantile_normal
 from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.linear import standardised
 from corelab.pharmacodynamics.survival import kaplan_meier
-
-
-@dataclass(frozen=True)
-class Incidence:
-    """Cumulative incidence at one time, with its standard error and log-log limits."""
-
-    estimate: float
-    standard_error: float
-    ci_low: float
-    ci_high: float
+from corelab.terms.results import Estimate
 
 
 def status_of(
@@ -47,8 +40,10 @@ def status_of(
     return np.where(second, u, t), np.where(first, 1, np.where(second, 2, 0))
 
 
-def cumulative_incidence(time: Any, status: Any, at: float, z: float = 1.959964) -> Incidence:
+def cumulative_incidence(time: Any, status: Any, at: float, alpha: float = 0.05) -> Estimate:
     """Probability of the event (status 1) by a time, with the competing event (status 2).
+
+    Limits are of the log-log form.
 
     Raises
     ------
@@ -60,7 +55,7 @@ def cumulative_incidence(time: Any, status: Any, at: float, z: float = 1.959964)
     Without censoring it is the share of participants.
 
     >>> result = cumulative_incidence([1, 2, 3, 4], [1, 2, 1, 2], 3.5)
-    >>> result.estimate, round(result.standard_error, 4)
+    >>> result.estimate, round(result.se, 4)
     (0.5, 0.25)
     """
     t, s = np.asarray(time, float), np.asarray(status, int)
@@ -81,9 +76,9 @@ def cumulative_incidence(time: Any, status: Any, at: float, z: float = 1.959964)
     cross = left * before * own / at_risk**2
     error = math.sqrt(max(float(np.sum(first + second - 2 * cross)), 0.0))
     if not 0 < value < 1 or error == 0:
-        return Incidence(value, error, math.nan, math.nan)
-    width = z * error / (value * abs(math.log(value)))
-    return Incidence(value, error, value ** math.exp(width), value ** math.exp(-width))
+        return Estimate(value, se=error)
+    width = quantile_normal(alpha) * error / (value * abs(math.log(value)))
+    return Estimate(value, value ** math.exp(width), value ** math.exp(-width), se=error)
 
 
 def gray_test(time: Any, status: Any, group: Any, strata: Any = None) -> tuple[float, int, float]:
@@ -227,10 +222,7 @@ def fit_fine_gray(time: Any, status: Any, matrix: Any) -> FineGray:
     x = np.asarray(matrix, float).reshape(t.size, -1)
     if not (s == 1).any():
         raise NotComputable("no event: a subdistribution hazard ratio cannot be estimated")
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
-        raise NotComputable("a term has no variance")
-    z = (x - centre) / scale
+    z, _, scale = standardised(x)
     censoring = kaplan_meier(t, (s == 0).astype(float))
 
     def free(when: np.ndarray) -> np.ndarray:

@@ -11,60 +11,42 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy  # loads its submodules when they are used
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.agreement.estimates import p_from_normal
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
-    alpha_of,
+    adjusted_words,
     complete_cases,
     design,
     endpoint_by_visit,
     endpoints_of,
     exposure_values,
-    join_notes,
     levels_of,
     outcome_values,
     participant_columns,
     with_covariates,
+    with_labels,
 )
+from corelab.pharmacodynamics.estimates import contrast_of, guarded
 from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
 from corelab.settings.analyses.base import RESAMPLES, SEED
 from corelab.settings.analyses.correlation import CorrelationSpec
+from corelab.terms.results import (
+    NOT_COMPUTABLE,
+    Estimate,
+    StatisticRow,
+    join_notes,
+    not_computable,
+)
 
-#: Bootstrap of a correlation: resamples and seed where the plan names none, groups of a jackknife.
+#: Groups of a jackknife.
 MOST_GROUPS = 200
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A correlation with its interval.
-
-    Attributes
-    ----------
-    estimate, ci_low, ci_high
-        The coefficient and its confidence limits; limits are nan where n is too small for them.
-    p_value
-        Two-sided, of no association.
-    n
-        Number of pairs (of observations, for repeated measures).
-    df
-        Degrees of freedom of the t test; nan where the test is another.
-    method
-        Definition of estimator, interval and test.
-    """
-
-    estimate: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    n: int
-    df: float
-    method: str
 
 
 def _pairs(x: Any, y: Any, *, least: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +116,7 @@ def _t_test_of_r(r: float, df: float) -> float:
     return float(2 * scipy.stats.t.sf(abs(r) * math.sqrt(df / (1 - r * r)), df))
 
 
-def pearson(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+def pearson(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """Pearson's product-moment correlation, Fisher z interval, t test.
 
     Raises
@@ -150,15 +132,8 @@ def pearson(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     a, b = _pairs(x, y)
     r = _product_moment(a, b)
     low, high = fisher_interval(r, a.size, alpha)
-    return Correlation(
-        r,
-        low,
-        high,
-        _t_test_of_r(r, a.size - 2),
-        a.size,
-        a.size - 2,
-        "Pearson; Fisher z CI; t test",
-    )
+    p_value = _t_test_of_r(r, a.size - 2)
+    return Estimate(*(r, low, high, p_value, a.size), "Pearson; Fisher z CI; t test", df=a.size - 2)
 
 
 #: Up to so many pairs the p of Spearman's coefficient comes from all orders (362 880 of nine).
@@ -190,7 +165,7 @@ def spearman_variance(rho: float, n: int) -> float:
     return (1 + rho * rho / 2) / (n - 3) if n > 3 else math.nan
 
 
-def spearman(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+def spearman(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """Spearman's rank correlation (mid-ranks), Bonett-Wright interval.
 
     The variance of Fisher's z is (1 + rho^2 / 2) / (n - 3). p is exact (all orders, ties as they
@@ -207,15 +182,9 @@ def spearman(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     variance = spearman_variance(rho, a.size) if a.size > 3 else None
     low, high = fisher_interval(rho, a.size, alpha, variance)
     exact = a.size <= EXACT_UP_TO
-    return Correlation(
-        rho,
-        low,
-        high,
-        _exact_spearman_p(a, b) if exact else _t_test_of_r(rho, a.size - 2),
-        a.size,
-        a.size - 2,
-        "Spearman, mid-ranks; Bonett-Wright CI; " + ("exact p" if exact else "t approximation"),
-    )
+    p_value = _exact_spearman_p(a, b) if exact else _t_test_of_r(rho, a.size - 2)
+    method = "Spearman, mid-ranks; Bonett-Wright CI; " + ("exact p" if exact else "t approximation")
+    return Estimate(rho, low, high, p_value, a.size, method, df=a.size - 2)
 
 
 def _tau_b(a: np.ndarray, b: np.ndarray) -> float:
@@ -231,7 +200,7 @@ def _tau_b(a: np.ndarray, b: np.ndarray) -> float:
     return agree / math.sqrt(own * other)
 
 
-def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+def kendall(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """Kendall's tau-b; Bonett-Wright interval with variance 0.437 / (n - 4).
 
     p is exact without ties up to n = 33 (scipy's rule), else of the normal approximation with
@@ -249,7 +218,7 @@ def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
         (math.nan, math.nan) if variance is None else fisher_interval(tau, a.size, alpha, variance)
     )
     p_value = float(scipy.stats.kendalltau(a, b).pvalue)
-    return Correlation(tau, low, high, p_value, a.size, math.nan, "Kendall tau-b; Bonett-Wright CI")
+    return Estimate(tau, low, high, p_value, a.size, "Kendall tau-b; Bonett-Wright CI")
 
 
 def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
@@ -261,7 +230,7 @@ def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
 
 def partial(
     x: Any, y: Any, covariates: Any, alpha: float = 0.05, *, only_of_y: bool = False
-) -> Correlation:
+) -> Estimate:
     """Partial correlation of x and y given covariates (semi-partial with ``only_of_y``).
 
     Parameters
@@ -277,7 +246,7 @@ def partial(
 
     Returns
     -------
-    Correlation
+    Estimate
         df = n - 2 - k; the interval is Fisher's with n - k pairs. A semi-partial correlation is 0
         where the partial is, so its test is the partial's; its variance is smaller by what the
         covariates explain of x (Fisher's own would give a test at a tenth of its level).
@@ -304,7 +273,7 @@ def partial(
     if not only_of_y:
         low, high = fisher_interval(r, a.size - k, alpha)
         text = f"partial {given}; Fisher z CI; t test"
-        return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, text)
+        return Estimate(r, low, high, _t_test_of_r(r, df), a.size, text, df=df)
     own = _residuals(a, block)
     if np.linalg.norm(own) <= 1e-10 * np.linalg.norm(res_a):
         raise NotComputable("the first variable is determined by the covariates")
@@ -316,7 +285,7 @@ def partial(
     low, high = fisher_interval(r, a.size - k, alpha, variance)
     p_value = _t_test_of_r(_product_moment(own, res_b), df)
     text = f"semi-partial {given}; delta-method CI on Fisher's z scale; t test of the partial"
-    return Correlation(r, low, high, p_value, a.size, df, text)
+    return Estimate(r, low, high, p_value, a.size, text, df=df)
 
 
 def _semi_partial_variance(r: float, unexplained: float) -> float:
@@ -333,14 +302,14 @@ def _semi_partial_variance(r: float, unexplained: float) -> float:
     return 2 * float(np.trace(product @ product))
 
 
-def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """Repeated-measures correlation: the common within-subject association.
 
     Subjects with one observation say nothing about it and are left out.
 
     Returns
     -------
-    Correlation
+    Estimate
         ``n`` is the number of observations; df = observations - subjects - 1; the interval is
         Fisher's with variance 1 / (df - 1).
 
@@ -374,34 +343,22 @@ def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     method = (
         f"repeated-measures correlation, {sizes.size} participants, df {df}; Fisher z CI; t test"
     )
-    return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, method)
+    return Estimate(r, low, high, _t_test_of_r(r, df), a.size, method, df=df)
 
 
-def bootstrap_interval(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    x: Any,
-    y: Any,
-    alpha: float = 0.05,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> tuple[float, float]:
-    """BCa bootstrap limits of a statistic of pairs; pairs are resampled, seed fixed.
+def resampled(
+    of_rows: Callable[[np.ndarray], float], n: int, resamples: int = RESAMPLES, seed: int = SEED
+) -> np.ndarray:
+    """Values of a statistic of row numbers in resamples of n rows, those that exist.
 
     Examples
     --------
-    >>> x = np.arange(20.0)
-    >>> low, high = bootstrap_interval(lambda a, b: pearson(a, b).estimate, x, x**2)
-    >>> 0.9 < low < high <= 1
-    True
+    >>> resampled(lambda rows: float(rows.size), 4, resamples=2).tolist()
+    [4.0, 4.0]
     """
-    a, b = _pairs(x, y)
-
-    def of_rows(rows: np.ndarray) -> float:
-        u, v = a[rows], b[rows]
-        return statistic(u, v) if np.ptp(u) > 0 and np.ptp(v) > 0 else math.nan
-
-    return bca_limits(of_rows, a.size, alpha, resamples=resamples, seed=seed)
+    generator = np.random.default_rng(seed)
+    draws = np.array([of_rows(generator.integers(0, n, n)) for _ in range(resamples)])
+    return draws[np.isfinite(draws)]
 
 
 def bca_limits(
@@ -412,11 +369,13 @@ def bca_limits(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     percentile: bool = False,
+    draws: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Bias-corrected and accelerated limits (Efron 1987) of a statistic of row numbers.
 
     Resamples in which the statistic does not exist are dropped. Over 200 rows are left out in 200
     groups for the acceleration; ``percentile`` takes the quantiles of the resamples as they are.
+    ``draws`` are those of :func:`resampled` where they are there already.
 
     Examples
     --------
@@ -425,16 +384,14 @@ def bca_limits(
     >>> low < 4.5 < high
     True
     """
-    generator = np.random.default_rng(seed)
-    draws = np.array([of_rows(generator.integers(0, n, n)) for _ in range(resamples)])
-    draws = draws[np.isfinite(draws)]
-    everything = np.arange(n)
-    estimate = of_rows(everything)
+    draws = resampled(of_rows, n, resamples, seed) if draws is None else draws
     if draws.size < resamples // 2:
         return math.nan, math.nan
     if percentile:
         low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
         return float(low), float(high)
+    everything = np.arange(n)
+    estimate = of_rows(everything)
     groups = everything % MOST_GROUPS
     jack = np.array([of_rows(everything[groups != g]) for g in range(int(groups.max()) + 1)])
     jack = jack[np.isfinite(jack)]
@@ -452,11 +409,11 @@ def bca_limits(
 
 
 def corrected_for_attenuation(
-    r: Correlation,
+    r: Estimate,
     icc_x: float,
     icc_y: float = 1.0,
     icc_x_limits: tuple[float, float] | None = None,
-) -> Correlation:
+) -> Estimate:
     """Correlation of the true values, were both measured without error (Spearman 1904).
 
     r / sqrt(icc_x icc_y). The limits are scaled alike, so the reliabilities count as known; with
@@ -470,7 +427,7 @@ def corrected_for_attenuation(
 
     Examples
     --------
-    >>> r = Correlation(0.4, 0.2, 0.6, 0.01, 40, 38, "Pearson")
+    >>> r = Estimate(0.4, 0.2, 0.6, 0.01, 40, "Pearson")
     >>> round(corrected_for_attenuation(r, 0.64).estimate, 3)
     0.5
     >>> wide = corrected_for_attenuation(r, 0.64, icc_x_limits=(0.5, 0.75))
@@ -506,17 +463,6 @@ def _ratio_limits(
     return lower / (b_high * (2 * b - b_high)), upper / (b_low * (2 * b - b_low))
 
 
-@dataclass(frozen=True)
-class CorrelationDifference:
-    """Difference of two correlations: estimate with Zou's (2007) interval, z test."""
-
-    estimate: float
-    ci_low: float
-    ci_high: float
-    z: float
-    p_value: float
-
-
 def difference_independent(
     r1: float,
     n1: int,
@@ -524,7 +470,7 @@ def difference_independent(
     n2: int,
     alpha: float = 0.05,
     variances: tuple[float, float] | None = None,
-) -> CorrelationDifference:
+) -> Estimate:
     """Difference of two correlations from different people: Fisher's z test, Zou's interval.
 
     Parameters
@@ -550,18 +496,13 @@ def difference_independent(
     if max(abs(r1), abs(r2)) >= 1:
         raise NotComputable("a correlation of 1 has no variance on Fisher's scale")
     z = (math.atanh(r1) - math.atanh(r2)) / math.sqrt(v1 + v2)
-    return CorrelationDifference(
-        difference,
-        difference - math.hypot(r1 - low1, high2 - r2),
-        difference + math.hypot(high1 - r1, r2 - low2),
-        z,
-        float(2 * scipy.stats.norm.sf(abs(z))),
-    )
+    below, above = math.hypot(r1 - low1, high2 - r2), math.hypot(high1 - r1, r2 - low2)
+    return Estimate(difference, difference - below, difference + above, p_from_normal(z))
 
 
 def difference_dependent(
     r_xy: float, r_xz: float, r_yz: float, n: int, alpha: float = 0.05
-) -> CorrelationDifference:
+) -> Estimate:
     """Difference r_xy - r_xz of two correlations that share x, in the same people.
 
     Test of Meng, Rosenthal and Rubin (Psychol Bull 1992;111:172); interval of Zou (2007).
@@ -588,13 +529,8 @@ def difference_dependent(
     difference = r_xy - r_xz
     below = (r_xy - low1) ** 2 + (high2 - r_xz) ** 2 - 2 * c * (r_xy - low1) * (high2 - r_xz)
     above = (high1 - r_xy) ** 2 + (r_xz - low2) ** 2 - 2 * c * (high1 - r_xy) * (r_xz - low2)
-    return CorrelationDifference(
-        difference,
-        difference - math.sqrt(max(below, 0.0)),
-        difference + math.sqrt(max(above, 0.0)),
-        z,
-        float(2 * scipy.stats.norm.sf(abs(z))),
-    )
+    low, high = difference - math.sqrt(max(below, 0.0)), difference + math.sqrt(max(above, 0.0))
+    return Estimate(difference, low, high, p_from_normal(z))
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -611,49 +547,39 @@ STATISTIC_OF = {
 }
 
 
-def analyse(analysis: CorrelationSpec, tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: CorrelationSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``correlation``.
 
-    Keys: ``endpoint`` against ``outcome`` (``outcome_visit``), ``exposure`` (``exposure_visit``)
-    or ``endpoint_y``, each a name or a list; ``method`` (one or a list, default ``pearson``);
-    ``covariates``; ``ci`` (``fisher``, ``bonett_wright``, ``bootstrap`` or ``bca``,
-    ``percentile``) with ``resamples`` and ``seed``; ``scale`` of the endpoint's values, transformed
-    at each visit before a derivation. ``method: attenuation`` divides Pearson's r
-    by the reliabilities (``reliability`` or measured between ``reliability_sources``;
-    ``reliability_y``). ``by`` gives r in each group and tests the differences;
-    ``compare_pairs`` tests the differences of dependent correlations. ``summaries`` (r and n as
+    ``method: attenuation`` divides Pearson's r by the reliabilities; ``summaries`` (r and n as
     printed) take the place of data.
     """
     methods = as_list(analysis.method)
     if analysis.summaries:
         yield from _summary_rows(analysis)
         return
+    endpoints = endpoints_of(analysis)
     try:
         tables = on_scale(analysis, tables)
     except NotComputable as reason:
-        for endpoint in endpoints_of(analysis):
-            for method in methods:
-                yield not_computable(STATISTIC_OF[method], str(reason), endpoint=endpoint)
+        for endpoint, method in itertools.product(endpoints, methods):
+            yield not_computable(STATISTIC_OF[method], str(reason), endpoint=endpoint)
         return
     others = [
         (kind, str(getattr(analysis, kind)))
         for kind in analysis.require_one
         if getattr(analysis, kind)
     ]
-    pairings = [
-        (endpoint, kind, name, method)
-        for endpoint in endpoints_of(analysis)
-        for kind, name in others
-        for method in methods
-    ]
-    for pairing in pairings:
-        if analysis.by:
-            yield from _by_group(analysis, tables, *pairing)
-        else:
-            yield from _one_pairing(analysis, tables, *pairing)
+    rows = _by_group if analysis.by else _one_pairing
+    for endpoint, (kind, name), method in itertools.product(endpoints, others, methods):
+        yield from rows(analysis, tables, endpoint, kind, name, method)
     if analysis.compare_pairs:
         for kind, name in others:
-            yield from _dependent_rows(analysis, tables, kind, name)
+            for pair in itertools.combinations(endpoints, 2):
+                yield from guarded(
+                    _dependent_rows(analysis, tables, pair, kind, name),
+                    "correlation_difference",
+                    group="|".join(pair),
+                )
 
 
 def on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
@@ -694,45 +620,38 @@ def on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
     return replace(tables, measurements=rows)
 
 
-def _summary_rows(analysis: CorrelationSpec) -> Iterator[dict[str, Any]]:
+def _summary_rows(analysis: CorrelationSpec) -> Iterator[StatisticRow]:
     """Fisher's interval of correlations of which only r and n are known."""
-    alpha = alpha_of(analysis)
+    alpha = analysis.alpha
     for summary in analysis.summaries or ():
         r, n = float(summary.r), summary.n
-        low, high = fisher_interval(r, n, alpha)
         # r was rounded before it was printed: the limits of what it may have been.
         half = 0.5 * 10.0**-summary.decimals
         edges = [fisher_interval(float(np.clip(v, -1, 1)), n, alpha) for v in (r - half, r + half)]
-        yield {
-            "endpoint": "n/a",
-            "statistic": "pearson_r",
-            "group": summary.name,
-            "estimate": r,
-            "ci_low": low,
-            "ci_high": high,
-            "p_value": _t_test_of_r(r, n - 2),
-            "n": n,
-            "method": "r and n as printed; Fisher z interval, t test",
-            "note": f"r before rounding lies in {r - half:g} to {r + half:g}: lower limit "
+        yield Estimate(r, *fisher_interval(r, n, alpha), _t_test_of_r(r, n - 2), n).row(
+            "pearson_r",
+            endpoint="n/a",
+            group=summary.name,
+            method="r and n as printed; Fisher z interval, t test",
+            note=f"r before rounding lies in {r - half:g} to {r + half:g}: lower limit "
             f"{edges[0][0]:.4f} to {edges[1][0]:.4f}, upper limit {edges[0][1]:.4f} to "
             f"{edges[1][1]:.4f}",
-        }
+        )
 
 
 def _by_group(
     analysis: CorrelationSpec, tables: Tables, endpoint: str, kind: str, name: str, method: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """The correlation in each group of ``by``, and the differences from the reference."""
     by = analysis.arms
-    labelled = analysis.changed(categorical=[*analysis.categorical, by])
     statistic = STATISTIC_OF[method]
     try:
-        labels = participant_columns(labelled, tables, [by])[by].dropna()
+        labels = participant_columns(with_labels(analysis, by), tables, [by])[by].dropna()
         reference, levels, said = levels_of(labels, by, analysis.reference)
     except NotComputable as reason:
         yield not_computable(statistic, str(reason), endpoint=endpoint, method=method)
         return
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, StatisticRow]] = {}
     for level in (reference, *levels):
         inside = set(labels.index[labels.map(str) == level])
         people = tables.participants[tables.participants["participant_id"].isin(inside)]
@@ -740,105 +659,84 @@ def _by_group(
         for row in _one_pairing(
             part, replace(tables, participants=people), endpoint, kind, name, method
         ):
-            found.setdefault(level, {})[str(row.get("visit", "all"))] = row
-            yield {**row, "group": f"{endpoint}|{name}|{by}={level}"}
+            found.setdefault(level, {})[row.visit] = row
+            yield replace(row, group=f"{endpoint}|{name}|{by}={level}")
     if method not in {"pearson", "spearman"}:
         return
+    words = f"difference of {statistic} with {name} between groups"
     for level in levels:
         for visit, one in found.get(level, {}).items():
             two = found.get(reference, {}).get(visit)
-            if two is None or not all("estimate" in r and int(r["n"]) > 3 for r in (one, two)):
-                continue
-            place = {
-                "endpoint": endpoint,
-                "visit": visit,
-                "group": f"{by}={level}|{by}={reference}",
-            }
-            r = [float(row["estimate"]) for row in (one, two)]
-            sizes = [int(row["n"]) for row in (one, two)]
-            ranks = method == "spearman"
-            own = [
-                spearman_variance(v, n) if ranks else 1 / (n - 3)
-                for v, n in zip(r, sizes, strict=True)
-            ]
-            try:
-                gap = difference_independent(
-                    r[0], sizes[0], r[1], sizes[1], alpha_of(analysis), (own[0], own[1])
+            if two is not None and all(_known(row) for row in (one, two)):
+                yield from guarded(
+                    _gap_rows(one, two, method == "spearman", words, analysis.alpha),
+                    "correlation_difference",
+                    said,
+                    endpoint=endpoint,
+                    visit=visit,
+                    group=contrast_of(by, level, reference),
                 )
-            except NotComputable as reason:
-                yield not_computable("correlation_difference", str(reason), **place)
-                continue
-            variance = "Bonett-Wright variance" if ranks else "Fisher's variance"
-            yield {
-                **place,
-                "statistic": "correlation_difference",
-                **_gap_columns(gap),
-                "n": sum(sizes),
-                "method": f"difference of {statistic} with {name} between groups; z test on "
-                f"Fisher's scale, {variance}, Zou (2007) interval",
-                "note": said,
-            }
 
 
-def _gap_columns(gap: CorrelationDifference) -> dict[str, float]:
-    return {
-        "estimate": gap.estimate,
-        "ci_low": gap.ci_low,
-        "ci_high": gap.ci_high,
-        "p_value": gap.p_value,
-    }
+def _known(row: StatisticRow) -> bool:
+    return not row.note.startswith(NOT_COMPUTABLE) and row.n > 3
+
+
+def _gap_rows(
+    one: StatisticRow, two: StatisticRow, ranks: bool, words: str, alpha: float
+) -> Iterator[StatisticRow]:
+    """Difference of the correlations of two groups."""
+    n1, n2 = int(one.n), int(two.n)
+    v1, v2 = (
+        spearman_variance(row.estimate, int(row.n)) if ranks else 1 / (int(row.n) - 3)
+        for row in (one, two)
+    )
+    variance = "Bonett-Wright variance" if ranks else "Fisher's variance"
+    yield difference_independent(one.estimate, n1, two.estimate, n2, alpha, (v1, v2)).row(
+        "correlation_difference",
+        n=n1 + n2,
+        method=f"{words}; z test on Fisher's scale, {variance}, Zou (2007) interval",
+    )
 
 
 def _dependent_rows(
-    analysis: CorrelationSpec, tables: Tables, kind: str, name: str
-) -> Iterator[dict[str, Any]]:
-    """Differences of the correlations of two endpoints with one variable, in the same people."""
-    endpoints = endpoints_of(analysis)
-    for k, first in enumerate(endpoints):
-        for second in endpoints[k + 1 :]:
-            group = f"{first}|{second}"
-            head = {"statistic": "correlation_difference", "group": group}
-            try:
-                a = dict(endpoint_by_visit(analysis, tables, first))
-                b = dict(endpoint_by_visit(analysis, tables, second))
-                for visit in [v for v in a if v in b]:
-                    frame, words = _joined(analysis, tables, a[visit], visit, kind, name)
-                    frame["second"] = b[visit]["value"].reindex(frame.index)
-                    also = str(b[visit].attrs["said"])
-                    words = join_notes(words, f"{second}: {also}" if also else "")
-                    frame, note = complete_cases(
-                        frame, ["value", "second", "other"], analysis, tables
-                    )
-                    x, y, z = (frame[c].to_numpy() for c in ("other", "value", "second"))
-                    r = [pearson(*pair).estimate for pair in ((x, y), (x, z), (y, z))]
-                    gap = difference_dependent(r[0], r[1], r[2], len(frame), alpha_of(analysis))
-                    yield {
-                        **head,
-                        "endpoint": f"{first},{second}",
-                        "visit": visit,
-                        **_gap_columns(gap),
-                        "n": len(frame),
-                        "method": f"difference of the Pearson correlations with {name} in the "
-                        "same participants; Meng, Rosenthal and Rubin (1992) test, Zou (2007) "
-                        "interval",
-                        "note": join_notes(f"r {r[0]:.3f} and {r[1]:.3f}", words, note),
-                    }
-            except NotComputable as reason:
-                yield not_computable(str(head["statistic"]), str(reason), group=group)
+    analysis: CorrelationSpec, tables: Tables, pair: tuple[str, str], kind: str, name: str
+) -> Iterator[StatisticRow]:
+    """Difference of the correlations of two endpoints with one variable, in the same people."""
+    first, second = pair
+    a = dict(endpoint_by_visit(analysis, tables, first))
+    b = dict(endpoint_by_visit(analysis, tables, second))
+    for visit in [v for v in a if v in b]:
+        frame, words = joined(analysis, tables, a[visit], visit, kind, name)
+        frame["second"] = b[visit]["value"].reindex(frame.index)
+        also = str(b[visit].attrs["said"])
+        words = join_notes(words, f"{second}: {also}" if also else "")
+        frame, note = complete_cases(frame, ["value", "second", "other"], analysis, tables)
+        x, y, z = (frame[c].to_numpy() for c in ("other", "value", "second"))
+        r = [pearson(*two).estimate for two in ((x, y), (x, z), (y, z))]
+        yield difference_dependent(r[0], r[1], r[2], len(frame), analysis.alpha).row(
+            "correlation_difference",
+            endpoint=f"{first},{second}",
+            visit=visit,
+            n=len(frame),
+            method=f"difference of the Pearson correlations with {name} in the same participants; "
+            "Meng, Rosenthal and Rubin (1992) test, Zou (2007) interval",
+            note=join_notes(f"r {r[0]:.3f} and {r[1]:.3f}", words, note),
+        )
 
 
 def _one_pairing(
     analysis: CorrelationSpec, tables: Tables, endpoint: str, kind: str, name: str, method: str
-) -> Iterator[dict[str, Any]]:
-    head = {"endpoint": endpoint, "group": f"{endpoint}|{name}"}
+) -> Iterator[StatisticRow]:
+    head = {"endpoint": endpoint, "group": f"{endpoint}|{name}", "method": method}
     statistic = STATISTIC_OF[method]
     try:
         by_visit = [
-            (visit, *_joined(analysis, tables, frame, visit, kind, name))
+            (visit, *joined(analysis, tables, frame, visit, kind, name))
             for visit, frame in endpoint_by_visit(analysis, tables, endpoint)
         ]
     except NotComputable as reason:
-        yield not_computable(statistic, str(reason), method=method, **head)
+        yield not_computable(statistic, str(reason), **head)
         return
     if method == "repeated":
         text = "; ".join(
@@ -847,14 +745,11 @@ def _one_pairing(
         pooled = pd.concat([frame for _, frame, _ in by_visit])
         by_visit = [("all", pooled, text)]
     for visit, frame, words in by_visit:
-        columns = {**head, "visit": visit}
-        try:
-            yield {**columns, **_row(analysis, tables, endpoint, frame, words, method)}
-        except NotComputable as reason:
-            yield not_computable(statistic, str(reason), method=method, **columns)
+        rows = _rows(analysis, tables, endpoint, frame, method)
+        yield from guarded(rows, statistic, words, visit=visit, **head)
 
 
-def _joined(
+def joined(
     analysis: CorrelationSpec,
     tables: Tables,
     frame: pd.DataFrame,
@@ -889,23 +784,17 @@ def _joined(
     return frame.assign(other=other.reindex(frame.index)), words
 
 
-def _row(
-    analysis: CorrelationSpec,
-    tables: Tables,
-    endpoint: str,
-    frame: pd.DataFrame,
-    words: str,
-    method: str,
-) -> dict[str, Any]:
-    alpha = alpha_of(analysis)
-    names = list(analysis.covariates)
-    adjusted = method in {"partial", "partial_spearman", "semi_partial"}
-    if adjusted:
+def _rows(
+    analysis: CorrelationSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
+) -> Iterator[StatisticRow]:
+    """The correlation of the columns ``value`` and ``other`` of one visit."""
+    names = []
+    if method in {"partial", "partial_spearman", "semi_partial"}:
+        names = list(analysis.covariates)
         if not names:
             raise NotComputable("a partial correlation needs covariates")
         frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
-    needed = ["value", "other", *(names if adjusted else [])]
-    note = ""
+    needed, note = ["value", "other", *names], ""
     if method == "repeated":
         frame = frame.dropna(subset=needed)
     else:
@@ -914,9 +803,8 @@ def _row(
         raise NotComputable("no participant has both values")
     x, y = frame["value"].to_numpy(), frame["other"].to_numpy()
     kernel_method = "pearson" if method == "attenuation" else method
-    own_names = names if adjusted else []
-    result, check = _compute(frame, x, y, own_names, kernel_method, alpha)
-    result = _with_interval(analysis, frame, result, own_names, kernel_method, alpha)
+    result, check = _compute(frame, x, y, names, kernel_method, analysis.alpha)
+    result = _with_interval(analysis, frame, result, names, kernel_method)
     if method == "attenuation":
         icc_x, limits, icc_y, text = _reliabilities(analysis, tables, endpoint)
         result, check = corrected_for_attenuation(result, icc_x, icc_y, limits), {}
@@ -926,32 +814,24 @@ def _row(
                 "or errors of the two variables are correlated)"
             )  # fmt: skip
         note = join_notes(note, text)
-    elif adjusted and names:
-        result = replace(result, method=f"{result.method}; covariates {', '.join(names)}")
-    few = "fewer than 10 participants" if result.n < 10 else ""
-    return {
-        "statistic": STATISTIC_OF[method],
-        "estimate": result.estimate,
-        "ci_low": result.ci_low,
-        "ci_high": result.ci_high,
-        "p_value": result.p_value,
-        "n": frame.index.nunique() if method == "repeated" else result.n,
-        "method": result.method,
+    yield result.row(
+        STATISTIC_OF[method],
+        n=frame.index.nunique() if method == "repeated" else result.n,
+        method=result.method + adjusted_words(names),
+        note=join_notes(note, "fewer than 10 participants" if result.n < 10 else ""),
         **check,
-        "note": join_notes(words, note, few),
-    }
+    )
 
 
 def _with_interval(
     analysis: CorrelationSpec,
     frame: pd.DataFrame,
-    result: Correlation,
+    result: Estimate,
     names: list[str],
     method: str,
-    alpha: float,
-) -> Correlation:
+) -> Estimate:
     """The correlation with the interval of the key ``ci``."""
-    kind = analysis.ci
+    kind, alpha = analysis.ci, analysis.alpha
     if kind is None:
         return result
     first = result.method.split(";")[0]
@@ -1015,30 +895,24 @@ def _reliabilities(
     from corelab.pharmacodynamics.sample_size import ratings_of
 
     ratings, visit = ratings_of(analysis.changed(visit=None), tables, endpoint, sources)
-    found = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
+    found = intraclass_correlation(ratings, alpha=analysis.alpha)["icc_a_1"]
     text = f"ICC(A,1) {found.estimate:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
     return found.estimate, (found.ci_low, found.ci_high), other, text
 
 
 def _compute(
     frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, names: list[str], method: str, alpha: float
-) -> tuple[Correlation, dict[str, Any]]:
+) -> tuple[Estimate, dict[str, float | str]]:
     """Our kernel and the library's value."""
-    if method == "pearson":
-        result = pearson(x, y, alpha)
-        return result, compare(
-            result.estimate, float(scipy.stats.pearsonr(x, y).statistic), "scipy.stats.pearsonr"
-        )
-    if method == "spearman":
-        result = spearman(x, y, alpha)
-        return result, compare(
-            result.estimate, float(scipy.stats.spearmanr(x, y).statistic), "scipy.stats.spearmanr"
-        )
-    if method == "kendall":
-        result = kendall(x, y, alpha)
-        return result, compare(
-            result.estimate, float(scipy.stats.kendalltau(x, y).statistic), "scipy.stats.kendalltau"
-        )
+    simple: dict[str, tuple[Callable[..., Estimate], Callable[..., Any], str]] = {
+        "pearson": (pearson, scipy.stats.pearsonr, "scipy.stats.pearsonr"),
+        "spearman": (spearman, scipy.stats.spearmanr, "scipy.stats.spearmanr"),
+        "kendall": (kendall, scipy.stats.kendalltau, "scipy.stats.kendalltau"),
+    }
+    if method in simple:
+        ours, theirs, library = simple[method]
+        result = ours(x, y, alpha)
+        return result, compare(result.estimate, float(theirs(x, y).statistic), library)
     if method == "repeated":
         result = repeated(frame.index.to_numpy(), x, y, alpha)
         if frame.index.nunique() > MOST_PARTICIPANTS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,37 +16,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from corelab.measurement.selection import (
-    NotComputable,
-    Tables,
-    as_list,
-    not_computable,
-)
+from corelab.agreement.estimates import p_from_normal
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
-    alpha_of,
     complete_cases,
     endpoint_by_visit,
     endpoints_of,
-    join_notes,
     outcome_values,
 )
-from corelab.pharmacodynamics.ordinal import exact_interval
+from corelab.pharmacodynamics.estimates import guarded, normal_estimate
+from corelab.pharmacodynamics.proportions import exact_interval
 from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.diagnostic import DiagnosticSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 #: Scales of the interval and test of an ROC area.
 SCALES = ("delong", "logit")
-
-
-@dataclass(frozen=True)
-class Roc:
-    """Area under the ROC curve, or a difference of two, with interval and test on one scale."""
-
-    area: float
-    standard_error: float
-    ci_low: float
-    ci_high: float
-    p_value: float
 
 
 def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +54,7 @@ def _by_truth(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     return positive, negative
 
 
-def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Roc:
+def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Estimate:
     """Area under the ROC curve: P(score of a case > score of a non-case), ties half.
 
     Parameters
@@ -86,7 +71,7 @@ def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") ->
     Examples
     --------
     >>> found = roc_area([1, 2, 3, 4, 5, 6], [0, 0, 1, 0, 1, 1])
-    >>> round(found.area, 4), round(found.ci_low, 4), found.ci_high
+    >>> round(found.estimate, 4), round(found.ci_low, 4), found.ci_high
     (0.8889, 0.5809, 1.0)
     """
     if ci not in SCALES:
@@ -96,23 +81,22 @@ def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") ->
     area = float(v10.mean())
     error = math.sqrt(v10.var(ddof=1) / v10.size + v01.var(ddof=1) / v01.size)
     if not 0 < area < 1 or error == 0:
-        return Roc(area, error, math.nan, math.nan, math.nan)
-    z = float(stats.norm.ppf(1 - alpha / 2))
+        return Estimate(area, se=error)
     if ci == "delong":
-        low, high = max(area - z * error, 0.0), min(area + z * error, 1.0)
-        return Roc(area, error, low, high, float(2 * stats.norm.sf(abs(area - 0.5) / error)))
-    logit, spread = math.log(area / (1 - area)), error / (area * (1 - area))
-    low, high = (1 / (1 + math.exp(-(logit + sign * z * spread))) for sign in (-1, 1))
-    return Roc(area, error, low, high, float(2 * stats.norm.sf(abs(logit) / spread)))
+        found = normal_estimate(area, error, alpha, low=0.0, high=1.0)
+        return replace(found, p_value=p_from_normal((area - 0.5) / error))
+    logit = normal_estimate(math.log(area / (1 - area)), error / (area * (1 - area)), alpha)
+    low, high = (1 / (1 + math.exp(-limit)) for limit in (logit.ci_low, logit.ci_high))
+    return Estimate(area, low, high, logit.p_value, se=error)
 
 
-def roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Roc:
+def roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Estimate:
     """Difference of two ROC areas in the same participants (DeLong), a - b.
 
     Examples
     --------
     >>> truth = [0, 0, 1, 0, 1, 1]
-    >>> round(roc_difference([1, 2, 3, 4, 5, 6], [6, 2, 3, 4, 5, 1], truth).area, 4)
+    >>> round(roc_difference([1, 2, 3, 4, 5, 6], [6, 2, 3, 4, 5, 1], truth).estimate, 4)
     0.5556
     """
     pa, na = _by_truth(score_a, truth)
@@ -121,12 +105,7 @@ def roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) 
     b10, b01 = _placements(pb, nb)
     gap = float(a10.mean() - b10.mean())
     error = math.sqrt((a10 - b10).var(ddof=1) / a10.size + (a01 - b01).var(ddof=1) / a01.size)
-    if error == 0:
-        return Roc(gap, 0.0, math.nan, math.nan, math.nan)
-    z = stats.norm.ppf(1 - alpha / 2)
-    return Roc(
-        gap, error, gap - z * error, gap + z * error, float(2 * stats.norm.sf(abs(gap) / error))
-    )
+    return normal_estimate(gap, error, alpha) if error else Estimate(gap, se=0.0)
 
 
 def roc_curve(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -144,21 +123,26 @@ def roc_curve(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.append(0.0, false), np.append(0.0, hit), np.append(np.inf, cuts)
 
 
-def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, tuple[float, ...]]:
-    """Sensitivity, specificity and predictive values with exact intervals.
+@dataclass(frozen=True)
+class Share:
+    """Successes among trials, with the exact interval of their share; nan without trials."""
 
-    Returns
-    -------
-    dict
-        name -> (estimate, low, high, successes, trials); nan where there are no trials.
+    successes: int
+    trials: int
+    estimate: Estimate
+
+
+def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Share]:
+    """Sensitivity, specificity and predictive values by name.
 
     Examples
     --------
-    >>> accuracy([1, 1, 0, 0, 1], [1, 1, 1, 0, 0])["sensitivity"][3:]
+    >>> found = accuracy([1, 1, 0, 0, 1], [1, 1, 1, 0, 0])["sensitivity"]
+    >>> found.successes, found.trials
     (2, 3)
     """
     a, d = np.asarray(test, bool), np.asarray(truth, bool)
-    result: dict[str, tuple[float, ...]] = {}
+    result: dict[str, Share] = {}
     for name, hits, among in (
         ("sensitivity", a, d),
         ("specificity", ~a, ~d),
@@ -166,8 +150,8 @@ def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, tuple[floa
         ("negative_predictive_value", ~d, ~a),
     ):
         k, n = int(np.sum(hits & among)), int(among.sum())
-        limits = exact_interval(k, n, alpha) if n else (math.nan, math.nan)
-        result[name] = (k / n if n else math.nan, *limits, k, n)
+        share = Estimate(k / n, *exact_interval(k, n, alpha), n=n) if n else Estimate(math.nan)
+        result[name] = Share(k, n, share)
     return result
 
 
@@ -193,31 +177,30 @@ def mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse(analysis: DiagnosticSpec, tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: DiagnosticSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``diagnostic``.
 
-    Keys: ``endpoint`` (the score, or several markers); the condition is ``outcome`` (0/1, or above
-    ``positive_above``); ``sources`` (each gets its ROC; two are compared); ``positive_from`` (a
-    value from which a score counts as positive: adds sensitivity and the others, and McNemar
-    between two); ``ci`` (``delong`` or ``logit``). Several endpoints are compared with each other,
-    every pair in the participants who have both, unless ``compare_pairs: false``.
+    Several endpoints are compared with each other, every pair in the participants who have both.
     """
     outcome = analysis.outcome
     if not outcome:
         raise ValueError(f"analysis {analysis.id}: a diagnostic analysis needs outcome")
     endpoints = endpoints_of(analysis)
     for endpoint in endpoints:
-        head = {"endpoint": endpoint}
-        try:
-            for visit, frame, note in _scores(analysis, tables, endpoint, outcome):
-                for row in _visit_rows(analysis, frame):
-                    notes = join_notes(note, str(row.get("note", "")))
-                    yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
-        except NotComputable as reason:
-            yield not_computable("auc", str(reason), **head)
+        yield from guarded(_rows(analysis, tables, endpoint, outcome), "auc", endpoint=endpoint)
     if analysis.compare_pairs:
-        for first, second in combinations(endpoints, 2):
-            yield from _two_markers(analysis, tables, (first, second), outcome)
+        for pair in combinations(endpoints, 2):
+            rows = _two_markers(analysis, tables, pair, outcome)
+            place = {"endpoint": ",".join(pair), "group": "|".join(pair)}
+            yield from guarded(rows, "auc_difference", **place)
+
+
+def _rows(
+    analysis: DiagnosticSpec, tables: Tables, endpoint: str, outcome: str
+) -> Iterator[StatisticRow]:
+    for visit, frame, note in scores(analysis, tables, endpoint, outcome):
+        for row in _visit_rows(analysis, frame):
+            yield row.within(note, visit=visit, n=len(frame))
 
 
 def _by_source(analysis: DiagnosticSpec, tables: Tables, endpoint: str) -> dict[str, pd.DataFrame]:
@@ -243,7 +226,7 @@ def _by_source(analysis: DiagnosticSpec, tables: Tables, endpoint: str) -> dict[
     }
 
 
-def _scores(
+def scores(
     analysis: DiagnosticSpec, tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Per visit: one column per source and ``truth``."""
@@ -269,105 +252,87 @@ def _with_truth(
 
 def _two_markers(
     analysis: DiagnosticSpec, tables: Tables, pair: tuple[str, str], outcome: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Difference of the ROC areas of two endpoints in the same participants, by visit."""
-    head = {"endpoint": ",".join(pair), "group": "|".join(pair)}
     own = analysis.changed(sources=None)
     if len(as_list(analysis.sources)) == 1:
         own = own.changed(source=as_list(analysis.sources)[0])
     elif analysis.sources:
-        reason = "several sources and several endpoints: which are compared is not clear"
-        yield not_computable("auc_difference", reason, **head)
-        return
-    try:
-        first, second = (_by_source(own, tables, endpoint) for endpoint in pair)
-        shared = [visit for visit in first if visit in second]
-        if not shared:
-            raise NotComputable(f"{pair[0]} and {pair[1]} share no visit")
-        for visit in shared:
-            frame = pd.DataFrame({"a": first[visit]["score"], "b": second[visit]["score"]})
-            words = [
-                f"{endpoint}: {found['said'].iloc[0]}"
-                for endpoint, found in zip(pair, (first[visit], second[visit]), strict=True)
-                if len(found) and found["said"].iloc[0]
-            ]
-            frame, at = _with_truth(analysis, tables, frame, outcome, visit)
-            frame, note = complete_cases(frame, ["a", "b", "truth"], analysis, tables)
-            row = _difference_row(frame["a"], frame["b"], frame["truth"], alpha_of(analysis))
-            notes = join_notes(f"{outcome} at {at}", *words, note)
-            yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
-    except NotComputable as reason:
-        yield not_computable("auc_difference", str(reason), **head)
+        raise NotComputable(
+            "several sources and several endpoints: which are compared is not clear"
+        )
+    first, second = (_by_source(own, tables, endpoint) for endpoint in pair)
+    shared = [visit for visit in first if visit in second]
+    if not shared:
+        raise NotComputable(f"{pair[0]} and {pair[1]} share no visit")
+    for visit in shared:
+        frame = pd.DataFrame({"a": first[visit]["score"], "b": second[visit]["score"]})
+        words = [
+            f"{endpoint}: {found['said'].iloc[0]}"
+            for endpoint, found in zip(pair, (first[visit], second[visit]), strict=True)
+            if len(found) and found["said"].iloc[0]
+        ]
+        frame, at = _with_truth(analysis, tables, frame, outcome, visit)
+        frame, note = complete_cases(frame, ["a", "b", "truth"], analysis, tables)
+        row = _difference_row(frame["a"], frame["b"], frame["truth"], analysis.alpha)
+        yield row.within(f"{outcome} at {at}", *words, note, visit=visit, n=len(frame))
 
 
-def _difference_row(a: pd.Series, b: pd.Series, truth: pd.Series, alpha: float) -> dict[str, Any]:
-    gap = roc_difference(a, b, truth, alpha)
-    return {
-        "statistic": "auc_difference",
-        "estimate": gap.area,
-        "ci_low": gap.ci_low,
-        "ci_high": gap.ci_high,
-        "p_value": gap.p_value,
-        "method": "difference of ROC areas in the same participants, DeLong",
-    }
+def _difference_row(a: pd.Series, b: pd.Series, truth: pd.Series, alpha: float) -> StatisticRow:
+    method = "difference of ROC areas in the same participants, DeLong"
+    return roc_difference(a, b, truth, alpha).row("auc_difference", method=method)
 
 
-def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    alpha, scale = alpha_of(analysis), analysis.ci
-    words = {"delong": "interval and p on the raw scale", "logit": "interval and p on the logit"}
+def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[StatisticRow]:
     truth = frame["truth"].to_numpy(float)
     sources = [column for column in frame.columns if column != "truth"]
+    names = {source: "all" if source == "score" else source for source in sources}
+    pair = "|".join(sources)
     for source in sources:
-        score = frame[source].to_numpy(float)
-        roc = roc_area(score, truth, alpha, scale)
-        u = stats.mannwhitneyu(score[truth == 1], score[truth == 0]).statistic
-        near = "near 0 or 1 the logit interval covers better (ci: logit)" * (scale == "delong")
-        extreme = "no interval: the scores separate the groups, or do not vary within them"
-        yield {
-            "statistic": "auc",
-            "group": "all" if source == "score" else source,
-            "estimate": roc.area,
-            "ci_low": roc.ci_low,
-            "ci_high": roc.ci_high,
-            "p_value": roc.p_value,
-            "method": f"area under the ROC curve, DeLong, {words[scale]}",
-            **compare(
-                roc.area,
-                float(u) / (np.sum(truth == 1) * np.sum(truth == 0)),
-                "scipy.stats.mannwhitneyu",
-            ),
-            "note": extreme if math.isnan(roc.ci_low) else near * (abs(roc.area - 0.5) > 0.4),
-        }
+        row = _auc_row(frame[source].to_numpy(float), truth, analysis)
+        yield row.within(group=names[source])
     if len(sources) == 2:
         a, b = (frame[source] for source in sources)
-        yield {**_difference_row(a, b, frame["truth"], alpha), "group": "|".join(sources)}
+        yield _difference_row(a, b, frame["truth"], analysis.alpha).within(group=pair)
     cut = analysis.positive_from
     if cut is None:
         return
     calls = {source: frame[source].to_numpy(float) >= float(cut) for source in sources}
     for source, call in calls.items():
-        for name, (value, low, high, k, n) in accuracy(call, truth, alpha).items():
-            group = "all" if source == "score" else source
-            if n == 0:
-                yield not_computable(name, "no participant to count", group=group)
+        for name, share in accuracy(call, truth, analysis.alpha).items():
+            if share.trials == 0:
+                yield not_computable(name, "no participant to count", group=names[source])
                 continue
-            yield {
-                "statistic": name,
-                "group": group,
-                "estimate": value,
-                "ci_low": low,
-                "ci_high": high,
-                "n": n,
-                "method": f"positive from {float(cut):g}; Clopper-Pearson interval",
-                "note": f"{int(k)}/{int(n)}",
-            }
+            yield share.estimate.row(
+                name,
+                group=names[source],
+                method=f"positive from {float(cut):g}; Clopper-Pearson interval",
+                note=f"{share.successes}/{share.trials}",
+            )
     if len(sources) == 2:
         only_a, only_b, p = mcnemar(*(calls[source] for source in sources))
-        yield {
-            "statistic": "mcnemar_p",
-            "group": "|".join(sources),
-            "estimate": p,
-            "p_value": p,
-            "method": "McNemar's exact test of the calls",
-            "note": f"positive by the first only {only_a}, by the second only {only_b}",
-        }
+        yield Estimate(p, p_value=p).row(
+            "mcnemar_p",
+            group=pair,
+            method="McNemar's exact test of the calls",
+            note=f"positive by the first only {only_a}, by the second only {only_b}",
+        )
+
+
+def _auc_row(score: np.ndarray, truth: np.ndarray, analysis: DiagnosticSpec) -> StatisticRow:
+    scale = analysis.ci
+    words = {"delong": "interval and p on the raw scale", "logit": "interval and p on the logit"}
+    roc = roc_area(score, truth, analysis.alpha, scale)
+    u = float(stats.mannwhitneyu(score[truth == 1], score[truth == 0]).statistic)
+    note = ""
+    if math.isnan(roc.ci_low):
+        note = "no interval: the scores separate the groups, or do not vary within them"
+    elif scale == "delong" and abs(roc.estimate - 0.5) > 0.4:
+        note = "near 0 or 1 the logit interval covers better (ci: logit)"
+    theirs = u / (np.sum(truth == 1) * np.sum(truth == 0))
+    return roc.row(
+        "auc",
+        method=f"area under the ROC curve, DeLong, {words[scale]}",
+        note=note,
+        **compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
+    )

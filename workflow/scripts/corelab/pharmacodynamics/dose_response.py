@@ -9,29 +9,30 @@ MCP-Mod: Bretz, Pinheiro, Branson, Biometrics 2005;61:738.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy  # loads its submodules when they are used
+from numpy.typing import ArrayLike
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics import modelling
 from corelab.pharmacodynamics.analysis_set import (
-    alpha_of,
+    adjusted_words,
     complete_cases,
     design,
     endpoint_by_visit,
     endpoints_of,
     exposure_values,
-    join_notes,
     participant_columns,
     typed,
     with_covariates,
 )
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.linear import (
     LinearFit,
     conditioned,
@@ -39,14 +40,12 @@ from corelab.pharmacodynamics.linear import (
     influence,
     second_ols,
 )
-from corelab.pharmacodynamics.modelling import saturation, standard_shape
-from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
-from corelab.settings.analyses.dose_response import Candidate, DoseResponseSpec
+from corelab.pharmacodynamics.modelling import BOUNDS, saturation, standard_shape
+from corelab.provenance.two_computations import MOST_PARTICIPANTS, attempt, compare
+from corelab.settings.analyses.dose_response import DoseResponseSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
-#: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
-ED50_BOUNDS = (0.001, 1.5)
-#: Search interval of the Hill coefficient, as in DoseFinding::defBnds.
-HILL_BOUNDS = (0.5, 10.0)
+ED50_BOUNDS, HILL_BOUNDS = BOUNDS["sigmoid_emax"]["ed50"], BOUNDS["sigmoid_emax"]["hill"]
 
 
 @dataclass(frozen=True)
@@ -195,11 +194,23 @@ def _gradient(d: np.ndarray, emax: float, ed50: float, hill: float, sigmoid: boo
 def profile_limits(
     dose: Any, response: Any, fit: EmaxFit, parameter: str, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """Profile confidence limits of ``emax`` or ``ed50`` of the three-parameter model.
+    """Profile confidence limits of a parameter of an Emax model.
 
     A limit is where the smallest residual sum of squares with the parameter held there exceeds
-    the minimum by the F quantile; it is -inf, 0 or inf where the data set no limit inside a
-    thousand times the dose range (that is a result, not a failure).
+    the minimum by the F quantile, the other shape parameters fitted at every value. It is -inf, 0
+    or inf where the data set no limit inside the range that is searched (that is a result, not a
+    failure); the Hill coefficient stays inside its search interval.
+
+    Parameters
+    ----------
+    dose, response
+        (n,) as they were fitted.
+    fit
+        Of the three-parameter or of the sigmoid model.
+    parameter
+        ``emax``, ``ed50`` or, of a sigmoid model, ``hill``.
+    alpha
+        1 - confidence level.
 
     Examples
     --------
@@ -208,22 +219,36 @@ def profile_limits(
     >>> low, high = profile_limits(dose, y, fit_emax(dose, y), "ed50")
     >>> 1.7 < low < 2 < high < 2.4
     True
+    >>> dose = np.repeat([0.0, 1, 2, 4, 8, 16], 2)
+    >>> y = 1 + 10 * dose**2 / (9 + dose**2) + np.tile([0.1, -0.1], 6)
+    >>> low, high = profile_limits(dose, y, fit_emax(dose, y, sigmoid=True), "ed50")
+    >>> 2.5 < low < 3 < high < 3.5
+    True
     """
     d, y = np.asarray(dose, float), np.asarray(response, float)
+    known = ("emax", "ed50", "hill")[: len(fit.standard_errors) - 1]
+    if parameter not in known:
+        raise ValueError(f"profile limits of '{parameter}'; known: {', '.join(known)}")
     limit = fit.rss * (1 + scipy.stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+    profile = _sigmoid_excess if "hill" in known else _plain_excess
+    excess, ends = profile(d, y, parameter, limit)
+    if parameter == "emax":
+        span = 50 * max(float(np.ptp(y)), abs(fit.emax))
+        low = _crossing(excess, fit.emax, fit.emax - span)
+        high = _crossing(excess, fit.emax, fit.emax + span)
+        return (-math.inf if low is None else low), (math.inf if high is None else high)
+    start = math.log(fit.ed50 if parameter == "ed50" else fit.hill)
+    low, high = _crossing(excess, start, ends[0]), _crossing(excess, start, ends[1])
+    return (0.0 if low is None else math.exp(low)), (math.inf if high is None else math.exp(high))
+
+
+def _plain_excess(
+    d: np.ndarray, y: np.ndarray, parameter: str, limit: float
+) -> tuple[Callable[[float], float], tuple[float, float]]:
+    """Sum of squares above the limit of emax or of the logarithm of ed50, and its range."""
     wide = (math.log(1e-6 * d.max()), math.log(1e3 * d.max()))
     if parameter == "ed50":
-
-        def excess(log_ed50: float) -> float:
-            return _rss(d, y, math.exp(log_ed50), 1.0)[0] - limit
-
-        low = _crossing(excess, math.log(fit.ed50), wide[0])
-        high = _crossing(excess, math.log(fit.ed50), wide[1])
-        return (0.0 if low is None else math.exp(low)), (
-            math.inf if high is None else math.exp(high)
-        )
-    if parameter != "emax":
-        raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50")
+        return (lambda log_ed50: _rss(d, y, math.exp(log_ed50), 1.0)[0] - limit), wide
     grid = np.linspace(*wide, 241)
     shares = np.array([saturation(d, math.exp(g), 1.0) for g in grid])
     # |y - emax s|^2 about its mean, from three moments of every share.
@@ -231,7 +256,7 @@ def profile_limits(
     own, cross = np.sum(centred**2, axis=1), centred @ (y - y.mean())
     whole = float(np.sum((y - y.mean()) ** 2))
 
-    def excess_emax(emax: float) -> float:
+    def excess(emax: float) -> float:
         costs = whole - 2 * emax * cross + emax**2 * own
         best = int(np.argmin(costs))
         found = scipy.optimize.minimize_scalar(
@@ -242,34 +267,13 @@ def profile_limits(
         )
         return min(float(costs[best]), float(found.fun)) - limit
 
-    span = 50 * max(float(np.ptp(y)), abs(fit.emax))
-    low = _crossing(excess_emax, fit.emax, fit.emax - span)
-    high = _crossing(excess_emax, fit.emax, fit.emax + span)
-    return (-math.inf if low is None else low), (math.inf if high is None else high)
+    return excess, wide
 
 
-def sigmoid_profile_limits(
-    dose: Any, response: Any, fit: EmaxFit, parameter: str, alpha: float = 0.05
-) -> tuple[float, float]:
-    """Profile confidence limits of ``emax``, ``ed50`` or ``hill`` of the sigmoid Emax model.
-
-    As :func:`profile_limits`; the other shape parameters are fitted at every value. The Hill
-    coefficient stays inside its search interval, and a limit that is not reached there is inf
-    (or 0, -inf).
-
-    Examples
-    --------
-    >>> dose = np.repeat([0.0, 1, 2, 4, 8, 16], 2)
-    >>> y = 1 + 10 * dose**2 / (9 + dose**2) + np.tile([0.1, -0.1], 6)
-    >>> fit = fit_emax(dose, y, sigmoid=True)
-    >>> low, high = sigmoid_profile_limits(dose, y, fit, "ed50")
-    >>> 2.5 < low < 3 < high < 3.5
-    True
-    """
-    if parameter not in {"emax", "ed50", "hill"}:
-        raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50, hill")
-    d, y = np.asarray(dose, float), np.asarray(response, float)
-    limit = fit.rss * (1 + scipy.stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+def _sigmoid_excess(
+    d: np.ndarray, y: np.ndarray, parameter: str, limit: float
+) -> tuple[Callable[[float], float], tuple[float, float]]:
+    """The same of emax, or of the logarithm of ed50 or hill, of the sigmoid model."""
     wide = (math.log(1e-4 * d.max()), math.log(1e2 * d.max()))
     hills = np.log(np.geomspace(*HILL_BOUNDS, 25))
     places = np.linspace(*wide, 81)
@@ -285,8 +289,7 @@ def sigmoid_profile_limits(
         rest = y - emax * share
         return float(np.sum((rest - rest.mean()) ** 2))
 
-    def least(held: float) -> float:
-        """Smallest residual sum of squares with the parameter held, less the limit."""
+    def excess(held: float) -> float:
         if parameter == "ed50":
             return _least_of(lambda h: cost(held, h, None), hills) - limit
         if parameter == "hill":
@@ -302,15 +305,7 @@ def sigmoid_profile_limits(
         )
         return float(min(costs[best], found.fun)) - limit
 
-    if parameter == "emax":
-        span = 50 * max(float(np.ptp(y)), abs(fit.emax))
-        low = _crossing(least, fit.emax, fit.emax - span)
-        high = _crossing(least, fit.emax, fit.emax + span)
-        return (-math.inf if low is None else low), (math.inf if high is None else high)
-    start = math.log(fit.ed50 if parameter == "ed50" else fit.hill)
-    ends = wide if parameter == "ed50" else (float(hills[0]), float(hills[-1]))
-    low, high = _crossing(least, start, ends[0]), _crossing(least, start, ends[1])
-    return (0.0 if low is None else math.exp(low)), (math.inf if high is None else math.exp(high))
+    return excess, wide if parameter != "hill" else (float(hills[0]), float(hills[-1]))
 
 
 def _least_of(cost: Callable[[float], float], grid: np.ndarray) -> float:
@@ -430,7 +425,7 @@ class MultipleContrasts:
 
 
 def multiple_contrasts(
-    means: Any, covariance: Any, df: int, candidates: Mapping[str, Any], alpha: float = 0.025
+    means: Any, covariance: Any, df: int, candidates: Mapping[str, ArrayLike], alpha: float = 0.025
 ) -> MultipleContrasts:
     """Optimal contrasts of candidate shapes and their multiplicity-adjusted one-sided tests.
 
@@ -472,24 +467,19 @@ def multiple_contrasts(
     largest, rank = modelling.sphere_maxima(correlation)
     adjusted = [modelling.max_t_tail(float(value), largest, rank, df) for value in t]
     plain = scipy.stats.norm.sf(t) if df == 0 else scipy.stats.t.sf(t, df)
-    critical = scipy.optimize.brentq(
-        lambda c: modelling.max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
-    )
     tests = tuple(
         ContrastTest(name, float(ti), float(pi), float(ai), ci)
         for name, ti, pi, ai, ci in zip(candidates, t, plain, adjusted, contrasts, strict=True)
     )
-    return MultipleContrasts(tests, float(critical), correlation, df)
+    critical = modelling.critical_max_t(largest, rank, df, alpha)
+    return MultipleContrasts(tests, critical, correlation, df)
 
 
 # ------------------------------------------------------------------------------------- the plan
 
 #: Parameters of the candidate models of MCP-Mod that need a guess.
 PARAMETERS: dict[str, tuple[str, ...]] = {
-    "linear": (),
-    "emax": ("ed50",),
-    "sigmoid_emax": ("ed50", "hill"),
-    "exponential": ("delta",),
+    **{model: tuple(bounds) for model, bounds in BOUNDS.items()},
     "quadratic": ("delta",),
     "loglinear": ("offset",),
 }
@@ -502,24 +492,24 @@ GUESSES: dict[str, dict[str, float]] = {
 }
 
 
-def analyse(analysis: DoseResponseSpec, tables: Tables) -> Iterator[dict[str, Any]]:
-    """Rows of an analysis of type ``dose_response``.
+#: Statistic of a model that is not computable.
+_MAIN = {
+    "linear": "slope",
+    "mixed": "slope",
+    "trend": "trend_z",
+    "emax": "emax",
+    "sigmoid_emax": "emax",
+    "mcpmod": "mcp_t",
+    "williams": "williams_t",
+}
 
-    Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
-    (``exposure_visit``); ``models`` (default ``linear``; ``mixed`` takes all visits together);
-    ``covariates`` (linear and mixed model);
-    ``candidates`` of MCP-Mod (:func:`candidate_models`), ``target_effect`` (over the lowest dose)
-    whose dose its Mod step estimates, ``resamples`` and ``seed`` of that dose's interval.
-    """
-    models = as_list(analysis.models)
-    drivers = [
-        (kind, str(getattr(analysis, kind)))
-        for kind in analysis.require_one
-        if getattr(analysis, kind)
-    ]
+
+def analyse(analysis: DoseResponseSpec, tables: Tables) -> Iterator[StatisticRow]:
+    """Rows of an analysis of type ``dose_response``, by dose or exposure."""
     for endpoint in endpoints_of(analysis):
-        for kind, name in drivers:
-            yield from _one_driver(analysis, tables, endpoint, kind, name, models)
+        for kind in analysis.require_one:
+            if name := getattr(analysis, kind):
+                yield from _one_driver(analysis, tables, endpoint, kind, str(name))
 
 
 def driver_frame(
@@ -552,62 +542,55 @@ def driver_frame(
 
 
 def _one_driver(
+    analysis: DoseResponseSpec, tables: Tables, endpoint: str, kind: str, name: str
+) -> Iterator[StatisticRow]:
+    models = as_list(analysis.models)
+    head = {"endpoint": endpoint, "group": name}
+    try:
+        by_visit = endpoint_by_visit(analysis, tables, endpoint)
+    except NotComputable as reason:
+        for model in models:
+            yield not_computable(_MAIN[model], str(reason), method=model, **head)
+        return
+    if "mixed" in models:
+        rows = _mixed_rows(analysis, tables, endpoint, kind, name, by_visit)
+        yield from guarded(rows, "slope", method="mixed", **head)
+    for visit, values in by_visit:
+        for model in [model for model in models if model != "mixed"]:
+            place = (endpoint, kind, name, visit, values)
+            rows = _at_visit(analysis, tables, *place, model)
+            yield from guarded(rows, _MAIN[model], visit=visit, method=model, **head)
+
+
+def _at_visit(
     analysis: DoseResponseSpec,
     tables: Tables,
     endpoint: str,
     kind: str,
     name: str,
-    models: Sequence[str],
-) -> Iterator[dict[str, Any]]:
-    head = {"endpoint": endpoint, "group": name}
-    main = {
-        "linear": "slope",
-        "mixed": "slope",
-        "trend": "trend_z",
-        "emax": "emax",
-        "sigmoid_emax": "emax",
-        "mcpmod": "mcp_t",
-        "williams": "williams_t",
-    }
-    kernels = {
+    visit: str,
+    values: pd.DataFrame,
+    model: str,
+) -> Iterator[StatisticRow]:
+    frame, covariates, note = driver_frame(analysis, tables, endpoint, kind, name, visit, values)
+    if covariates and model not in {"linear", "mcpmod"}:
+        raise NotComputable(f"{model} takes no covariates; use linear or mcpmod")
+    kernels: dict[str, Callable[..., Iterator[StatisticRow]]] = {
         "linear": _linear_rows,
         "trend": _trend_rows,
         "emax": _emax_rows,
-        "sigmoid_emax": _sigmoid_rows,
+        "sigmoid_emax": partial(_emax_rows, sigmoid=True),
         "mcpmod": _mcpmod_rows,
         "williams": _williams_rows,
     }
-    try:
-        by_visit = endpoint_by_visit(analysis, tables, endpoint)
-    except NotComputable as reason:
-        for model in models:
-            yield not_computable(main[model], str(reason), method=model, **head)
-        return
-    if "mixed" in models:
-        try:
-            for row in _mixed_rows(analysis, tables, endpoint, kind, name, by_visit):
-                yield {**head, "visit": "all", **row}
-        except NotComputable as reason:
-            yield not_computable("slope", str(reason), method="mixed", visit="all", **head)
-    for visit, values in by_visit:
-        for model in [model for model in models if model != "mixed"]:
-            try:
-                frame, covariates, note = driver_frame(
-                    analysis, tables, endpoint, kind, name, visit, values
-                )
-                if covariates and model in {"emax", "sigmoid_emax", "trend", "williams"}:
-                    raise NotComputable(f"{model} takes no covariates; use linear or mcpmod")
-                for row in kernels[model](analysis, frame, covariates, name):
-                    notes = join_notes(values.attrs["said"], note, str(row.get("note", "")))
-                    yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
-            except NotComputable as reason:
-                yield not_computable(main[model], str(reason), method=model, visit=visit, **head)
+    for row in kernels[model](analysis, frame, covariates, name):
+        yield row.within(values.attrs["said"], note, n=len(frame))
 
 
 def _linear_rows(
     analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
+) -> Iterator[StatisticRow]:
+    alpha = analysis.alpha
     plan = design(
         frame,
         covariates=["driver", *covariates],
@@ -615,46 +598,30 @@ def _linear_rows(
     )
     y = frame["value"].to_numpy(float)
     fit = fit_linear(plan.matrix, y)
-    result = fit.contrast(np.eye(len(plan.terms))[1], alpha)
-    theirs = second_ols(plan.matrix, y)
-    adjusted = f"; covariates {', '.join(covariates)}" if covariates else ""
-    checks = influence(plan.matrix, y)
+    result, theirs = fit.term(1, alpha), second_ols(plan.matrix, y)
+    adjusted, library = adjusted_words(covariates), "statsmodels OLS"
     curved = _curvature_p(frame["driver"].to_numpy(float), y, fit, plan.matrix)
-    yield {
-        "statistic": "slope",
-        **result.columns(),
-        "method": f"linear model by least squares, change per unit of {name}{adjusted}; "
+    yield result.row(
+        "slope",
+        method=f"linear model by least squares, change per unit of {name}{adjusted}; "
         f"t interval, df {fit.df}",
-        **compare(
-            result.estimate,
-            float(theirs[1]),
-            "statsmodels OLS",
-            scale=result.standard_error,
-            tolerance=1e-6,
-        ),
-        "note": join_notes(
+        note=join_notes(
             f"quadratic term p {curved:.3g}" if math.isfinite(curved) else "",
-            f"residuals: Shapiro-Wilk p {checks['shapiro_p']:.3g}",
+            f"residuals: Shapiro-Wilk p {influence(plan.matrix, y).shapiro_p:.3g}",
         ),
-    }
-    intercept = fit.contrast(np.eye(len(plan.terms))[0], alpha)
-    yield {
-        "statistic": "intercept",
-        **intercept.columns(),
-        "method": f"linear model by least squares, mean at {name} 0"
+        **compare(result.estimate, float(theirs[1]), library, scale=result.se, tolerance=1e-6),
+    )
+    yield fit.term(0, alpha).row(
+        "intercept",
+        method=f"linear model by least squares, mean at {name} 0"
         + (f" and covariates 0{adjusted}" if covariates else ""),
-    }
-    yield {
-        "statistic": "r_squared",
-        "estimate": fit.r_squared,
-        "method": f"linear model by least squares on {name}{adjusted}",
-        **compare(
-            fit.r_squared,
-            float(1 - np.sum((y - plan.matrix @ theirs) ** 2) / np.sum((y - y.mean()) ** 2)),
-            "statsmodels OLS",
-            tolerance=1e-6,
-        ),
-    }
+    )
+    other = 1 - np.sum((y - plan.matrix @ theirs) ** 2) / np.sum((y - y.mean()) ** 2)
+    yield Estimate(fit.r_squared).row(
+        "r_squared",
+        method=f"linear model by least squares on {name}{adjusted}",
+        **compare(fit.r_squared, float(other), library, tolerance=1e-6),
+    )
 
 
 def _mixed_rows(
@@ -664,7 +631,7 @@ def _mixed_rows(
     kind: str,
     name: str,
     by_visit: Sequence[tuple[str, pd.DataFrame]],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Slope on the dose or exposure of the same visit, all visits together, random participants."""
     from corelab.pharmacodynamics.mmrm import fit_linear_mixed
 
@@ -691,60 +658,46 @@ def _mixed_rows(
         raise NotComputable(
             f"no participant has {endpoint} and {name} at two visits; use linear for one visit"
         )
-    several = len(set(long["visit"])) > 1
-    plan = design(
-        long,
-        covariates=["driver", *["visit"] * several, *covariates],
-        reference_levels=analysis.reference_levels,
-    )
+    also = [*["visit"] * (len(set(long["visit"])) > 1), *covariates]
+    plan = design(long, covariates=["driver", *also], reference_levels=analysis.reference_levels)
     y, subject = long["value"].to_numpy(float), long.index.to_numpy()
+    people = long.index.nunique()
     fit, between, within = fit_linear_mixed(subject, y, plan.matrix, np.ones((len(y), 1)))
-    result = fit.kenward_roger(np.eye(len(plan.terms))[1], alpha_of(analysis))
+    result = fit.kenward_roger(np.eye(len(plan.terms))[1], analysis.alpha)
     spread = float(between[0, 0])
     # Values of a participant that differ more than those of two: the covariance stays as it is.
-    few = long.index.nunique() <= MOST_PARTICIPANTS
+    few = people <= MOST_PARTICIPANTS
     theirs = _mixed_check(subject, y, plan.matrix) if spread > 0 and few else None
     why = "does not allow the negative variance found here"
     if spread > 0:
         why = "did not converge" if few else f"left out: more than {MOST_PARTICIPANTS} participants"
-    second: dict[str, Any] = {"second_method": f"statsmodels MixedLM {why}"}
+    second: dict[str, float | str] = {"second_method": f"statsmodels MixedLM {why}"}
     if theirs is not None:
-        second = compare(
-            result.estimate,
-            theirs,
-            "statsmodels MixedLM",
-            tolerance=1e-2,
-            scale=result.standard_error,
-        )
-    also = ", ".join(["visit"] * several + covariates)
-    yield {
-        "statistic": "slope",
-        **result.columns(),
-        "n": long.index.nunique(),
-        "method": f"mixed model, change per unit of {name} at the same visit, random participants, "
-        f"REML, Kenward-Roger, df {result.df:.6g}" + (f"; covariates {also}" if also else ""),
-        **second,
-        "note": join_notes(
-            f"{len(y)} values of {long.index.nunique()} participants",
+        library = "statsmodels MixedLM"
+        second = compare(result.estimate, theirs, library, tolerance=1e-2, scale=result.se)
+    yield result.row(
+        "slope",
+        n=people,
+        method=f"mixed model, change per unit of {name} at the same visit, random participants, "
+        f"REML, Kenward-Roger, df {result.df:.6g}{adjusted_words(also)}",
+        note=join_notes(
+            f"{len(y)} values of {people} participants",
             f"variance between participants {spread:.4g}, within {within:.4g}",
             *said,
         ),
-    }
+        **second,
+    )
 
 
 def _mixed_check(subject: np.ndarray, y: np.ndarray, matrix: np.ndarray) -> float | None:
-    import warnings
-
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     scaled, back = conditioned(matrix)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            fit = MixedLM((y - y.mean()) / y.std(), scaled, subject).fit(reml=True)
-        except (np.linalg.LinAlgError, ValueError):
-            return None
-    return float((back @ fit.fe_params)[1] * y.std()) if fit.converged else None
+    fit, _ = attempt(
+        lambda: MixedLM((y - y.mean()) / y.std(), scaled, subject).fit(reml=True), "MixedLM"
+    )
+    good = fit is not None and fit.converged
+    return float((back @ fit.fe_params)[1] * y.std()) if good else None
 
 
 def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.ndarray) -> float:
@@ -754,62 +707,54 @@ def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.n
     if np.linalg.matrix_rank(wider) <= matrix.shape[1] or y.size <= wider.shape[1]:
         return math.nan
     try:
-        return fit_linear(wider, y).contrast(np.eye(wider.shape[1])[-1]).p_value
+        return fit_linear(wider, y).term(-1).p_value
     except NotComputable:
         return math.nan
 
 
 def _emax_rows(
-    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
+    analysis: DoseResponseSpec,
+    frame: pd.DataFrame,
+    covariates: list[str],
+    name: str,
+    sigmoid: bool = False,
+) -> Iterator[StatisticRow]:
     d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
-    fit = fit_emax(d, y)
-    flat = float(np.sum((y - y.mean()) ** 2))
+    fit = fit_emax(d, y, sigmoid=sigmoid)
+    model = f"{'sigmoid ' * sigmoid}Emax model by least squares"
+    bound = "ed50 at the edge of its search interval: the doses do not determine it"
+    if sigmoid:
+        bound = "ed50 or hill at the edge of its search interval"
+    bound *= fit.at_bound
+    theirs = None if fit.at_bound or sigmoid else _curve_fit(d, y, fit)
     # Two parameters beyond the mean; Davies' problem makes this F test approximate.
-    f = (flat - fit.rss) / 2 / (fit.rss / fit.df)
-    bound = (
-        "ed50 at the edge of its search interval: the doses do not determine it"
-        if fit.at_bound
-        else ""
-    )
-    theirs = None if fit.at_bound else _curve_fit(d, y, fit)
-    for parameter, value, error in (
-        ("emax", fit.emax, fit.standard_errors[1]),
-        ("ed50", fit.ed50, fit.standard_errors[2]),
-    ):
-        low, high = profile_limits(d, y, fit, parameter, alpha)
-        open_ended = "" if math.isfinite(low) and math.isfinite(high) else "limit not determined"
-        second = (
-            compare(
-                value,
-                theirs[1 if parameter == "emax" else 2],
-                "scipy.optimize.curve_fit",
-                scale=max(abs(value), error),
-                tolerance=1e-5,
-            )
-            if theirs is not None
-            else {}
-        )
-        yield {
-            "statistic": parameter,
-            "estimate": value,
-            "ci_low": low if math.isfinite(low) else math.nan,
-            "ci_high": high if math.isfinite(high) else math.nan,
-            "p_value": float(scipy.stats.f.sf(f, 2, fit.df)) if parameter == "emax" else math.nan,
-            "method": "Emax model by least squares, profile interval (F); p: F test against a "
-            "constant, approximate"
-            if parameter == "emax"
-            else "Emax model by least squares, profile interval (F)",
+    f = (float(np.sum((y - y.mean()) ** 2)) - fit.rss) / 2 / (fit.rss / fit.df)
+    for place, parameter in enumerate(("emax", "ed50", "hill")[: 2 + sigmoid], start=1):
+        value, error = getattr(fit, parameter), fit.standard_errors[place]
+        limits = profile_limits(d, y, fit, parameter, analysis.alpha)
+        low, high = (one if math.isfinite(one) else math.nan for one in limits)
+        tested = parameter == "emax" and not sigmoid
+        second: dict[str, float | str] = {}
+        if theirs is not None:
+            scale, library = max(abs(value), error), "scipy.optimize.curve_fit"
+            second = compare(value, theirs[place], library, scale=scale, tolerance=1e-5)
+        yield Estimate(value, low, high).row(
+            parameter,
+            p_value=float(scipy.stats.f.sf(f, 2, fit.df)) if tested else math.nan,
+            method=f"{model}, profile interval (F)"
+            + "; p: F test against a constant, approximate" * tested,
+            note=join_notes(
+                bound,
+                "" if all(map(math.isfinite, limits)) else "limit not determined",
+                f"asymptotic SE {error:.4g}",
+            ),
             **second,
-            "note": join_notes(bound, open_ended, f"asymptotic SE {error:.4g}"),
-        }
-    yield {
-        "statistic": "e0",
-        "estimate": fit.e0,
-        "method": "Emax model by least squares, response without drug",
-        "note": join_notes(bound, f"asymptotic SE {fit.standard_errors[0]:.4g}"),
-    }
+        )
+    yield Estimate(fit.e0).row(
+        "e0",
+        method=f"{model}, response without drug",
+        note=join_notes(bound, f"asymptotic SE {fit.standard_errors[0]:.4g}"),
+    )
 
 
 def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None:
@@ -817,99 +762,67 @@ def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None
     highest, lowest = y[d == d.max()].mean(), y[d == d.min()].mean()
     # The fit has local minima; the library starts at our ed50's order of magnitude only.
     start = [lowest, highest - lowest or 1.0, 10 ** round(math.log10(fit.ed50))]
-    with warnings.catch_warnings():
-        # It warns where its covariance is singular; only the estimates are wanted.
-        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
-        try:
-            found, _ = scipy.optimize.curve_fit(
-                lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
-                d,
-                y,
-                p0=start,
-                maxfev=20000,
-                ftol=1e-14,
-                xtol=1e-14,
-                gtol=1e-14,
-            )
-        except RuntimeError:
-            return None
+    # It warns where its covariance is singular; only the estimates are wanted.
+    fit_, _ = attempt(
+        lambda: scipy.optimize.curve_fit(
+            lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
+            d,
+            y,
+            p0=start,
+            maxfev=20000,
+            ftol=1e-14,
+            xtol=1e-14,
+            gtol=1e-14,
+        ),
+        "scipy.optimize.curve_fit",
+    )
+    if fit_ is None:
+        return None
+    found = fit_[0]
     rss = float(np.sum((y - found[0] - found[1] * d / (found[2] + d)) ** 2))
     return [float(v) for v in found] if rss <= fit.rss * (1 + 1e-6) else None
 
 
-def _sigmoid_rows(
-    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
-    d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
-    fit = fit_emax(d, y, sigmoid=True)
-    bound = "ed50 or hill at the edge of its search interval" if fit.at_bound else ""
-    values = zip(
-        ("emax", "ed50", "hill"),
-        (fit.emax, fit.ed50, fit.hill),
-        fit.standard_errors[1:],
-        strict=True,
-    )
-    for parameter, value, error in values:
-        low, high = sigmoid_profile_limits(d, y, fit, parameter, alpha)
-        open_ended = "" if math.isfinite(low) and math.isfinite(high) else "limit not determined"
-        yield {
-            "statistic": parameter,
-            "estimate": value,
-            "ci_low": low if math.isfinite(low) else math.nan,
-            "ci_high": high if math.isfinite(high) else math.nan,
-            "method": "sigmoid Emax model by least squares, profile interval (F)",
-            "note": join_notes(bound, open_ended, f"asymptotic SE {error:.4g}"),
-        }
-    yield {
-        "statistic": "e0",
-        "estimate": fit.e0,
-        "method": "sigmoid Emax model by least squares, response without drug",
-        "note": join_notes(bound, f"asymptotic SE {fit.standard_errors[0]:.4g}"),
-    }
-
-
 def _trend_rows(
     analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
     z, p_value, share = jonckheere(d, y)
-    yield {
-        "statistic": "trend_z",
-        "estimate": z,
-        "p_value": p_value,
-        "method": f"Jonckheere-Terpstra test of an ordered trend over {name}, normal "
+    yield Estimate(z, p_value=p_value).row(
+        "trend_z",
+        method=f"Jonckheere-Terpstra test of an ordered trend over {name}, normal "
         "approximation with tie correction, two-sided",
-        "note": f"{100 * share:.1f} % of pairs of participants from two doses rise with the dose "
+        note=f"{100 * share:.1f} % of pairs of participants from two doses rise with the dose "
         "(ties split)",
-    }
+    )
+
+
+def _direction(analysis: DoseResponseSpec) -> tuple[float, str]:
+    """Sign that makes the expected response rise, and its word."""
+    return (-1.0, "falling") if analysis.direction == "decreasing" else (1.0, "rising")
 
 
 def _williams_rows(
     analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
-) -> Iterator[dict[str, Any]]:
-    direction = -1.0 if analysis.direction == "decreasing" else 1.0
+) -> Iterator[StatisticRow]:
+    direction, side = _direction(analysis)
     values, doses = direction * frame["value"].to_numpy(float), frame["driver"].to_numpy(float)
-    alpha = alpha_of(analysis) / 2
-    side = "falling" if direction < 0 else "rising"
-    open_ = True
+    alpha = analysis.alpha / 2
+    tested = True
     for dose, t, p in reversed(modelling.williams(doses, values)):
-        held = open_
-        open_ = open_ and p < alpha
-        yield {
-            "statistic": "williams_t",
-            "group": f"{name}={dose:g}|{name}={doses.min():g}",
-            "estimate": t,
-            "p_value": p,
-            "method": f"Williams' test of a {side} response against dose {doses.min():g}, "
+        yield Estimate(t, p_value=p).row(
+            "williams_t",
+            group=f"{name}={dose:g}|{name}={doses.min():g}",
+            method=f"Williams' test of a {side} response against dose {doses.min():g}, "
             f"one-sided, multivariate t; step-down from the highest dose at {alpha:g}",
-            "note": "" if held else "not tested: a higher dose is not significant",
-        }
+            note="" if tested else "not tested: a higher dose is not significant",
+        )
+        tested = tested and p < alpha
 
 
 def _mcpmod_rows(
     analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     from statsmodels.regression.linear_model import OLS
 
     doses = np.sort(frame["driver"].unique())
@@ -920,64 +833,60 @@ def _mcpmod_rows(
     indicator = (frame["driver"].to_numpy()[:, None] == doses).astype(float)
     extra = design(frame, covariates=covariates).matrix[:, 1:]
     extra = extra - extra.mean(axis=0)
+    matrix = np.column_stack([indicator, extra])
     # Contrasts do not feel a shift of the response, and rounding does.
     y = frame["value"].to_numpy(float) - float(frame["value"].mean())
-    fit = fit_linear(np.column_stack([indicator, extra]), y)
-    k = doses.size
-    candidates = _candidates(analysis, doses)
-    direction = -1.0 if analysis.direction == "decreasing" else 1.0
-    alpha = alpha_of(analysis) / 2
-    side = "falling" if direction < 0 else "rising"
+    fit, k = fit_linear(matrix, y), doses.size
+    models = candidate_models(analysis, float(doses.max()))
+    shapes = {n: standard_shape(one.model, doses, **one.guesses) for n, one in models.items()}
+    direction, side = _direction(analysis)
+    alpha = analysis.alpha / 2
     result = multiple_contrasts(
-        direction * fit.coefficients[:k], fit.covariance[:k, :k], fit.df, candidates, alpha
+        direction * fit.coefficients[:k], fit.covariance[:k, :k], fit.df, shapes, alpha
     )
     largest = max(result.tests, key=lambda test: test.t)
-    theirs = OLS(y, np.column_stack([indicator, extra])).fit()
+    theirs = OLS(y, matrix).fit()
     for test in result.tests:
         weights = np.concatenate([direction * test.contrast, np.zeros(extra.shape[1])])
-        yield {
-            "statistic": "mcp_t",
-            "group": f"{name}|{test.candidate}",
-            "estimate": test.t,
-            "p_value": test.p_adjusted,
-            "method": f"MCP-Mod contrast test, one-sided for a {side} response, p by "
+        other = float(np.squeeze(theirs.t_test(weights).tvalue))
+        best = test is largest and test.t > result.critical_value
+        yield Estimate(test.t, p_value=test.p_adjusted).row(
+            "mcp_t",
+            group=f"{name}|{test.candidate}",
+            method=f"MCP-Mod contrast test, one-sided for a {side} response, p by "
             f"multivariate t with df {fit.df}; critical value {result.critical_value:.4f} "
             f"at {alpha:g}",
-            **compare(
-                test.t,
-                float(np.squeeze(theirs.t_test(weights).tvalue)),
-                "statsmodels OLS.t_test of the contrast",
-            ),
-            "note": "largest contrast: the model that the plan would fit"
-            if test is largest and test.t > result.critical_value
-            else "",
-        }
-
+            note="largest contrast: the model that the plan would fit" * best,
+            **compare(test.t, other, "statsmodels OLS.t_test of the contrast"),
+        )
     yield from modelling.mod_rows(
         analysis,
         frame["driver"].to_numpy(float),
         direction * frame["value"].to_numpy(float),
         extra,
-        [(test.candidate, test.t > result.critical_value) for test in result.tests],
-        candidate_models(analysis.candidates, float(doses.max())),
+        {
+            models[test.candidate].model: models[test.candidate].guesses
+            for test in result.tests
+            if test.t > result.critical_value
+        },
         name,
     )
 
 
-def candidate_models(
-    candidates: Sequence[Candidate] | Mapping[str, Any] | None, top: float
-) -> dict[str, tuple[str, dict[str, float]]]:
-    """Name -> model and guesses of the candidates of MCP-Mod.
+@dataclass(frozen=True)
+class CandidateModel:
+    """A candidate of MCP-Mod: its model, and guesses of the model's parameters."""
+
+    model: str
+    guesses: dict[str, float]
+
+
+def candidate_models(analysis: DoseResponseSpec, top: float) -> dict[str, CandidateModel]:
+    """Candidates of MCP-Mod by name.
 
     ``candidates`` is a list of models, by name (guesses of :data:`GUESSES`) or as
-    ``{model: emax, ed50: 0.3}``, or a mapping name -> such a block.
-
-    Parameters
-    ----------
-    candidates
-        As planned; None for the four of :data:`GUESSES`.
-    top
-        Largest dose.
+    ``{model: emax, ed50: 0.3}``, or a mapping name -> such a block; without it the four of
+    :data:`GUESSES`. ``top`` is the largest dose.
 
     Raises
     ------
@@ -986,17 +895,20 @@ def candidate_models(
 
     Examples
     --------
-    >>> candidate_models(["linear", {"model": "emax", "ed50": 3}], 10.0)
-    {'linear': ('linear', {}), 'emax': ('emax', {'ed50': 3.0})}
-    >>> candidate_models({"early": {"model": "emax", "ed50": 1}}, 10.0)
-    {'early': ('emax', {'ed50': 1.0})}
+    >>> plan = DoseResponseSpec(id="a", type="dose_response", endpoint="v", dose="dose",
+    ...     models="mcpmod", candidates=["linear", {"model": "emax", "ed50": 3}])
+    >>> candidate_models(plan, 10.0)["emax"]
+    CandidateModel(model='emax', guesses={'ed50': 3.0})
+    >>> early = {"early": {"model": "emax", "ed50": 1}}
+    >>> candidate_models(plan.changed(candidates=early), 10.0)
+    {'early': CandidateModel(model='emax', guesses={'ed50': 1.0})}
     """
-    given = candidates or list(GUESSES)
+    given = analysis.candidates or list(GUESSES)
     if isinstance(given, Mapping):
         listed = [(str(name), spec) for name, spec in given.items()]
     else:
         listed = [("", spec) for spec in given]
-    found: dict[str, tuple[str, dict[str, float]]] = {}
+    found: dict[str, CandidateModel] = {}
     for named, spec in listed:
         block = {"model": spec} if isinstance(spec, str) else dict(spec or {})
         model = str(block.pop("model", named))
@@ -1017,13 +929,8 @@ def candidate_models(
             )
         if name in found:
             name = f"{name} {', '.join(f'{k}={v:g}' for k, v in guesses.items())}"
-        found[name] = (model, guesses)
+        found[name] = CandidateModel(model, guesses)
     return found
-
-
-def _candidates(analysis: DoseResponseSpec, doses: np.ndarray) -> dict[str, np.ndarray]:
-    models = candidate_models(analysis.candidates, float(doses.max()))
-    return {n: standard_shape(model, doses, **guesses) for n, (model, guesses) in models.items()}
 
 
 @dataclass(frozen=True)

@@ -111,17 +111,9 @@ def write_sensitivity(
 ) -> None:
     """Write ``statistics/sensitivity.tsv`` and ``endpoints/exclusions.tsv``.
 
-    Parameters
-    ----------
-    primary
-        The statistics tables of the plan.
-    without
-        Tables of the analyses run without exclusions; empty where nothing is excluded, and then
-        the tables have a header only.
-    measurements, whole
-        ``measurements.tsv`` with and without exclusions.
-    statistics, values
-        Where the tables go.
+    ``without`` are the tables of the analyses run without exclusions; where nothing is excluded
+    they are none, and the tables have a header only. ``measurements`` and ``whole`` are
+    ``measurements.tsv`` with and without exclusions.
     """
     numbers = ("estimate", "ci_low", "ci_high", "n")
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from corelab.pharmacodynamics.analysis_set import in_order
 from corelab.pharmacodynamics.dose_response import response_band
-from corelab.pharmacodynamics.survival import kaplan_meier, numbers_at_risk
+from corelab.pharmacodynamics.survival import kaplan_meier
 from corelab.provenance.figure_style import COLOURS, ON_LIGHT, name_points
 
 if TYPE_CHECKING:
@@ -25,9 +25,23 @@ if TYPE_CHECKING:
 RANKIN_COLOURS = ("#f7fbff", "#d3e3f3", "#a6cde4", "#6aaed6", "#3787c0", "#105ba4", "#1a1a1a")
 
 
-def _plain(axes: Axes) -> Axes:
+def without_frame(axes: Axes) -> Axes:
+    """Axes without their upper and right spine."""
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def _beside(axes: Axes, text: str, place: tuple[float, float], within: Any, **more: Any) -> None:
+    """Small text outside the axes."""
+    axes.annotate(
+        text,
+        place,
+        xycoords=within,
+        va="center",
+        fontsize="small",
+        annotation_clip=False,
+        **more,
+    )
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -52,23 +66,13 @@ def forest(
     null: float = 0.0,
     logarithmic: bool = False,
     xlabel: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> Axes:
     """Estimates with intervals, one line per row of a statistics table, numbers at the right.
 
-    Parameters
-    ----------
-    axes
-        To draw on.
-    rows
-        estimate, ci_low, ci_high, n; rows without an estimate say so.
-    labels
-        Names of the lines, default the column ``group``.
-    null
-        Value of no effect.
-    logarithmic
-        For ratios.
-    xlabel
-        What the estimates are, with the unit.
+    ``rows`` has estimate, ci_low, ci_high and n; rows without an estimate say so. ``labels`` name
+    the lines (default the column ``group``), ``null`` is the value of no effect, ``logarithmic`` is
+    for ratios, ``limits`` are the ends of the axis.
     """
     names = list(rows["group"] if labels is None else labels)
     places = np.arange(len(rows))[::-1]
@@ -82,14 +86,7 @@ def forest(
             axes.plot(row["estimate"], place, "s", color=COLOURS[0], ms=6, zorder=3)
             text = f"{number(row['estimate'])} ({number(low)} to {number(high)})"
         count = f"  n = {int(row['n'])}" if np.isfinite(row["n"]) else ""
-        axes.annotate(
-            text + count,
-            (1.02, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize="small",
-            annotation_clip=False,
-        )
+        _beside(axes, text + count, (1.02, place), ("axes fraction", "data"))
     axes.axvline(null, color="0.4", lw=1, ls="--", zorder=1)
     if logarithmic:
         axes.set_xscale("log")
@@ -97,9 +94,11 @@ def forest(
     axes.set_yticks(places, names)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(xlabel)
+    if limits is not None:
+        axes.set_xlim(*limits)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def decimal_log_ticks(axes: Axes, which: str = "x") -> None:
@@ -151,7 +150,7 @@ def exposure_response(
         name_points(axes, response.index, x, y)
     if groups is not None:
         axes.legend(frameon=False, fontsize="small")
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def spaghetti(
@@ -165,20 +164,8 @@ def spaghetti(
 ) -> Axes:
     """One thin line per participant over the visits, and the mean with its 95 % t interval.
 
-    Parameters
-    ----------
-    axes
-        To draw on.
-    long
-        participant_id, visit, value.
-    visits
-        In order; they are spaced evenly.
-    groups
-        participant -> group.
-    order
-        Of the groups.
-    ylabel
-        What the values are, with the unit.
+    ``long`` has participant_id, visit and value; visits are spaced evenly; ``groups`` has the group
+    of each participant, ``order`` is that of the groups.
     """
     from scipy import stats
 
@@ -218,7 +205,7 @@ def spaghetti(
             bbox_to_anchor=(1, 1),
             ncols=max(len(shown), 1),
         )
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def waterfall(
@@ -247,7 +234,7 @@ def waterfall(
         name_points(axes, values.index[falling], np.arange(v.size), v[falling])
     if groups is not None:
         axes.legend(frameon=False, fontsize="small")
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def kaplan_meier_figure(
@@ -294,40 +281,16 @@ def kaplan_meier_figure(
         )
         gone = curve.time[curve.censored > 0]
         axes.plot(gone, curve.survival_at(gone), "|", color=colour, ms=7, mew=1.2)
-        for moment, count in zip(at, numbers_at_risk(t[inside], at.tolist()), strict=True):
-            axes.annotate(
-                str(count),
-                (moment, -0.24 - 0.075 * k),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize="small",
-                annotation_clip=False,
-            )
-        axes.annotate(
-            name,
-            (-0.08, -0.24 - 0.075 * k),
-            xycoords="axes fraction",
-            ha="right",
-            va="center",
-            color=colour,
-            fontsize="small",
-            annotation_clip=False,
-        )
-    axes.annotate(
-        "At risk",
-        (-0.08, -0.165),
-        xycoords="axes fraction",
-        ha="right",
-        va="center",
-        fontsize="small",
-        annotation_clip=False,
-    )
+        line = -0.24 - 0.075 * k
+        for moment in at:
+            followed, where = str(int(np.sum(t[inside] >= moment))), ("data", "axes fraction")
+            _beside(axes, followed, (moment, line), where, ha="center", color=colour)
+        _beside(axes, name, (-0.08, line), "axes fraction", ha="right", color=colour)
+    _beside(axes, "At risk", (-0.08, -0.165), "axes fraction", ha="right")
     axes.set_xticks(at)
     axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.02), xlim=(0, t.max() * 1.02))
     axes.legend(frameon=False, fontsize="small", title="events/n", title_fontsize="small")
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def rankin_bars(
@@ -395,7 +358,7 @@ def rankin_bars(
     )
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def _rgb(colour: Any) -> np.ndarray:
@@ -419,7 +382,7 @@ def quantile_coefficients_figure(
     axes.axhline(0, color="0.4", lw=1, ls="--")
     axes.set_xticks(q[order])
     axes.set(xlabel="Quantile", ylabel=ylabel, title=term)
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def roc_figure(axes: Axes, curves: Mapping[str, tuple[Any, Any]]) -> Axes:
@@ -430,7 +393,7 @@ def roc_figure(axes: Axes, curves: Mapping[str, tuple[Any, Any]]) -> Axes:
     axes.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
     axes.legend(frameon=False, fontsize="small", loc="lower right")
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def specification_curve(
@@ -438,16 +401,7 @@ def specification_curve(
 ) -> Axes:
     """Estimates of one question under all specifications, sorted; significant ones filled.
 
-    Parameters
-    ----------
-    axes
-        To draw on.
-    rows
-        estimate, ci_low, ci_high.
-    null
-        Value of no effect.
-    ylabel
-        What the estimates are.
+    ``rows`` has estimate, ci_low and ci_high; ``null`` is the value of no effect.
     """
     part = rows[np.isfinite(rows["estimate"])].sort_values("estimate", kind="stable")
     x = np.arange(len(part))
@@ -469,7 +423,7 @@ def specification_curve(
     axes.axhline(null, color="0.4", lw=1, ls="--")
     axes.set_xticks([])
     axes.set(xlabel=f"Specifications (n = {len(part)}), sorted", ylabel=ylabel)
-    return _plain(axes)
+    return without_frame(axes)
 
 
 def specification_choices(
@@ -477,14 +431,8 @@ def specification_choices(
 ) -> Axes:
     """Which specification makes which choice, one line per choice, below a specification curve.
 
-    Parameters
-    ----------
-    axes
-        To draw on.
-    rows
-        In the order of the curve.
-    choices
-        Key, its values, and (values, rows) booleans.
+    ``rows`` are in the order of the curve; a choice is a key, its values and (values, rows)
+    booleans.
     """
     x = np.arange(len(rows))
     labels: list[str] = []
@@ -503,4 +451,4 @@ def specification_choices(
     axes.set_ylim(place + 1, 0.8)
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
-    return _plain(axes)
+    return without_frame(axes)

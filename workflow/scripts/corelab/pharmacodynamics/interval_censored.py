@@ -17,6 +17,9 @@ import numpy as np
 import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.estimates import exponentiated, normal_estimate
+from corelab.pharmacodynamics.linear import standardised
+from corelab.terms.results import Estimate
 
 
 @dataclass(frozen=True)
@@ -272,14 +275,13 @@ class Weibull:
     covariance: np.ndarray
     log_likelihood: float
 
-    def median(self, z: float = 1.959964) -> tuple[float, float, float]:
+    def median(self, alpha: float = 0.05) -> Estimate:
         """Median at covariates 0 with limits on the log scale."""
         step = math.log(math.log(2.0)) / self.shape
         slope = np.zeros(self.covariance.shape[0])
         slope[0], slope[1] = 1.0, -step
         error = math.sqrt(float(slope @ self.covariance @ slope))
-        log = self.location + step
-        return math.exp(log), math.exp(log - z * error), math.exp(log + z * error)
+        return exponentiated(normal_estimate(self.location + step, error, alpha))
 
 
 def fit_weibull(left: Any, right: Any, matrix: Any = None) -> Weibull:
@@ -301,7 +303,7 @@ def fit_weibull(left: Any, right: Any, matrix: Any = None) -> Weibull:
     --------
     >>> left, right = [0, 2, 2, 4, 6, 6], [2, 4, 6, 6, 8, np.inf]
     >>> fit = fit_weibull(left, right)
-    >>> round(fit.median()[0], 2)
+    >>> round(fit.median().estimate, 2)
     4.39
     """
     a, b = check_intervals(left, right)
@@ -309,10 +311,7 @@ def fit_weibull(left: Any, right: Any, matrix: Any = None) -> Weibull:
     seen = np.isfinite(b)
     if np.unique(b[seen]).size < 2:
         raise NotComputable("a Weibull model needs events in two intervals")
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
-        raise NotComputable("a term has no variance")
-    z = (x - centre) / scale
+    z, centre, scale = standardised(x)
     unit = float(np.median(b[seen]))
     start = np.zeros(2 + x.shape[1])
 

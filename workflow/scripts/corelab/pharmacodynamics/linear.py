@@ -9,6 +9,8 @@ import numpy as np
 import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.estimates import t_estimate
+from corelab.terms.results import Estimate
 
 
 @dataclass(frozen=True)
@@ -36,55 +38,16 @@ class LinearFit:
     r_squared: float
     n: int
 
+    def term(self, position: int, alpha: float = 0.05) -> Estimate:
+        """One coefficient with t interval and test."""
+        return self.contrast(np.eye(self.coefficients.size)[position], alpha)
+
     def contrast(self, weights: Any, alpha: float = 0.05) -> Estimate:
         """Linear combination of the coefficients with t interval and test."""
         w = np.asarray(weights, float)
         value = float(w @ self.coefficients)
         error = float(np.sqrt(w @ self.covariance @ w))
         return t_estimate(value, error, self.df, alpha)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Estimate with standard error, t interval and two-sided test."""
-
-    estimate: float
-    standard_error: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    df: float
-
-    def columns(self) -> dict[str, float]:
-        """Columns of a statistics row."""
-        return {
-            "estimate": self.estimate,
-            "ci_low": self.ci_low,
-            "ci_high": self.ci_high,
-            "p_value": self.p_value,
-        }
-
-
-def t_estimate(value: float, error: float, df: float, alpha: float = 0.05) -> Estimate:
-    """Estimate with t interval and two-sided test; ``df`` may be inf (normal).
-
-    Examples
-    --------
-    >>> result = t_estimate(2.0, 1.0, float("inf"))
-    >>> round(result.ci_low, 3), round(result.p_value, 4)
-    (0.04, 0.0455)
-    """
-    if error <= 0 or not np.isfinite(error):
-        raise NotComputable(f"standard error {error:g}: the residuals have no variance")
-    half = scipy.stats.t.ppf(1 - alpha / 2, df) * error
-    return Estimate(
-        float(value),
-        float(error),
-        float(value - half),
-        float(value + half),
-        float(2 * scipy.stats.t.sf(abs(value) / error, df)),
-        float(df),
-    )
 
 
 def fit_linear(matrix: Any, values: Any) -> LinearFit:
@@ -196,6 +159,25 @@ def conditioned(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
     return moved / size, back
 
 
+def standardised(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of mean 0 and SD 1, with the means and SDs that were taken out.
+
+    Raises
+    ------
+    NotComputable
+        If a column does not vary.
+
+    Examples
+    --------
+    >>> standardised(np.array([[1.0], [3.0]]))[0].tolist()
+    [[-1.0], [1.0]]
+    """
+    centre, scale = matrix.mean(axis=0), matrix.std(axis=0)
+    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
+        raise NotComputable("a term has no variance")
+    return (matrix - centre) / scale, centre, scale
+
+
 def second_ols(matrix: Any, values: Any) -> np.ndarray:
     """Coefficients by statsmodels' OLS, on columns of comparable size.
 
@@ -227,21 +209,31 @@ def level_of(matrix: Any, values: Any) -> float:
     return float(np.mean(values)) if constant else 0.0
 
 
-def influence(matrix: Any, values: Any) -> dict[str, float]:
+@dataclass(frozen=True)
+class Influence:
     """Diagnostics of a least-squares fit.
 
-    Returns
-    -------
-    dict
-        ``max_cooks_distance``, ``max_abs_studentised_residual`` (externally studentised),
-        ``shapiro_p`` (normality of residuals), ``breusch_pagan_p`` (constant variance; Koenker's
-        studentised form).
+    Attributes
+    ----------
+    max_cooks_distance
+        Largest Cook's distance.
+    shapiro_p, breusch_pagan_p
+        Normality of residuals; constant variance, Koenker's studentised form.
+    """
+
+    max_cooks_distance: float
+    shapiro_p: float
+    breusch_pagan_p: float
+
+
+def influence(matrix: Any, values: Any) -> Influence:
+    """Diagnostics of a least-squares fit.
 
     Examples
     --------
     >>> x = np.column_stack([np.ones(6), np.arange(6.0)])
-    >>> sorted(influence(x, [0.0, 1.1, 1.9, 3.2, 3.9, 9.0]))
-    ['breusch_pagan_p', 'max_abs_studentised_residual', 'max_cooks_distance', 'shapiro_p']
+    >>> round(influence(x, [0.0, 1.1, 1.9, 3.2, 3.9, 9.0]).max_cooks_distance, 2)
+    2.18
     """
     x, y = conditioned(matrix)[0], np.asarray(values, float)
     n, p = x.shape
@@ -250,16 +242,11 @@ def influence(matrix: Any, values: Any) -> dict[str, float]:
     residuals = y - q @ (q.T @ y)
     variance = residuals @ residuals / (n - p)
     cooks = residuals**2 / (p * variance) * leverage / (1 - leverage) ** 2
-    deleted = np.maximum(
-        (residuals @ residuals - residuals**2 / (1 - leverage)) / max(n - p - 1, 1), 1e-300
-    )
-    student = residuals / np.sqrt(deleted * (1 - leverage))
     squared = residuals**2
     explained = q @ (q.T @ squared)
     r2 = 1 - np.sum((squared - explained) ** 2) / np.sum((squared - squared.mean()) ** 2)
-    return {
-        "max_cooks_distance": float(cooks.max()),
-        "max_abs_studentised_residual": float(np.abs(student).max()),
-        "shapiro_p": float(scipy.stats.shapiro(residuals).pvalue) if n >= 3 else float("nan"),
-        "breusch_pagan_p": float(scipy.stats.chi2.sf(n * r2, p - 1)) if p > 1 else float("nan"),
-    }
+    return Influence(
+        float(cooks.max()),
+        float(scipy.stats.shapiro(residuals).pvalue) if n >= 3 else float("nan"),
+        float(scipy.stats.chi2.sf(n * r2, p - 1)) if p > 1 else float("nan"),
+    )

@@ -8,32 +8,33 @@ level of the individual and of the trial or centre (Buyse et al., Biostatistics 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
-    alpha_of,
-    complete_cases,
+    adjusted_words,
+    arms_of,
     design,
     endpoint_by_visit,
     endpoints_of,
-    join_notes,
-    levels_of,
     outcome_values,
     participant_columns,
-    with_covariates,
+    with_labels,
 )
-from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols
+from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial, resampled
+from corelab.pharmacodynamics.estimates import guarded
+from corelab.pharmacodynamics.linear import fit_linear, second_ols
 from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 from corelab.settings.analyses.base import RESAMPLES, SEED
 from corelab.settings.analyses.mediation import MediationSpec, SurrogacySpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes
 
 #: Fewer units than this make an R2 between trials a number of little meaning.
 FEW_UNITS = 10
@@ -102,14 +103,12 @@ def mediation_paths(
     rest = np.empty((t.size, 0)) if covariates is None else np.asarray(covariates, float)
     x = np.column_stack([np.ones(t.size), t, rest])
     both = np.column_stack([np.ones(t.size), t, m, rest])
-    second = np.eye(both.shape[1])
     full = fit_linear(both, y)
-    pick = np.eye(x.shape[1])[1]
     return Paths(
-        fit_linear(x, m).contrast(pick, alpha),
-        full.contrast(second[2], alpha),
-        full.contrast(second[1], alpha),
-        fit_linear(x, y).contrast(pick, alpha),
+        fit_linear(x, m).term(1, alpha),
+        full.term(2, alpha),
+        full.term(1, alpha),
+        fit_linear(x, y).term(1, alpha),
     )
 
 
@@ -117,24 +116,15 @@ def _coefficients(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(x, y, rcond=None)[0]
 
 
-def resampled(
+def limits_and_p(
     statistic: Callable[[np.ndarray], float],
-    arm: Any,
+    n: int,
     alpha: float = 0.05,
     *,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> tuple[float, float, float]:
-    """BCa limits and a bootstrap p value (of 0) of a statistic of row numbers.
-
-    Parameters
-    ----------
-    statistic
-        Of an array of row numbers; nan where it does not exist.
-    arm
-        (n,) treatment; its length gives n.
-    alpha, resamples, seed
-        Level and bootstrap.
+    """BCa limits and a bootstrap p value (of 0) of a statistic of n row numbers.
 
     Returns
     -------
@@ -144,15 +134,12 @@ def resampled(
     Examples
     --------
     >>> values = np.arange(20.0) - 4
-    >>> low, high, p = resampled(lambda rows: values[rows].mean(), values, resamples=500)
+    >>> low, high, p = limits_and_p(lambda rows: values[rows].mean(), 20, resamples=500)
     >>> bool(low < values.mean() < high), p < 0.05
     (True, True)
     """
-    n = np.asarray(arm).size
-    low, high = bca_limits(statistic, n, alpha, resamples=resamples, seed=seed)
-    generator = np.random.default_rng(seed)
-    draws = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
-    draws = draws[np.isfinite(draws)]
+    draws = resampled(statistic, n, resamples, seed)
+    low, high = bca_limits(statistic, n, alpha, resamples=resamples, draws=draws)
     if draws.size < resamples // 2:
         return low, high, math.nan
     tail = min(np.sum(draws <= 0) + 1, np.sum(draws >= 0) + 1) / (draws.size + 1)
@@ -228,16 +215,10 @@ class _Case:
     outcome: np.ndarray
     rest: np.ndarray
     unit: np.ndarray | None
-    head: dict[str, Any]
-    note: str
-    names: list[str]
+    adjusted: str
     resamples: int
     seed: int
     alpha: float
-
-    @property
-    def adjusted(self) -> str:
-        return f"; covariates {', '.join(self.names)}" if self.names else ""
 
     def bootstrap(self, statistic: Callable[..., float]) -> tuple[float, float, float]:
         """Limits of a statistic of (treatment, endpoint, outcome, rest)."""
@@ -249,71 +230,54 @@ class _Case:
                 self.treatment[rows], self.endpoint[rows], self.outcome[rows], self.rest[rows]
             )
 
-        return resampled(
-            of_rows, self.treatment, self.alpha, resamples=self.resamples, seed=self.seed
+        return self.limits(of_rows)
+
+    def limits(self, of_rows: Callable[[np.ndarray], float]) -> tuple[float, float, float]:
+        """Limits and p of a statistic of row numbers."""
+        return limits_and_p(
+            of_rows, self.outcome.size, self.alpha, resamples=self.resamples, seed=self.seed
         )
 
 
-def analyse(analysis: MediationSpec | SurrogacySpec, tables: Tables) -> Iterator[dict[str, Any]]:
-    """Rows of an analysis of type ``mediation`` or ``surrogacy``.
-
-    Keys: ``endpoint`` (mediator or surrogate), ``outcome`` (``outcome_visit``), ``by`` (default
-    ``arm``), ``reference``, ``covariates``, ``scale``, ``resamples``, ``seed``; surrogacy also
-    ``cluster`` (the participants column of trials or centres).
-    """
-    kernel = _surrogacy_rows if analysis.type == "surrogacy" else _mediation_rows
+def analyse(analysis: MediationSpec | SurrogacySpec, tables: Tables) -> Iterator[StatisticRow]:
+    """Rows of an analysis of type ``mediation`` or ``surrogacy``."""
     main = "indirect_effect" if analysis.type == "mediation" else "proportion_explained"
-    for endpoint in endpoints_of(analysis):
-        for name in as_list(analysis.outcome):
-            try:
-                for case in _cases(analysis, tables, endpoint, str(name)):
-                    for row in kernel(case):
-                        notes = str(row.get("note", ""))
-                        if not notes.startswith("not_computable"):
-                            notes = join_notes(case.note, notes)
-                        yield {**case.head, "n": case.treatment.size, **row, "note": notes}
-            except NotComputable as reason:
-                yield not_computable(main, str(reason), endpoint=endpoint)
+    for endpoint, name in itertools.product(endpoints_of(analysis), as_list(analysis.outcome)):
+        rows = _case_rows(analysis, tables, endpoint, str(name))
+        yield from guarded(rows, main, endpoint=endpoint)
 
 
-def _cases(
+def _case_rows(
     analysis: MediationSpec | SurrogacySpec, tables: Tables, endpoint: str, outcome: str
-) -> Iterator[_Case]:
-    by = analysis.arms
+) -> Iterator[StatisticRow]:
+    """Rows of each visit and contrast."""
+    kernel = _surrogacy_rows if analysis.type == "surrogacy" else _mediation_rows
     names = covariates_of(analysis)
     cluster = [analysis.cluster] if analysis.cluster else []
-    labelled = analysis.changed(categorical=[*analysis.categorical, by, *cluster])
+    labelled = with_labels(analysis, *cluster)
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
         scores, at = outcome_values(analysis, tables, outcome, None)
-        frame = values.join(participant_columns(labelled, tables, [by, *cluster]), how="inner")
+        frame = values.join(participant_columns(labelled, tables, cluster), how="inner")
         frame["outcome"] = scores.reindex(frame.index)
-        frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
-        frame, note = complete_cases(
-            frame, ["value", "outcome", by, *cluster, *names], analysis, tables
-        )
-        note = join_notes(values.attrs["said"], note)
-        frame = scaled(analysis, frame)
-        reference, others, said = levels_of(frame[by], by, analysis.reference)
-        for level in others:
-            part = frame[frame[by].map(str).isin([level, reference])]
-            rest = design(part, covariates=names).matrix[:, 1:]
-            yield _Case(
-                (part[by].map(str) == level).to_numpy(float),
+        frame = frame.dropna(subset=["outcome", *cluster])
+        arms = arms_of(labelled, tables, endpoint, frame, names)
+        arms = replace(arms, frame=scaled(analysis, arms.frame))
+        words = (arms.said, f"{outcome} at {at}", values.attrs["said"], arms.left_out)
+        for level in arms.others:
+            part, treated = arms.part(level)
+            case = _Case(
+                treated.to_numpy(float),
                 part["value"].to_numpy(float),
                 part["outcome"].to_numpy(float),
-                rest,
+                design(part, covariates=names).matrix[:, 1:],
                 part[cluster[0]].map(str).to_numpy() if cluster else None,
-                {
-                    "endpoint": endpoint,
-                    "visit": visit,
-                    "group": f"{by}={level}|{by}={reference}",
-                },
-                join_notes(said, f"{outcome} at {at}", note),
-                names,
+                adjusted_words(names),
                 analysis.resamples,
                 analysis.seed,
-                alpha_of(analysis),
+                analysis.alpha,
             )
+            for row in kernel(case):
+                yield row.within(*words, visit=visit, group=arms.group(level), n=len(part))
 
 
 def _fast_paths(
@@ -351,7 +315,7 @@ def indirect_of(
     return of_rows
 
 
-def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
+def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
     paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
     one = np.ones(case.treatment.size)
     x = np.column_stack([one, case.treatment, case.rest])
@@ -364,34 +328,28 @@ def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
         a * float(full[2]),
         "statsmodels OLS, product of coefficients",
         tolerance=CLOSED_FORM * 100,
-        scale=max(abs(paths.indirect), abs(paths.a.standard_error * paths.b.standard_error)),
+        scale=max(abs(paths.indirect), abs(paths.a.se * paths.b.se)),
     )
     through = indirect_of(case.treatment, case.endpoint, case.outcome, case.rest)
-    low, high, p = resampled(
-        through, case.treatment, case.alpha, resamples=case.resamples, seed=case.seed
-    )
-    yield {
-        "statistic": "indirect_effect",
-        "estimate": paths.indirect,
-        "ci_low": low,
-        "ci_high": high,
-        "p_value": p,
-        "method": f"{method}: effect through the endpoint, a b; BCa bootstrap, "
+    limits = case.limits(through)
+    yield Estimate(paths.indirect, *limits).row(
+        "indirect_effect",
+        method=f"{method}: effect through the endpoint, a b; BCa bootstrap, "
         f"{case.resamples} resamples; bootstrap p",
+        note=CAVEAT,
         **second,
-        "note": CAVEAT,
-    }
+    )
     for name, result, words in (
         ("path_a", paths.a, "effect of treatment on the endpoint"),
         ("path_b", paths.b, "effect of the endpoint on the outcome given treatment"),
         ("direct_effect", paths.direct, "effect of treatment given the endpoint"),
         ("total_effect", paths.total, "effect of treatment on the outcome"),
     ):
-        yield {"statistic": name, **result.columns(), "method": f"{method}: {words}; t interval"}
+        yield result.row(name, method=f"{method}: {words}; t interval")
     yield _share_row(case, "proportion_mediated", paths, method)
 
 
-def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> dict[str, Any]:
+def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> StatisticRow:
     """Share of the total effect; meaningless where the total effect may be 0."""
 
     def share(*data: np.ndarray) -> float:
@@ -400,25 +358,26 @@ def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> dict[s
 
     low, high, _ = case.bootstrap(share)
     weak = paths.total.p_value >= case.alpha
-    return {
-        "statistic": statistic,
-        "estimate": paths.proportion,
-        "ci_low": low,
-        "ci_high": high,
-        "method": f"{method}: indirect over total effect; BCa bootstrap",
-        "note": "the total effect is not significant, so its share is unstable" if weak else "",
-    }
+    return Estimate(paths.proportion, low, high).row(
+        statistic,
+        method=f"{method}: indirect over total effect; BCa bootstrap",
+        note="the total effect is not significant, so its share is unstable" * weak,
+    )
 
 
-def _surrogacy_rows(case: _Case) -> Iterator[dict[str, Any]]:
+def _surrogacy_rows(case: _Case) -> Iterator[StatisticRow]:
     paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
     one = np.ones(case.treatment.size)
     alone = fit_linear(np.column_stack([one, case.endpoint, case.rest]), case.outcome)
-    association = alone.contrast(np.eye(2 + case.rest.shape[1])[1], case.alpha)
     criteria = (
         ("prentice_1", paths.a, "treatment affects the endpoint", True),
         ("prentice_2", paths.total, "treatment affects the outcome", True),
-        ("prentice_3", association, "the endpoint is related to the outcome", True),
+        (
+            "prentice_3",
+            alone.term(1, case.alpha),
+            "the endpoint is related to the outcome",
+            True,
+        ),
         ("prentice_4", paths.direct, "no effect of treatment given the endpoint", False),
     )
     for name, result, words, wanted in criteria:
@@ -426,30 +385,26 @@ def _surrogacy_rows(case: _Case) -> Iterator[dict[str, Any]]:
         said = "met" if met else "not met"
         if not wanted and met:
             said += " (not significant is no proof of no effect)"
-        yield {
-            "statistic": name,
-            **result.columns(),
-            "method": f"Prentice criterion: {words}; linear models, t test{case.adjusted}",
-            "note": said,
-        }
+        yield result.row(
+            name,
+            method=f"Prentice criterion: {words}; linear models, t test{case.adjusted}",
+            note=said,
+        )
     yield _share_row(case, "proportion_explained", paths, f"Freedman{case.adjusted}")
     low, high, _ = case.bootstrap(lambda *data: _relative(*_fast_paths(*data)))
-    yield {
-        "statistic": "relative_effect",
-        "estimate": paths.total.estimate / paths.a.estimate,
-        "ci_low": low,
-        "ci_high": high,
-        "method": "effect on the outcome per unit of effect on the endpoint; BCa bootstrap",
-    }
+    yield Estimate(paths.total.estimate / paths.a.estimate, low, high).row(
+        "relative_effect",
+        method="effect on the outcome per unit of effect on the endpoint; BCa bootstrap",
+    )
     yield _individual_row(case)
-    yield _trial_row(case)
+    yield from guarded(_trial_rows(case), "r_squared_trial")
 
 
 def _relative(a: float, _b: float, total: float) -> float:
     return total / a if a else math.nan
 
 
-def _individual_row(case: _Case) -> dict[str, Any]:
+def _individual_row(case: _Case) -> StatisticRow:
     """Squared correlation of endpoint and outcome given treatment (and unit)."""
     blocks = [case.treatment[:, None], case.rest]
     if case.unit is not None:
@@ -461,40 +416,28 @@ def _individual_row(case: _Case) -> dict[str, Any]:
     result = partial(case.endpoint, case.outcome, kept, case.alpha)
     low, high = fisher_interval(result.estimate, result.df + 2, case.alpha)
     square = (0.0 if low <= 0 <= high else min(low**2, high**2), max(low**2, high**2))
-    return {
-        "statistic": "r_squared_individual",
-        "estimate": result.estimate**2,
-        "ci_low": square[0],
-        "ci_high": square[1],
-        "p_value": result.p_value,
-        "method": "squared partial correlation of endpoint and outcome given treatment"
+    return Estimate(result.estimate**2, *square, result.p_value).row(
+        "r_squared_individual",
+        method="squared partial correlation of endpoint and outcome given treatment"
         + (", unit and their product" if case.unit is not None else "")
         + f"; Fisher z limits squared{case.adjusted}",
-    }
+    )
 
 
-def _trial_row(case: _Case) -> dict[str, Any]:
-    name = "r_squared_trial"
+def _trial_rows(case: _Case) -> Iterator[StatisticRow]:
     if case.unit is None:
-        return not_computable(name, "name the column of trials or centres in cluster")
-    try:
-        units = unit_effects(case.treatment, case.endpoint, case.outcome, case.unit)
-    except NotComputable as reason:
-        return not_computable(name, str(reason))
+        raise NotComputable("name the column of trials or centres in cluster")
+    units = unit_effects(case.treatment, case.endpoint, case.outcome, case.unit)
     k = len(units.names)
     low, high = fisher_interval(math.sqrt(units.r_squared), k, case.alpha)
     few = f"{k} units: fewer than {FEW_UNITS} say little" if k < FEW_UNITS else f"{k} units"
-    return {
-        "statistic": name,
-        "estimate": units.r_squared,
-        "ci_low": max(low, 0.0) ** 2,
-        "ci_high": high**2,
-        "n": k,
-        "method": "weighted R2 of unit effects on the outcome given those on the endpoint, two "
+    yield Estimate(units.r_squared, max(low, 0.0) ** 2, high**2, n=k).row(
+        "r_squared_trial",
+        method="weighted R2 of unit effects on the outcome given those on the endpoint, two "
         "stages; Fisher z limits squared",
-        "note": join_notes(
+        note=join_notes(
             few,
             "errors of the unit effects are not taken out, which lowers R2; centres of one trial "
             "are no independent trials",
         ),
-    }
+    )

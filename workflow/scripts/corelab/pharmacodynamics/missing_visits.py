@@ -27,23 +27,23 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    not_computable,
     population,
     zeros_rule,
 )
 from corelab.pharmacodynamics.analysis_set import (
-    alpha_of,
     design,
     endpoint_by_visit,
-    join_notes,
     levels_of,
     participant_columns,
     with_covariates,
+    with_labels,
 )
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
+from corelab.pharmacodynamics.estimates import contrast_of, guarded, t_estimate
+from corelab.pharmacodynamics.linear import fit_linear
 from corelab.pharmacodynamics.scales import covariates_of, on_scale
 from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.comparison import IMPUTATIONS, ComparisonSpec, Shifts
+from corelab.terms.results import Estimate, StatisticRow, join_notes
 
 BURN_IN, THINNING = 200, 10
 #: What is assumed of values after the last one seen; the key ``imputation``.
@@ -260,26 +260,10 @@ def _draw_missing(
     z[np.ix_(rows, gone)] = expected + noise
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """Estimates of completed data sets combined by Rubin's rules.
-
-    Attributes
-    ----------
-    result
-        Estimate with t interval and test.
-    fraction_missing
-        Share of the information that is missing.
-    """
-
-    result: Estimate
-    fraction_missing: float
-
-
 def rubin(
     estimates: Any, variances: Any, complete_df: float = math.inf, alpha: float = 0.05
-) -> Pooled:
-    """Combine the estimates of completed data sets.
+) -> tuple[Estimate, float]:
+    """Combine the estimates of completed data sets by Rubin's rules.
 
     Parameters
     ----------
@@ -290,12 +274,17 @@ def rubin(
     alpha
         1 - confidence level.
 
+    Returns
+    -------
+    estimate, fraction_missing
+        With t interval and test; share of the information that is missing.
+
     Examples
     --------
     Within 1, between 1 (of five): total 1 + 1.2, old df 4 (1 + 1 / 1.2)^2 = 13.44.
 
-    >>> pooled = rubin([1, 2, 3, 2, 2 + 2**0.5 - 2**0.5], [1.0] * 5)
-    >>> round(pooled.result.estimate, 6), round(pooled.result.standard_error**2, 6)
+    >>> pooled, _ = rubin([1, 2, 3, 2, 2 + 2**0.5 - 2**0.5], [1.0] * 5)
+    >>> round(pooled.estimate, 6), round(pooled.se**2, 6)
     (2.0, 1.6)
     """
     q, u = np.asarray(estimates, float), np.asarray(variances, float)
@@ -312,14 +301,14 @@ def rubin(
         else:
             seen = (complete_df + 1) / (complete_df + 3) * complete_df * (1 - share)
             df = old * seen / (old + seen)
-    return Pooled(t_estimate(float(q.mean()), math.sqrt(total), df, alpha), share)
+    return t_estimate(float(q.mean()), math.sqrt(total), df, alpha), share
 
 
 # ------------------------------------------------------------------------------------- the plan
 
 
 @dataclass(frozen=True)
-class _Arms:
+class _Completed:
     """Participants of an analysis with their visits, completed many times."""
 
     frame: pd.DataFrame
@@ -336,26 +325,20 @@ class _Arms:
 
 def analyse_imputed(
     analysis: ComparisonSpec, tables: Tables, endpoint: str
-) -> Iterator[dict[str, Any]]:
-    """Rows of a comparison by multiple imputation, and its tipping point.
+) -> Iterator[StatisticRow]:
+    """Rows of a comparison by multiple imputation, its shifts (``deltas``) and tipping point."""
 
-    Keys beyond those of a comparison: ``imputations`` (default 50), ``seed``, ``auxiliary``
-    (columns of participants that only the imputation uses), ``imputation`` (one of
-    :data:`STRATEGIES`, default ``mar``), ``imputation_model`` (``joint`` or ``within_arm``),
-    ``tipping_point: true`` (search), ``deltas`` (units of the analysis scale, a number or a
-    mapping visit -> number) and ``deltas_reference`` (the same of the reference arm; every pair).
-    """
-    head = {"endpoint": endpoint}
-    try:
+    def rows() -> Iterator[StatisticRow]:
         arms = _completed(analysis, tables, endpoint)
         for place, visit in enumerate(arms.visits):
             if place == 0 or (analysis.visit and visit not in as_list(analysis.visit)):
                 continue
             for level in arms.others:
                 for row in _contrast_rows(analysis, arms, place, level):
-                    yield {**head, "visit": visit, **row}
-    except NotComputable as reason:
-        yield not_computable("mean_difference", str(reason), method="multiple_imputation", **head)
+                    yield row.within(visit=visit)
+
+    place = {"endpoint": endpoint, "method": "multiple_imputation"}
+    yield from guarded(rows(), "mean_difference", **place)
 
 
 def _scale_of(analysis: ComparisonSpec) -> str:
@@ -421,14 +404,14 @@ def _varying(block: np.ndarray, beside: np.ndarray) -> np.ndarray:
     return block[:, kept]
 
 
-def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Arms:
+def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Completed:
     strategy = analysis.imputation
     model = analysis.imputation_model
     if strategy != "mar" and model != "joint":
         raise NotComputable(f"imputation {strategy} needs imputation_model joint")
     wide, visits = _wide(analysis, tables, endpoint)
     by = analysis.arms
-    labelled = analysis.changed(categorical=[*analysis.categorical, by])
+    labelled = with_labels(analysis, by)
     names = [name for name in covariates_of(analysis) if name != "baseline"]
     auxiliary = list(analysis.auxiliary)
     frame = participant_columns(labelled, tables, [by]).dropna()
@@ -451,7 +434,7 @@ def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Arms
         if model == "joint"
         else f"one model of the visits per {by}{covered}"
     )
-    return _Arms(
+    return _Completed(
         frame,
         visits,
         drawn,
@@ -516,8 +499,13 @@ def _derived(analysis: ComparisonSpec, before: np.ndarray, after: np.ndarray) ->
 
 
 def _fit_all(
-    analysis: ComparisonSpec, arms: _Arms, place: int, level: str, delta: float, other: float = 0
-) -> Pooled:
+    analysis: ComparisonSpec,
+    arms: _Completed,
+    place: int,
+    level: str,
+    delta: float,
+    other: float = 0,
+) -> tuple[Estimate, float]:
     """ANCOVA of every completed data set.
 
     Imputed values of the level are shifted by ``delta``, those of the reference by ``other``.
@@ -541,7 +529,7 @@ def _fit_all(
         estimates.append(float(fit.coefficients[position]))
         variances.append(float(fit.covariance[position, position]))
         df = float(fit.df)
-    return rubin(estimates, variances, df, alpha_of(analysis))
+    return rubin(estimates, variances, df, analysis.alpha)
 
 
 def _deltas(shifts: Shifts | None, visit: str) -> list[float]:
@@ -557,70 +545,65 @@ def _deltas(shifts: Shifts | None, visit: str) -> list[float]:
 
 
 def _contrast_rows(
-    analysis: ComparisonSpec, arms: _Arms, place: int, level: str
-) -> Iterator[dict[str, Any]]:
-    labels = arms.frame[arms.by].map(str)
-    pooled = _fit_all(analysis, arms, place, level, 0.0)
+    analysis: ComparisonSpec, arms: _Completed, place: int, level: str
+) -> Iterator[StatisticRow]:
+    labels, reference = arms.frame[arms.by].map(str), arms.reference
+    pooled, missing = _fit_all(analysis, arms, place, level, 0.0)
     imputed = {
         name: int(arms.gone[(labels == name).to_numpy(), place].sum())
-        for name in (level, arms.reference)
+        for name in (level, reference)
     }
-    group = f"{arms.by}={level}|{arms.by}={arms.reference}"
+    group = contrast_of(arms.by, level, reference)
     counted = ", ".join(f"{n} of {name}" for name, n in imputed.items())
-    head = {"group": group, "n": int(labels.isin([level, arms.reference]).sum())}
+    head = {"group": group, "n": int(labels.isin([level, reference]).sum())}
     method = (
         f"multiple imputation, {arms.model}, {len(arms.drawn)} imputations; "
-        f"ANCOVA, {_scale_of(analysis)} scale; Rubin's rules, df {pooled.result.df:.4g}"
+        f"ANCOVA, {_scale_of(analysis)} scale; Rubin's rules, df {pooled.df:.4g}"
     )
-    yield {
+    information = f"missing information {100 * missing:.1f} %"
+    yield pooled.row(
+        "mean_difference",
+        method=method,
+        note=join_notes(arms.note, f"imputed: {counted}", information),
         **head,
-        "statistic": "mean_difference",
-        **pooled.result.columns(),
-        "method": method,
-        "note": join_notes(
-            arms.note,
-            f"imputed: {counted}",
-            f"missing information {100 * pooled.fraction_missing:.1f} %",
-        ),
-    }
+    )
     own = _deltas(analysis.deltas, arms.visits[place])
     others = _deltas(analysis.deltas_reference, arms.visits[place])
     for delta in own or [0.0] * bool(others):
         for other in others or [0.0]:
-            moved = _fit_all(analysis, arms, place, level, delta, other)
             also = f"|delta_reference={other:g}" if others else ""
-            text = f", of {arms.reference} by {other:g}" if others else ""
-            yield {
-                **head,
-                "group": f"{group}|delta={delta:g}{also}",
-                "statistic": "mean_difference_at_delta",
-                **moved.result.columns(),
-                "method": f"{method}; imputed values of {level} shifted by {delta:g}{text}",
-            }
+            text = f", of {reference} by {other:g}" if others else ""
+            yield _fit_all(analysis, arms, place, level, delta, other)[0].row(
+                "mean_difference_at_delta",
+                group=f"{group}|delta={delta:g}{also}",
+                n=head["n"],
+                method=f"{method}; imputed values of {level} shifted by {delta:g}{text}",
+            )
     if analysis.tipping_point:
-        yield {**head, **_tipping_row(analysis, arms, place, level, pooled, imputed[level])}
+        rows = _tipping_rows(analysis, arms, place, level, pooled, imputed[level])
+        yield from guarded(rows, "tipping_delta", **head)
 
 
-def _tipping_row(
+def _tipping_rows(
     analysis: ComparisonSpec,
-    arms: _Arms,
+    arms: _Completed,
     place: int,
     level: str,
-    pooled: Pooled,
+    pooled: Estimate,
     imputed: int,
-) -> dict[str, Any]:
+) -> Iterator[StatisticRow]:
     """Shift of the imputed values of an arm at which its effect is no longer significant."""
-    alpha = alpha_of(analysis)
-    if pooled.result.p_value >= alpha:
-        return not_computable("tipping_delta", "no significant effect to tip")
+    alpha = analysis.alpha
+    if pooled.p_value >= alpha:
+        raise NotComputable("no significant effect to tip")
     if not imputed:
-        return not_computable("tipping_delta", f"no value of {level} is imputed")
+        raise NotComputable(f"no value of {level} is imputed")
     # Against the effect: imputed patients of the arm do worse than those seen.
-    sign = -math.copysign(1.0, pooled.result.estimate)
+    sign = -math.copysign(1.0, pooled.estimate)
     spread = float(np.std(arms.drawn[:, :, place]))
 
     def p_at(size: float) -> float:
-        result = _fit_all(analysis, arms, place, level, sign * size).result
+        result, _ = _fit_all(analysis, arms, place, level, sign * size)
         crossed = math.copysign(1.0, result.estimate) == sign
         return 1.0 if crossed else result.p_value
 
@@ -628,14 +611,13 @@ def _tipping_row(
     while p_at(high) < alpha:
         low, high = high, 2 * high
         if high > 100 * spread:
-            return not_computable("tipping_delta", "no shift up to 100 SD tips the conclusion")
+            raise NotComputable("no shift up to 100 SD tips the conclusion")
     for _ in range(12):
         middle = (low + high) / 2
         low, high = (low, middle) if p_at(middle) >= alpha else (middle, high)
-    return {
-        "statistic": "tipping_delta",
-        "estimate": sign * high,
-        "method": f"smallest shift of the imputed values of {level} (against its effect) at which "
+    yield Estimate(sign * high).row(
+        "tipping_delta",
+        method=f"smallest shift of the imputed values of {level} (against its effect) at which "
         f"p reaches {alpha:g}; multiple imputation, delta-adjusted",
-        "note": f"{imputed} values imputed; SD of the values {spread:.4g}",
-    }
+        note=f"{imputed} values imputed; SD of the values {spread:.4g}",
+    )

@@ -19,7 +19,8 @@ import numpy as np
 from scipy import optimize
 
 from corelab.measurement.selection import NotComputable
-from corelab.pharmacodynamics.linear import Estimate, t_estimate
+from corelab.pharmacodynamics.estimates import t_estimate
+from corelab.terms.results import Estimate
 
 
 @dataclass(frozen=True)

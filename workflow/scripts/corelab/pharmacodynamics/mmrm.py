@@ -9,28 +9,29 @@ first that converges, and the note says which were tried and why they failed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
-    alpha_of,
+    Levels,
     endpoint_by_visit,
-    join_notes,
     levels_of,
     participant_columns,
     require_full_rank,
     with_covariates,
+    with_labels,
 )
-from corelab.pharmacodynamics.linear import Estimate
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.pharmacodynamics.scales import covariates_of, scaled
-from corelab.provenance.two_computations import ComputationsDisagree, compare
+from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.comparison import STRUCTURES, ComparisonSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes
 
 
 def _unit_basis(m: int) -> np.ndarray:
@@ -196,45 +197,33 @@ def fit_mmrm(
     >>> x = np.column_stack([np.ones(8), visit])
     >>> model = fit_mmrm(np.repeat([1, 2, 3, 4], 2), visit, y, x, ["Intercept", "visit"])
     >>> result = model.contrast([0, 1])
-    >>> round(result.estimate, 4), round(result.standard_error, 4), round(result.df, 2)
+    >>> round(result.estimate, 4), round(result.se, 4), round(result.df, 2)
     (1.25, 0.3227, 3.0)
     """
     y, x = np.asarray(values, float), np.asarray(matrix, float)
-    visits = np.asarray(visit, int)
+    visits, names = np.asarray(visit, int), np.asarray(subject).astype(str)
     require_full_rank(x, terms)
-    _, order = np.unique(np.asarray(subject).astype(str), return_inverse=True)
+    _, where, order = np.unique(names, return_index=True, return_inverse=True)
     m = int(visits.max()) + 1
-    seen = np.zeros((order.max() + 1, m), int)
-    np.add.at(seen, (order, visits), 1)
-    if (seen > 1).any():
-        raise ValueError(
-            "two values of one participant at one visit; duplicates are never averaged"
-        )
-    if m < 2 or not (seen.sum(axis=1) > 1).any():
-        raise NotComputable("no participant has two visits; use ancova for one visit")
-    _, where = np.unique(np.asarray(subject).astype(str), return_index=True)
+    seen = _seen(order, visits, m)
     labels = np.zeros(where.size, int)
     if group is not None:
         labels = np.unique(np.asarray(group).astype(str)[where], return_inverse=True)[1]
     groups = int(labels.max()) + 1
     blocks = _blocks(order, visits, y, x, seen, labels)
     residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    wide = np.full((order.max() + 1, m), np.nan)
+    wide = np.full(seen.shape, np.nan)
     wide[order, visits] = residuals
     starts = [_spread(wide[labels == g], float(np.abs(y).max())) for g in range(groups)]
     tried: list[str] = []
-    ladder = [covariance] if isinstance(covariance, str) else list(covariance)
-    for name in ladder:
+    for name in [covariance] if isinstance(covariance, str) else covariance:
         if name not in STRUCTURES:
             raise ValueError(f"unknown covariance structure '{name}'; known: {STRUCTURES}")
         structure = _of_groups(_structure(name, m), groups)
+        start = np.concatenate([_start(name, *one) for one in starts])
         try:
             fit = fit_reml(
-                blocks,
-                np.concatenate([_start(name, *one) for one in starts]),
-                structure,
-                ml=ml,
-                linear=structure if name == "us" else None,
+                blocks, start, structure, ml=ml, linear=structure if name == "us" else None
             )
         except NotComputable as reason:
             tried.append(f"{name}: {reason}")
@@ -244,6 +233,19 @@ def fit_mmrm(
         sigma += np.tril(sigma, -1).transpose(0, 2, 1)
         return Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
     raise NotComputable("no covariance structure of the plan converged (" + "; ".join(tried) + ")")
+
+
+def _seen(order: np.ndarray, visits: np.ndarray, m: int) -> np.ndarray:
+    """(subjects, m) whether there is a value."""
+    seen = np.zeros((order.max() + 1, m), int)
+    np.add.at(seen, (order, visits), 1)
+    if (seen > 1).any():
+        raise ValueError(
+            "two values of one participant at one visit; duplicates are never averaged"
+        )
+    if m < 2 or not (seen.sum(axis=1) > 1).any():
+        raise NotComputable("no participant has two visits; use ancova for one visit")
+    return seen
 
 
 def _spread(residuals: np.ndarray, size: float) -> tuple[np.ndarray, float]:
@@ -363,31 +365,45 @@ def fit_linear_mixed(
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse_mmrm(
-    analysis: ComparisonSpec, tables: Tables, endpoint: str
-) -> Iterator[dict[str, Any]]:
+def analyse_mmrm(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Iterator[StatisticRow]:
     """Rows of a comparison by MMRM: difference and least-squares mean per visit.
 
-    Keys beyond those of a comparison: ``covariance`` (structure or ladder, default ``us``),
-    ``covariance_by_arm`` (each arm has its own), ``df``
-    (``kenward_roger``, the default with ``us``, or ``satterthwaite``), ``interactions`` (covariates
-    with an effect per visit; default the baseline), ``overall`` (mean effect over the visits) and
-    ``contrasts`` (name -> visit -> weight). Their rows have ``all`` or the name as visit.
+    Rows of ``overall`` and ``contrasts`` have ``all`` or the name of the contrast as visit.
     """
-    try:
-        yield from _mmrm_rows(analysis, tables, endpoint)
-    except NotComputable as reason:
-        yield not_computable("mean_difference", str(reason), endpoint=endpoint, method="mmrm")
+    rows = _mmrm_rows(analysis, tables, endpoint)
+    yield from guarded(rows, "mean_difference", endpoint=endpoint, method="mmrm")
 
 
-def long_table(
-    analysis: ComparisonSpec, tables: Tables, endpoint: str
-) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
-    """Rows of all visits with arm and covariates, and what they are: visits, arm, names, note."""
+@dataclass(frozen=True)
+class Long(Levels):
+    """Rows of all visits: ``value``, ``visit``, the arm and the covariates.
+
+    Attributes
+    ----------
+    visits, names
+        Visits in their order, covariates.
+    said, note
+        How the reference was chosen; counts.
+    """
+
+    visits: Sequence[str] = ()
+    names: Sequence[str] = ()
+    said: str = ""
+    note: str = ""
+
+    def people(self, levels: Sequence[str], visit: str | None = None) -> int:
+        """Participants of some levels, of all visits or with a value at one."""
+        rows = self.frame[~self.frame.index.duplicated()]
+        if visit in self.visits:
+            rows = self.frame[self.frame["visit"] == visit]
+        return int(rows[self.by].map(str).isin(levels).sum())
+
+
+def long_table(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Long:
+    """Rows of all visits with arm and covariates, on the scale of the analysis."""
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
-    visits = [visit for visit, _ in by_visit]
-    by = analysis.arms
-    labelled = analysis.changed(categorical=[*analysis.categorical, by])
+    visits, by = [visit for visit, _ in by_visit], analysis.arms
+    labelled = with_labels(analysis, by)
     long = pd.concat([frame.assign(visit=visit) for visit, frame in by_visit])
     long = long.join(participant_columns(labelled, tables, [by]), how="inner")
     names = covariates_of(analysis)
@@ -402,28 +418,23 @@ def long_table(
     )
     if len(long) < total:
         note += f"; {total - len(long)} values without arm or covariate left out"
-    return long, visits, by, names, note
+    reference, others, said = levels_of(long[by], by, analysis.reference)
+    return Long(long, by, reference, others, visits, names, said, note)
 
 
-def fixed_effects(
-    long: pd.DataFrame,
-    visits: list[str],
-    by: str,
-    levels: Sequence[str],
-    names: list[str],
-    interactions: Sequence[str] = ("baseline",),
-) -> tuple[np.ndarray, list[str]]:
+def fixed_effects(long: Long, interactions: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """One column per visit, arm x visit, and the covariates, with visit where so planned."""
-    at = long["visit"].to_numpy()
+    frame, visits, by = long.frame, long.visits, long.by
+    at = frame["visit"].to_numpy()
     columns = [(at == visit).astype(float) for visit in visits]
     terms = [f"visit={visit}" for visit in visits]
-    for level in levels:
-        inside = (long[by].map(str) == level).to_numpy(float)
+    for level in long.others:
+        inside = (frame[by].map(str) == level).to_numpy(float)
         for visit in visits:
             columns.append(inside * (at == visit))
             terms.append(f"{by}={level}:visit={visit}")
-    for name in names:
-        column = long[name]
+    for name in long.names:
+        column = frame[name]
         parts = [(name, column)]
         if column.dtype == object:
             parts = [(f"{name}={v}", column == v) for v in sorted(set(column))[1:]]
@@ -437,89 +448,73 @@ def fixed_effects(
     return np.column_stack(columns), terms
 
 
-def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
-    long, visits, by, names, note = long_table(analysis, tables, endpoint)
+def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Iterator[StatisticRow]:
+    alpha, own = analysis.alpha, analysis.covariance_by_arm
+    long = long_table(analysis, tables, endpoint)
+    visits, by, frame = long.visits, long.by, long.frame
     if len(visits) < 2:
         raise NotComputable(
             f"{endpoint} has values at {visits[0]} only; an MMRM needs two visits (use ancova)"
         )
-    reference, others, said = levels_of(long[by], by, analysis.reference)
     interactions = ["baseline"] if analysis.interactions is None else analysis.interactions
-    matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
+    matrix, terms = fixed_effects(long, interactions)
     ladder = as_list(analysis.covariance) or ["us"]
-    number = long["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
-    subject = long.index.to_numpy()
-    own = analysis.covariance_by_arm
+    number = frame["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
+    subject = frame.index.to_numpy()
     model = fit_mmrm(
         subject,
         number,
-        long["value"],
+        frame["value"],
         matrix,
         terms,
         covariance=ladder,
-        group=long[by].map(str) if own else None,
+        group=frame[by].map(str) if own else None,
     )
     df = analysis.df or ("kenward_roger" if model.structure == "us" else "satterthwaite")
-    second = _statsmodels_check(subject, number, long["value"].to_numpy(float), matrix, model)
+    second = _statsmodels_check(subject, number, frame["value"].to_numpy(float), matrix, model)
     method = (
         f"MMRM, REML, covariance {model.structure}{' by arm' * own}, {df.replace('_', '-')} df; "
         f"visit, {by} x visit"
-        + "".join(f", {n} x visit" if n in interactions else f", {n}" for n in names)
+        + "".join(f", {n} x visit" if n in interactions else f", {n}" for n in long.names)
         + f"; -2 RLL {model.fit.minus_two_log_likelihood:.4f}"
     )
     tried = f"planned order of covariances {', '.join(ladder)}" if len(ladder) > 1 else ""
     tried = join_notes(tried, "failed: " + "; ".join(model.tried) if model.tried else "")
-    people = long[~long.index.duplicated()]
-    for name, shares in visit_contrasts(analysis, visits).items():
-        for level in others:
-            weights = np.array([shares.get(t, 0.0) for t in effects_of_visits(terms, by, level)])
+    planned = [(*one, None) for one in visit_contrasts(analysis, visits).items()]
+    for name, shares, at in [*planned, *((v, {v: 1.0}, v) for v in visits)]:
+        words = " + ".join(f"{w:.4g} x {visit}" for visit, w in shares.items())
+        for level in long.others:
+            weights = weights_of(terms, by, level, shares)
             result = model.contrast(weights, alpha, df)
-            yield {
-                "endpoint": endpoint,
-                "visit": name,
-                "method": method,
-                "statistic": "mean_difference",
-                "group": f"{by}={level}|{by}={reference}",
-                **result.columns(),
-                "n": int(people[by].map(str).isin([level, reference]).sum()),
-                "note": join_notes(
-                    said,
-                    "contrast of visits: "
-                    + " + ".join(f"{w:.4g} x {visit}" for visit, w in shares.items()),
-                    note,
+            check: dict[str, float | str] = {}
+            if at is not None:
+                check = _second(result, second, int(weights.argmax()))
+            yield result.row(
+                "mean_difference",
+                visit=name,
+                group=long.group(level),
+                n=long.people([level, long.reference], at),
+                method=method,
+                note=join_notes(
+                    long.said,
+                    f"contrast of visits: {words}" * (at is None),
+                    long.note,
                     f"df {result.df:.4g}",
                     tried,
                 ),
-            }
-    for visit in visits:
-        at = long[long["visit"] == visit]
-        head = {"endpoint": endpoint, "visit": visit, "method": method}
-        for level in others:
-            term = f"{by}={level}:visit={visit}"
-            weights = np.array([float(name == term) for name in terms])
-            result = model.contrast(weights, alpha, df)
-            yield {
-                **head,
-                "statistic": "mean_difference",
-                "group": f"{by}={level}|{by}={reference}",
-                **result.columns(),
-                "n": int(at[by].map(str).isin([level, reference]).sum()),
-                **_second(result, second, terms.index(term)),
-                "note": join_notes(said, note, f"df {result.df:.4g}", tried),
-            }
-        for level in (reference, *others):
-            weights = _visit_mean(long, terms, by, level, visit)
-            result = model.contrast(weights, alpha, df)
-            yield {
-                **head,
-                "statistic": "adjusted_mean",
-                "group": f"{by}={level}",
-                **result.columns(),
-                "p_value": math.nan,
-                "n": int((at[by].map(str) == level).sum()),
-                "note": "covariates at their means, levels of a factor weighted equally",
-            }
+                **check,
+            )
+        for level in (long.reference, *long.others) if at is not None else ():
+            weights = _visit_mean(frame, terms, by, level, name)
+            yield model.contrast(weights, alpha, df).row(
+                "adjusted_mean",
+                visit=name,
+                group=f"{by}={level}",
+                p_value=math.nan,
+                n=long.people([level], at),
+                method=method,
+                note="covariates at their means, levels of a factor weighted equally",
+            )
 
 
 def visit_contrasts(analysis: ComparisonSpec, visits: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -538,13 +533,15 @@ def visit_contrasts(analysis: ComparisonSpec, visits: Sequence[str]) -> dict[str
     return found
 
 
-def effects_of_visits(terms: Sequence[str], by: str, level: str) -> list[str]:
-    """For each term the visit whose effect of the level it is; empty for others."""
+def weights_of(
+    terms: Sequence[str], by: str, level: str, shares: Mapping[str, float]
+) -> np.ndarray:
+    """Weights of the terms in a combination of a level's effects at the visits."""
     start = f"{by}={level}:visit="
-    return [term.removeprefix(start) if term.startswith(start) else "" for term in terms]
+    return np.array([shares.get(t[len(start) :], 0.0) * t.startswith(start) for t in terms])
 
 
-def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, Any]:
+def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, float | str]:
     if second is None:
         return {"second_method": "statsmodels MixedLM has no such model, or stopped short"}
     return compare(
@@ -552,7 +549,7 @@ def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[
         float(second[position]),
         "statsmodels MixedLM, random visit effects",
         tolerance=1e-2,
-        scale=result.standard_error,
+        scale=result.se,
     )
 
 
@@ -587,18 +584,15 @@ def _statsmodels_check(
     """
     if model.structure != "us" or model.visit_covariance.ndim == 3:
         return None
-    import warnings
-
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     indicator = (visit[:, None] == np.arange(visit.max() + 1)).astype(float)
-    with warnings.catch_warnings():
-        # Its warnings are about the residual variance that is not identified, which is expected.
-        warnings.simplefilter("ignore")
-        try:
-            fit = MixedLM(y, matrix, subject, exog_re=indicator).fit(reml=True, method="lbfgs")
-        except (np.linalg.LinAlgError, ValueError):
-            return None
+    fit, _ = attempt(
+        lambda: MixedLM(y, matrix, subject, exog_re=indicator).fit(reml=True, method="lbfgs"),
+        "statsmodels MixedLM",
+    )
+    if fit is None:
+        return None
     theirs = -2 * float(fit.llf)
     ours = model.fit.minus_two_log_likelihood
     if not math.isfinite(theirs) or theirs > ours + 1e-3:

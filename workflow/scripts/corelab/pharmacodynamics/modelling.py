@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy  # loads its submodules when they are used
 
-from corelab.measurement.selection import NotComputable, not_computable
-from corelab.pharmacodynamics.analysis_set import alpha_of
+from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.dose_response import DoseResponseSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 #: Search intervals as multiples of the largest dose (hill as it is), as DoseFinding::defBnds.
 BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
@@ -215,58 +215,45 @@ def mod_rows(
     dose: np.ndarray,
     response: np.ndarray,
     extra: np.ndarray,
-    tested: Sequence[tuple[str, bool]],
-    models: Mapping[str, tuple[str, dict[str, float]]],
+    models: Mapping[str, Mapping[str, float]],
     name: str,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Rows of the Mod step: weights of the models and the target dose, by model and averaged.
 
-    Parameters
-    ----------
-    analysis
-        Keys ``target_effect``, ``resamples``, ``seed``, ``alpha``.
-    dose, response, extra
-        (n,), (n,) rising where the drug works, and (n, q) covariates.
-    tested
-        Candidate and whether it is significant.
-    models
-        Candidate -> model and guesses.
-    name
-        Of the dose, for the column group.
+    ``dose`` and ``response`` are (n,), the response rising where the drug works, ``extra`` (n, q)
+    covariates; ``models`` has the guesses of the models of significant candidates, ``name`` is the
+    dose's, for the column group.
     """
-    significant = list(dict.fromkeys(c for c, found in tested if found))
-    effect = analysis.target_effect
-    if not significant:
-        if effect is not None:
+    planned = analysis.target_effect is not None
+    if not models:
+        if planned:
             reason = "no candidate is significant, so no model is fitted"
             yield not_computable("target_dose", reason, group=name)
         return
-    kinds = {models[c][0]: models[c] for c in significant}
-    fits = _fits(kinds, dose, response, extra)
+    fits = _fits(models, dose, response, extra)
     weights = _weights(fits)
     chosen = min(fits, key=lambda kind: fits[kind].aic)
     for kind, fit in fits.items():
         own = ", ".join(f"{k} {v:.4g}" for k, v in fit.parameters.items() if k[0] != "_")
-        yield {
-            "statistic": "model_weight",
-            "group": f"{name}|{kind}",
-            "estimate": weights[kind],
-            "method": "weight exp(-AIC / 2) among the models of significant candidates",
-            "note": f"AIC {fit.aic:.4f}"
-            + (f"; {own}" if own else "")
-            + ("; selected" if kind == chosen else ""),
-        }
-    if effect is not None:
-        yield from _target_rows(analysis, dose, response, extra, kinds, fits, name, chosen)
+        yield Estimate(weights[kind]).row(
+            "model_weight",
+            group=f"{name}|{kind}",
+            method="weight exp(-AIC / 2) among the models of significant candidates",
+            note=join_notes(f"AIC {fit.aic:.4f}", own, "selected" * (kind == chosen)),
+        )
+    if planned:
+        for row in _target_rows(analysis, dose, response, extra, models, fits):
+            selected = "selected by AIC" * (row.group == chosen)
+            yield replace(row.within(selected), group=f"{name}|{row.group}")
 
 
 def _fits(
-    kinds: Mapping[str, tuple[str, dict[str, float]]],
+    models: Mapping[str, Mapping[str, float]],
     dose: np.ndarray,
     response: np.ndarray,
     extra: np.ndarray,
 ) -> dict[str, ModelFit]:
-    return {k: fit_model(k, dose, response, extra, guesses) for k, (_, guesses) in kinds.items()}
+    return {k: fit_model(k, dose, response, extra, guesses) for k, guesses in models.items()}
 
 
 def _weights(fits: Mapping[str, ModelFit]) -> dict[str, float]:
@@ -293,12 +280,11 @@ def _target_rows(
     dose: np.ndarray,
     response: np.ndarray,
     extra: np.ndarray,
-    kinds: Mapping[str, tuple[str, dict[str, float]]],
+    models: Mapping[str, Mapping[str, float]],
     fits: Mapping[str, ModelFit],
-    name: str,
-    chosen: str,
-) -> Iterator[dict[str, Any]]:
-    effect, alpha = abs(float(analysis.target_effect or 0.0)), alpha_of(analysis)
+) -> Iterator[StatisticRow]:
+    """Target dose of each model and of their average, named by the group."""
+    effect, alpha = abs(float(analysis.target_effect or 0.0)), analysis.alpha
     lowest, highest = float(dose.min()), float(dose.max())
     resamples = analysis.resamples
     generator = np.random.default_rng(analysis.seed)
@@ -306,38 +292,28 @@ def _target_rows(
     drawn: dict[str, list[float]] = {kind: [] for kind in (*fits, "average")}
     for _ in range(resamples):
         rows = np.concatenate([generator.choice(own, own.size) for own in members])
-        again = _doses(
-            _fits(kinds, dose[rows], response[rows], extra[rows]), effect, lowest, highest
-        )
-        for kind, value in again.items():
+        again = _fits(models, dose[rows], response[rows], extra[rows])
+        for kind, value in _doses(again, effect, lowest, highest).items():
             # A sample in which no dose reaches the effect: beyond the range.
             drawn[kind].append(value if math.isfinite(value) else math.inf)
     for kind, value in _doses(fits, effect, lowest, highest).items():
-        group = f"{name}|{kind}"
         if not math.isfinite(value):
             reason = f"no dose up to {highest:g} has an effect of {effect:g}"
-            yield not_computable("target_dose", reason, group=group)
+            yield not_computable("target_dose", reason, group=kind)
             continue
-        low, high = np.quantile(drawn[kind], [alpha / 2, 1 - alpha / 2], method="nearest")
+        limits = np.quantile(drawn[kind], [alpha / 2, 1 - alpha / 2], method="nearest")
+        low, high = (float(one) if math.isfinite(one) else math.nan for one in limits)
         beyond = float(np.mean(np.isinf(drawn[kind])))
-        yield {
-            "statistic": "target_dose",
-            "group": group,
-            "estimate": value,
-            "ci_low": float(low) if math.isfinite(low) else math.nan,
-            "ci_high": float(high) if math.isfinite(high) else math.nan,
-            "method": f"smallest dose with an effect of {effect:g} over dose {lowest:g}; "
+        yield Estimate(value, low, high).row(
+            "target_dose",
+            group=kind,
+            method=f"smallest dose with an effect of {effect:g} over dose {lowest:g}; "
             f"percentile bootstrap within doses, {resamples} resamples",
-            "note": "; ".join(
-                part
-                for part in (
-                    "selected by AIC" if kind == chosen else "",
-                    f"{100 * beyond:.1f} % of resamples do not reach the effect" if beyond else "",
-                    "" if math.isfinite(high) else f"upper limit beyond dose {highest:g}",
-                )
-                if part
+            note=join_notes(
+                f"{100 * beyond:.1f} % of resamples do not reach the effect" if beyond else "",
+                "" if math.isfinite(high) else f"upper limit beyond dose {highest:g}",
             ),
-        }
+        )
 
 
 def williams(dose: Any, response: Any) -> list[tuple[float, float, float]]:
@@ -455,10 +431,18 @@ def max_abs_t(t: Any, correlation: Any, df: int, alpha: float = 0.05) -> tuple[n
     r = np.asarray(correlation, float)
     largest, rank = sphere_maxima(np.block([[r, -r], [-r, r]]))
     p = np.array([max_t_tail(abs(float(value)), largest, rank, df) for value in np.atleast_1d(t)])
-    critical = scipy.optimize.brentq(
-        lambda c: max_t_tail(c, largest, rank, df) - alpha, 0.0, 1000.0, xtol=1e-8
+    return p, critical_max_t(largest, rank, df, alpha, 1000.0)
+
+
+def critical_max_t(
+    largest: np.ndarray, rank: int, df: int, alpha: float, highest: float = 100.0
+) -> float:
+    """Value that the largest of correlated t exceeds with probability alpha."""
+    return float(
+        scipy.optimize.brentq(
+            lambda c: max_t_tail(c, largest, rank, df) - alpha, 0.0, highest, xtol=1e-8
+        )
     )
-    return p, float(critical)
 
 
 def sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:

@@ -23,16 +23,6 @@ from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import conclusion_order
 
-PROCEDURES = (
-    "bonferroni",
-    "holm",
-    "hochberg",
-    "benjamini_hochberg",
-    "benjamini_yekutieli",
-    "fixed_sequence",
-)
-#: Procedures that need more than the p values: the graph, or the contrasts' correlation.
-OTHER_PROCEDURES = ("graphical", "dunnett")
 _STATSMODELS = {
     "bonferroni": "bonferroni",
     "holm": "holm",
@@ -40,6 +30,9 @@ _STATSMODELS = {
     "benjamini_hochberg": "fdr_bh",
     "benjamini_yekutieli": "fdr_by",
 }
+PROCEDURES = (*_STATSMODELS, "fixed_sequence")
+#: Procedures that need more than the p values: the graph, or the contrasts' correlation.
+OTHER_PROCEDURES = ("graphical", "dunnett")
 _ALIASES = {
     "bh": "benjamini_hochberg",
     "fdr": "benjamini_hochberg",

@@ -14,6 +14,7 @@ import pandas as pd
 
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics import figures
+from corelab.pharmacodynamics.analysis_figures import axis_words
 from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
@@ -46,22 +47,6 @@ def _canvas(width: float, height: float, **more: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(**more)
 
 
-def _words(endpoint: str) -> str:
-    return endpoint.replace("_", " ").replace(":", ", ")
-
-
-def _unit(endpoint: str) -> str:
-    if endpoint.startswith("extent_of_resection"):
-        return "%"
-    return "mL" if endpoint.endswith("_volume") else ""
-
-
-def _labelled(endpoint: str) -> str:
-    unit = _unit(endpoint)
-    words = _words(endpoint).capitalize()
-    return f"{words}, {unit}" if unit else words
-
-
 def kaplan_meier_panel(
     times: pd.DataFrame, groups: Any, what: str, reference: Any = None
 ) -> Figure:
@@ -86,16 +71,7 @@ def turnbull_panel(
 ) -> Figure:
     """Turnbull's curves of interval-censored times; a sloping piece says only that they fall there.
 
-    Parameters
-    ----------
-    frame
-        ``time_days``, ``event`` and ``last_free_days``.
-    groups
-        Label of each row, or None.
-    what
-        Name of the event.
-    reference
-        Group drawn first.
+    ``frame`` has ``time_days``, ``event`` and ``last_free_days``; ``groups`` the label of each row.
 
     Raises
     ------
@@ -118,7 +94,7 @@ def turnbull_panel(
             axes.plot([low, high], [before, before - mass], color=colour, lw=1.2, ls=":")
             before, day = before - mass, high
     axes.set(xlabel="Days", ylabel=f"Without event ({what})", ylim=(0, 1.02), xlim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.without_frame(axes)
     if groups is not None:
         axes.legend(frameon=False)
     return figure
@@ -202,13 +178,13 @@ def _hazard_curves(
         axes.set_yscale("log")
         axes.set_ylim(max(low.min(), 0.1), min(high.max(), 10.0))
         figures.decimal_log_ticks(axes, "y")
-        axes.set_xlabel(_labelled(endpoint))
+        axes.set_xlabel(axis_words(endpoint))
         axes.set_title(f"{visit} (n = {len(frame)})", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
+        figures.without_frame(axes)
     grid[0][0].set_ylabel(f"Hazard ratio of {event}, against the median")
     yield Drawn(
         figure,
-        f"Hazard of {event} along {_words(endpoint)}",
+        f"Hazard of {event} along {endpoint.replace('_', ' ').replace(':', ', ')}",
         "Cox model with a restricted cubic spline (4 knots), 95 % band; ticks below: participants.",
         name=f"hazard_{_file(endpoint)}_{event}",
     )
@@ -262,14 +238,8 @@ def progression_scatter(
 ) -> Figure:
     """Dates by two criteria against each other, discordant participants marked.
 
-    Parameters
-    ----------
-    both
-        ``time_days_a``, ``event_a``, ``time_days_b``, ``event_b`` per participant.
-    criteria
-        Names of a and b.
-    window_days, early_days
-        Dates within the window agree; discordance up to ``early_days`` is early.
+    ``both`` has ``time_days`` and ``event`` of the criteria, with ``_a`` and ``_b``. Dates within
+    the window agree; discordance up to ``early_days`` is early.
     """
     differ, soon = discordance(both, window_days, early_days)
     figure, axes = _canvas(6.0, 5.6)
@@ -298,7 +268,7 @@ def progression_scatter(
     axes.set_xlabel(f"{criteria[0]}, days")
     axes.set_ylabel(f"{criteria[1]}, days")
     axes.legend(frameon=False, loc="upper left", fontsize="small")
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.without_frame(axes)
     return figure
 
 
@@ -341,12 +311,7 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
 def icc_heat_map(icc: pd.DataFrame, least: float | None = None) -> Figure:
     """ICC of every feature: features by series and volume; those below ``least`` crossed out.
 
-    Parameters
-    ----------
-    icc
-        Statistics rows; ``group`` is ``<series>/<label>/<feature>``, with ``|<kind>`` or without.
-    least
-        Lowest ICC of a feature that is modelled.
+    ``group`` of the statistics rows is ``<series>/<label>/<feature>``, with ``|<kind>`` or without.
     """
     parts = icc["group"].str.partition("|")[0].str.split("/", n=2, expand=True)
     table = pd.DataFrame(
@@ -396,7 +361,7 @@ def importance_bars(rows: pd.DataFrame, most: int = 30) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="Importance, |correlation with the component|", xlim=(0, 1))
     axes.set_ylim(-0.6, len(part) - 0.4)
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.without_frame(axes)
     return figure
 
 
@@ -414,15 +379,7 @@ _BUILDERS: dict[str, Callable[..., Iterator[Drawn]]] = {
 def drawn_figures(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[Drawn]:
     """Figures of one analysis of survival, progression or radiomics.
 
-    Parameters
-    ----------
-    analysis, tables, rows
-        The planned analysis, what it may use, and its statistics rows.
-
-    Returns
-    -------
-    list of Drawn
-        One that these data cannot give is left out: its statistics rows say why.
+    One that these data cannot give is left out: its statistics rows say why.
     """
     import matplotlib as mpl
 

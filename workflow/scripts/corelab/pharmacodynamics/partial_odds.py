@@ -7,21 +7,23 @@ with coefficients per cut, the terms x with one, as R VGAM's ``cumulative(parall
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from corelab.measurement.selection import NotComputable, not_computable
+from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.analysis_set import Design
+from corelab.pharmacodynamics.estimates import ratio_of_log
 from corelab.pharmacodynamics.proportional_odds import (
-    LARGEST_LOG,
     ProportionalOdds,
     fit_proportional_odds,
     logistic,
+    minimum,
 )
+from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 
 @dataclass(frozen=True)
@@ -97,22 +99,9 @@ def fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = Non
     theta = np.concatenate(
         [start.coefficients[:p], start.thresholds, np.tile(start.coefficients[p:], q)]
     )
-    value, gradient, hessian = _derivatives(theta, w, x, code, n, q)
-    for _ in range(200):
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        length = 1.0
-        while length > 1e-10:
-            new = _derivatives(theta - length * step, w, x, code, n, q)
-            if math.isfinite(new[0]) and new[0] <= value + 1e-12:
-                break
-            length /= 2
-        else:
-            break
-        theta = theta - length * step
-        settled = value - new[0] < 1e-12 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-6
-        value, gradient, hessian = new
-        if settled:
-            break
+    theta, value, gradient, hessian = minimum(
+        lambda at: _derivatives(at, w, x, code, n, q), theta, (1e-12, 1e-6)
+    )
     if np.abs(gradient).max() > 1e-4 or np.linalg.eigvalsh(hessian).min() <= 1e-8:
         raise NotComputable(
             "the model with odds ratios by cut has no finite maximum: too few participants above "
@@ -170,23 +159,11 @@ def odds_by_cut_rows(
     groups: Mapping[str, str],
     outcome: str,
     alpha: float,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Odds ratio of each arm at every cut, and the test that they are one.
 
-    Parameters
-    ----------
-    plan
-        Design without intercept.
-    y
-        (n,) grades.
-    common
-        The proportional fit of the same terms.
-    groups
-        Term of an arm -> group printed.
-    outcome
-        Name of the outcome.
-    alpha
-        1 - confidence level.
+    ``plan`` is the design without intercept, ``y`` the (n,) grades, ``common`` the proportional fit
+    of the same terms; ``groups`` has the terms of the arms with the groups printed.
     """
     own = [plan.index(term) for term in groups]
     rest = [k for k in range(len(plan.terms)) if k not in own]
@@ -198,37 +175,27 @@ def odds_by_cut_rows(
     gain = max(2 * (fit.log_likelihood - common.log_likelihood), 0.0)
     df = fit.by_cut.size - len(own)
     p = float(stats.chi2.sf(gain, df))
-    method = _words(plan.terms, groups, outcome)
-    yield {
-        "statistic": "proportional_odds_p",
-        "group": "|".join(dict.fromkeys(group.split("=")[0] for group in groups.values())),
-        "estimate": p,
-        "p_value": p,
-        "n": y.size,
-        "method": "likelihood-ratio test that the odds ratios of all cuts are one, chi2 "
+    others = [term for term in plan.terms if term not in groups]
+    method = f"partial proportional odds of {outcome}, arms by cut"
+    method += f", one odds ratio of {', '.join(others)}" if others else ""
+    yield Estimate(p, p_value=p, n=y.size).row(
+        "proportional_odds_p",
+        group="|".join(dict.fromkeys(group.split("=")[0] for group in groups.values())),
+        method="likelihood-ratio test that the odds ratios of all cuts are one, chi2 "
         f"{gain:.4g}, df {df}; {method}",
-    }
-    z = float(stats.norm.ppf(1 - alpha / 2))
+    )
     errors = fit.errors()
     for cut, grade in enumerate(fit.categories[:-1]):
         for k, group in enumerate(groups.values()):
-            log, error = float(fit.by_cut[cut, k]), float(errors[cut, k])
             head = {"group": f"{group}|{outcome}>{grade:g}", "n": y.size}
-            if abs(log) + z * error > LARGEST_LOG:
+            try:
+                log, error = float(fit.by_cut[cut, k]), float(errors[cut, k])
+                ratio = ratio_of_log(log, error, alpha, group)
+            except NotComputable:
                 yield not_computable("odds_ratio_by_cut", "no finite estimate", **head)
                 continue
-            yield {
-                "statistic": "odds_ratio_by_cut",
+            yield ratio.row(
+                "odds_ratio_by_cut",
+                method=f"odds of {outcome} above {grade:g}; {method}; Wald interval",
                 **head,
-                "estimate": math.exp(log),
-                "ci_low": math.exp(log - z * error),
-                "ci_high": math.exp(log + z * error),
-                "p_value": float(2 * stats.norm.sf(abs(log) / error)),
-                "method": f"odds of {outcome} above {grade:g}; {method}; Wald interval",
-            }
-
-
-def _words(terms: Sequence[str], groups: Mapping[str, str], outcome: str) -> str:
-    others = [term for term in terms if term not in groups]
-    adjusted = f", one odds ratio of {', '.join(others)}" if others else ""
-    return f"partial proportional odds of {outcome}, arms by cut{adjusted}"
+            )

@@ -7,7 +7,7 @@ same participants, so tests and intervals of their difference are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +15,27 @@ import numpy as np
 import pandas as pd
 import scipy  # loads its submodules when they are used
 
-from corelab.measurement.selection import NotComputable, Tables, not_computable
-from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes
+from corelab.measurement.selection import NotComputable, Tables
 from corelab.pharmacodynamics.correlation import bca_limits
-from corelab.pharmacodynamics.linear import t_estimate
-from corelab.pharmacodynamics.ordinal import wilson_interval
+from corelab.pharmacodynamics.estimates import (
+    exponentiated,
+    guarded,
+    normal_estimate,
+    t_estimate,
+)
+from corelab.pharmacodynamics.proportions import wilson_interval
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
 from corelab.provenance.two_computations import LIFELINES_NEWTON, compare
+from corelab.settings.analyses.base import RESAMPLES
 from corelab.settings.analyses.progression import ProgressionSpec
+from corelab.terms.results import (
+    NOT_COMPUTABLE,
+    Estimate,
+    StatisticRow,
+    join_notes,
+    not_computable,
+)
 
 
 def squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -165,53 +177,40 @@ def discordance(
     return differ, differ & (dates <= early_days)
 
 
-def analyse(analysis: ProgressionSpec, tables: Tables) -> Iterator[dict[str, Any]]:
-    """Rows of an analysis of type ``progression``.
-
-    Keys: ``criteria`` (two values of events.criterion); ``event_endpoint`` (default ``pfs``),
-    ``survival_endpoint`` (default ``os``), ``window_days`` (default 28), ``early_days``
-    (discordance up to then is counted apart; default 84, 12 weeks), ``confirm_within_days``
-    (pseudoprogression rule, see :func:`confirmed_events`; default none).
-    """
-    criteria = list(analysis.criteria)
-    endpoint = analysis.event_endpoint
-    head = {"endpoint": endpoint}
-    pair = "|".join(criteria)
-    alpha = alpha_of(analysis)
+def analyse(analysis: ProgressionSpec, tables: Tables) -> Iterator[StatisticRow]:
+    """Rows of an analysis of type ``progression``."""
+    criteria, endpoint = list(analysis.criteria), analysis.event_endpoint
+    pair = {"endpoint": endpoint, "group": "|".join(criteria)}
     frames = {}
     tables, rule = confirmed_events(tables, endpoint, analysis.confirm_within_days)
     for criterion in criteria:
+        place = {"endpoint": endpoint, "group": criterion}
         try:
             frames[criterion] = event_times(analysis, tables, endpoint, criterion=criterion)
-            row = median_row(frames[criterion]["time_days"], frames[criterion]["event"], alpha)
-            said = join_notes(str(row.get("note", "")), rule.get(criterion, ""))
-            yield {**head, "group": criterion, **row, "note": said}
+            times, events = frames[criterion]["time_days"], frames[criterion]["event"]
+            row = median_row(times, events, analysis.alpha).within(**place)
+            yield row.noted(rule.get(criterion, ""))
         except NotComputable as reason:
-            yield not_computable("median_days", str(reason), group=criterion, **head)
+            yield not_computable("median_days", str(reason), **place)
     if len(frames) < 2:
         for statistic in ("kappa", "r_squared"):
-            yield not_computable(statistic, "one criterion has no times", group=pair, **head)
+            yield not_computable(statistic, "one criterion has no times", **pair)
         return
     a, b = (frames[criterion] for criterion in criteria)
     both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
-    for kernel in (_call_rows, _date_rows, _early_rows, _pair_test_rows):
-        try:
-            for row in kernel(analysis, both, alpha):
-                yield {**head, "group": pair, "n": len(both), **row}
-        except NotComputable as reason:
-            name = {
-                "_call_rows": "kappa",
-                "_date_rows": "bias",
-                "_early_rows": "early_discordance_percent",
-                "_pair_test_rows": "logrank_p",
-            }
-            yield not_computable(name[kernel.__name__], str(reason), group=pair, **head)
-    yield from _surrogacy_rows(analysis, tables, both, criteria, alpha, head)
+    kernels = {
+        "kappa": _call_rows,
+        "bias": _date_rows,
+        "early_discordance_percent": _early_rows,
+        "logrank_p": _pair_test_rows,
+    }
+    for statistic, kernel in kernels.items():
+        for row in guarded(kernel(analysis, both), statistic, **pair):
+            yield row if row.note.startswith(NOT_COMPUTABLE) else row.within(n=len(both))
+    yield from guarded(_surrogacy_rows(analysis, tables, both, criteria), "r_squared", **pair)
 
 
-def _call_rows(
-    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
-) -> Iterator[dict[str, Any]]:
+def _call_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[StatisticRow]:
     """Agreement whether there was progression."""
     from statsmodels.stats.inter_rater import cohens_kappa
 
@@ -221,32 +220,24 @@ def _call_rows(
     table = np.array([[np.sum((ea == i) & (eb == j)) for j in (0, 1)] for i in (0, 1)], float)
     n = table.sum()
     agree = float(np.trace(table) / n)
-    yield {
-        "statistic": "percent_agreement",
-        "estimate": 100 * agree,
-        "method": "share with the same call (progression or none)",
-    }
+    yield Estimate(100 * agree).row(
+        "percent_agreement", method="share with the same call (progression or none)"
+    )
     rows, columns = table.sum(axis=1) / n, table.sum(axis=0) / n
     chance = float(rows @ columns)
     if chance >= 1:
         raise NotComputable("every call is the same: kappa is not defined")
     kappa = (agree - chance) / (1 - chance)
     theirs = cohens_kappa(table)
-    z = scipy.stats.norm.ppf(1 - alpha / 2)
-    error = float(theirs.std_kappa)
-    yield {
-        "statistic": "kappa",
-        "estimate": kappa,
-        "ci_low": kappa - z * error,
-        "ci_high": kappa + z * error,
-        "method": "Cohen's kappa of the call, asymptotic standard error",
+    yield normal_estimate(kappa, float(theirs.std_kappa), analysis.alpha).row(
+        "kappa",
+        p_value=math.nan,
+        method="Cohen's kappa of the call, asymptotic standard error",
         **compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
-    }
+    )
 
 
-def _date_rows(
-    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
-) -> Iterator[dict[str, Any]]:
+def _date_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[StatisticRow]:
     """Difference of dates among those with progression by both."""
     window = float(analysis.window_days)
     seen = both[(both["event_a"] == 1) & (both["event_b"] == 1)]
@@ -254,182 +245,131 @@ def _date_rows(
         raise NotComputable(f"{len(seen)} participants have progression by both criteria")
     gap = (seen["time_days_a"] - seen["time_days_b"]).to_numpy()
     early, late = int(np.sum(gap < -window)), int(np.sum(gap > window))
-    yield {
-        "statistic": "percent_within_window",
-        "estimate": 100 * float(np.mean(np.abs(gap) <= window)),
-        "n": len(seen),
-        "method": f"dates within {window:g} days, progression by both",
-        "note": f"first criterion earlier in {early}, later in {late}",
-    }
+    yield Estimate(100 * float(np.mean(np.abs(gap) <= window)), n=len(seen)).row(
+        "percent_within_window",
+        method=f"dates within {window:g} days, progression by both",
+        note=f"first criterion earlier in {early}, later in {late}",
+    )
     if np.ptp(gap) == 0:
-        yield {
-            "statistic": "bias",
-            "estimate": float(gap[0]),
-            "n": len(seen),
-            "method": "mean difference of dates, days",
-            "note": "the same difference in every participant",
-        }
+        yield Estimate(float(gap[0]), n=len(seen)).row(
+            "bias",
+            method="mean difference of dates, days",
+            note="the same difference in every participant",
+        )
         return
-    result = t_estimate(gap.mean(), gap.std(ddof=1) / math.sqrt(gap.size), gap.size - 1, alpha)
-    theirs = scipy.stats.ttest_1samp(gap, 0.0)
-    compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_1samp")
+    error, alpha = gap.std(ddof=1) / math.sqrt(gap.size), analysis.alpha
+    result = t_estimate(gap.mean(), error, gap.size - 1, alpha)
+    theirs, library = scipy.stats.ttest_1samp(gap, 0.0), "scipy.stats.ttest_1samp"
+    compare(result.p_value, float(theirs.pvalue), library)
     interval = theirs.confidence_interval(1 - alpha)
-    yield {
-        "statistic": "bias",
-        **result.columns(),
-        "n": len(seen),
-        "method": "mean difference of dates, days, progression by both; paired t interval",
-        **compare(
-            result.estimate,
-            float(interval.low + interval.high) / 2,
-            "scipy.stats.ttest_1samp",
-            scale=max(result.standard_error, abs(result.estimate)),
-        ),
-    }
+    middle = float(interval.low + interval.high) / 2
+    yield result.row(
+        "bias",
+        n=len(seen),
+        method="mean difference of dates, days, progression by both; paired t interval",
+        **compare(result.estimate, middle, library, scale=max(result.se, abs(result.estimate))),
+    )
 
 
-def _early_rows(
-    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
-) -> Iterator[dict[str, Any]]:
+def _early_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[StatisticRow]:
     """How often the criteria differ at all, and how often early after irradiation."""
     if both.empty:
         raise NotComputable("no participant was assessed by both criteria")
-    window = float(analysis.window_days)
-    early_days = float(analysis.early_days)
+    window, early_days = float(analysis.window_days), float(analysis.early_days)
     differ, early = discordance(both, window, early_days)
     sooner = int((early & (both["time_days_a"] < both["time_days_b"])).sum())
-    for statistic, flags, what in (
-        ("discordance_percent", differ, f"call differs, or dates by more than {window:g} days"),
+    for statistic, flags, what, also in (
+        ("discordance_percent", differ, f"call differs, or dates by more than {window:g} days", ""),
         (
             "early_discordance_percent",
             early,
             f"the same with the earlier progression up to {early_days:g} days",
+            f", first criterion earlier in {sooner}",
         ),
     ):
-        low, high = wilson_interval(int(flags.sum()), len(flags), alpha)
-        yield {
-            "statistic": statistic,
-            "estimate": 100 * float(flags.mean()),
-            "ci_low": 100 * low,
-            "ci_high": 100 * high,
-            "method": f"share of participants: {what}; Wilson interval",
-            "note": f"{int(flags.sum())} of {len(flags)}"
-            + (f", first criterion earlier in {sooner}" if statistic.startswith("early") else ""),
-        }
+        low, high = wilson_interval(int(flags.sum()), len(flags), analysis.alpha)
+        yield Estimate(100 * float(flags.mean()), 100 * low, 100 * high).row(
+            statistic,
+            method=f"share of participants: {what}; Wilson interval",
+            note=f"{int(flags.sum())} of {len(flags)}{also}",
+        )
 
 
-def _pair_test_rows(
-    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
-) -> Iterator[dict[str, Any]]:
+def _pair_test_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[StatisticRow]:
     from lifelines import CoxPHFitter
 
     log, error, score, p_value = paired_log_rank(
         both["time_days_a"], both["event_a"], both["time_days_b"], both["event_b"]
     )
-    n = len(both)
     table = pd.DataFrame(
         {
             "time": np.concatenate([both["time_days_a"], both["time_days_b"]]),
             "event": np.concatenate([both["event_a"], both["event_b"]]),
-            "x": np.repeat([1.0, 0.0], n),
+            "x": np.repeat([1.0, 0.0], len(both)),
         }
     )
-    theirs = CoxPHFitter().fit(table, "time", "event", fit_options=LIFELINES_NEWTON)
-    z = scipy.stats.norm.ppf(1 - alpha / 2)
-    compare(log, float(theirs.params_["x"]), "lifelines", tolerance=1e-5)
-    yield {
-        "statistic": "hazard_ratio",
-        "estimate": math.exp(log),
-        "ci_low": math.exp(log - z * error),
-        "ci_high": math.exp(log + z * error),
-        "p_value": float(2 * scipy.stats.norm.sf(abs(log) / error)),
-        "method": "marginal Cox model of both times, participants as clusters, robust interval",
-        "second_estimate": math.exp(float(theirs.params_["x"])),
-        "second_method": "lifelines.CoxPHFitter, precision 1e-12",
-    }
-    yield {
-        "statistic": "logrank_p",
-        "estimate": p_value,
-        "p_value": p_value,
-        "method": f"log-rank test for clustered pairs (robust score test, z {score:.4g})",
-    }
+    fit = CoxPHFitter().fit(table, "time", "event", fit_options=LIFELINES_NEWTON)
+    theirs = float(fit.params_["x"])
+    compare(log, theirs, "lifelines", tolerance=1e-5)
+    yield exponentiated(normal_estimate(log, error, analysis.alpha)).row(
+        "hazard_ratio",
+        method="marginal Cox model of both times, participants as clusters, robust interval",
+        second_estimate=math.exp(theirs),
+        second_method="lifelines.CoxPHFitter, precision 1e-12",
+    )
+    yield Estimate(p_value, p_value=p_value).row(
+        "logrank_p", method=f"log-rank test for clustered pairs (robust score test, z {score:.4g})"
+    )
 
 
 def _surrogacy_rows(
-    analysis: ProgressionSpec,
-    tables: Tables,
-    both: pd.DataFrame,
-    criteria: list[str],
-    alpha: float,
-    head: Mapping[str, Any],
-) -> Iterator[dict[str, Any]]:
+    analysis: ProgressionSpec, tables: Tables, both: pd.DataFrame, criteria: list[str]
+) -> Iterator[StatisticRow]:
     """R2 of survival on time to progression by each criterion, and their difference."""
-    survival = analysis.survival_endpoint
-    pair = "|".join(criteria)
-    try:
-        overall = event_times(analysis.changed(assessor=None), tables, survival)
-        frame = both.join(overall, how="inner")
-        wrong = frame[
-            (frame["time_days_a"] > frame["time_days"])
-            | (frame["time_days_b"] > frame["time_days"])
-        ]
-        late = f"{len(wrong)} participants have a time beyond {survival}" if len(wrong) else ""
-        frame = frame[(frame["event"] == 1) & (frame["event_a"] == 1) & (frame["event_b"] == 1)]
-        if len(frame) < 4:
-            raise NotComputable(
-                f"{len(frame)} participants have {survival} and both progressions observed"
-            )
-    except NotComputable as reason:
-        yield not_computable("r_squared", str(reason), group=pair, **head)
-        return
+    survival, alpha = analysis.survival_endpoint, analysis.alpha
+    overall = event_times(analysis.changed(assessor=None), tables, survival)
+    frame = both.join(overall, how="inner")
+    wrong = (frame["time_days_a"] > frame["time_days"]) | (
+        frame["time_days_b"] > frame["time_days"]
+    )
+    late = f"{int(wrong.sum())} participants have a time beyond {survival}" if wrong.any() else ""
+    frame = frame[(frame["event"] == 1) & (frame["event_a"] == 1) & (frame["event_b"] == 1)]
+    if len(frame) < 4:
+        raise NotComputable(
+            f"{len(frame)} participants have {survival} and both progressions observed"
+        )
     y = frame["time_days"].to_numpy()
-    x = {criteria[0]: frame["time_days_a"].to_numpy(), criteria[1]: frame["time_days_b"].to_numpy()}
     note = join_notes(f"participants with {survival} and both progressions observed", late)
 
-    def of_criterion(criterion: str) -> Callable[[np.ndarray], float]:
-        return lambda rows: squared_correlation(x[criterion][rows], y[rows])
+    def of_column(name: str) -> Callable[[np.ndarray], float]:
+        x = frame[name].to_numpy()
+        return lambda rows: squared_correlation(x[rows], y[rows])
 
-    def difference(rows: np.ndarray) -> float:
-        return squared_correlation(x[criteria[0]][rows], y[rows]) - squared_correlation(
-            x[criteria[1]][rows], y[rows]
+    everybody = np.arange(y.size)
+    first, second = of_column("time_days_a"), of_column("time_days_b")
+    for criterion, r2_of, name in zip(criteria, (first, second), "ab", strict=True):
+        group, r2 = f"{criterion}|{survival}", r2_of(everybody)
+        if not math.isfinite(r2):
+            yield not_computable("r_squared", "no variance of the times", group=group)
+            continue
+        line = scipy.stats.linregress(frame[f"time_days_{name}"].to_numpy(), y)
+        limits = bca_limits(r2_of, y.size, alpha)
+        yield Estimate(r2, *limits, float(line.pvalue), y.size).row(
+            "r_squared",
+            group=group,
+            method=f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
+            f"{RESAMPLES} resamples",
+            note=note,
+            **compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
         )
 
-    for criterion in criteria:
-        values = x[criterion]
-        r2 = squared_correlation(values, y)
-        if not math.isfinite(r2):
-            yield not_computable(
-                "r_squared", "no variance of the times", group=f"{criterion}|{survival}", **head
-            )
-            continue
-        low, high = bca_limits(of_criterion(criterion), y.size, alpha)
-        yield {
-            **head,
-            "statistic": "r_squared",
-            "group": f"{criterion}|{survival}",
-            "estimate": r2,
-            "ci_low": low,
-            "ci_high": high,
-            "p_value": float(scipy.stats.linregress(values, y).pvalue),
-            "n": y.size,
-            "method": f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
-            "2000 resamples",
-            **compare(
-                r2, float(scipy.stats.linregress(values, y).rvalue ** 2), "scipy.stats.linregress"
-            ),
-            "note": note,
-        }
-    gap = difference(np.arange(y.size))
+    def difference(rows: np.ndarray) -> float:
+        return first(rows) - second(rows)
+
+    gap = difference(everybody)
     if math.isfinite(gap):
-        low, high = bca_limits(difference, y.size, alpha)
-        yield {
-            **head,
-            "statistic": "r_squared_difference",
-            "group": pair,
-            "estimate": gap,
-            "ci_low": low,
-            "ci_high": high,
-            "n": y.size,
-            "method": "difference of R2, same participants; BCa bootstrap, 2000 resamples",
-            "note": note,
-        }
+        yield Estimate(gap, *bca_limits(difference, y.size, alpha), n=y.size).row(
+            "r_squared_difference",
+            method=f"difference of R2, same participants; BCa bootstrap, {RESAMPLES} resamples",
+            note=note,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,47 +11,8 @@ import numpy as np
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable
-
-#: Logarithms beyond this have no exponential that fits a number.
-LARGEST_LOG = 700.0
-
-
-@dataclass(frozen=True)
-class RatioEstimate:
-    """A ratio with limits on the log scale and the test that it is 1."""
-
-    estimate: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    log_standard_error: float
-
-
-def ratio_estimate(value: float, log_error: float, alpha: float) -> RatioEstimate:
-    """A ratio with the normal interval and test of its logarithm.
-
-    Raises
-    ------
-    NotComputable
-        If the logarithm has no standard error.
-
-    Examples
-    --------
-    >>> found = ratio_estimate(2.0, 0.25, alpha=0.05)
-    >>> round(found.ci_low, 3), round(found.ci_high, 3), round(found.p_value, 4)
-    (1.225, 3.265, 0.0056)
-    """
-    if not log_error > 0:
-        raise NotComputable("the values do not vary: the ratio has no standard error")
-    z = stats.norm.ppf(1 - alpha / 2)
-    log = math.log(value)
-    return RatioEstimate(
-        value,
-        math.exp(log - z * log_error),
-        math.exp(log + z * log_error),
-        float(2 * stats.norm.sf(abs(log) / log_error)),
-        log_error,
-    )
+from corelab.pharmacodynamics.estimates import ratio_estimate
+from corelab.terms.results import Estimate
 
 
 @dataclass(frozen=True)
@@ -123,24 +85,12 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     x = (x - centre) / scale
     share = np.cumsum(np.bincount(code, w, minlength=c))[:-1] / w.sum()
     parameters = np.concatenate([np.zeros(p), np.log(share / (1 - share))])
-    value, gradient, hessian = _po_derivatives(parameters, x, code, w, c)
-    for _ in range(200):
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        length = 1.0
-        while length > 1e-10:
-            trial = parameters - length * step
-            if np.all(np.diff(trial[p:]) > 0):
-                new = _po_derivatives(trial, x, code, w, c)
-                if math.isfinite(new[0]) and new[0] <= value + 1e-12:
-                    break
-            length /= 2
-        else:
-            break
-        parameters = trial
-        settled = value - new[0] < 1e-13 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-7
-        value, gradient, hessian = new
-        if settled:
-            break
+    parameters, value, _, hessian = minimum(
+        lambda theta: _po_derivatives(theta, x, code, w, c),
+        parameters,
+        (1e-13, 1e-7),
+        lambda theta: bool(np.all(np.diff(theta[p:]) > 0)),
+    )
     covariance = np.linalg.pinv(hessian)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0))
     spread = np.ptp(x, axis=0) if p else np.zeros(0)
@@ -153,6 +103,45 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     back[p:, :p] = centre / scale
     parameters, covariance = back @ parameters, back @ covariance @ back.T
     return ProportionalOdds(parameters[:p], parameters[p:], covariance, -value, categories)
+
+
+def minimum(
+    derivatives: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]],
+    theta: np.ndarray,
+    tolerance: tuple[float, float],
+    allowed: Callable[[np.ndarray], bool] = lambda theta: True,
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Minimum by Newton's method with halved steps, with value, gradient and Hessian there.
+
+    It ends where a step gains less than the first tolerance (relative) and the gradient is below
+    the second, or where no step gains anything.
+
+    Examples
+    --------
+    >>> square = lambda v: (float(v @ v), 2 * v, 2 * np.eye(1))
+    >>> minimum(square, np.array([3.0]), (1e-12, 1e-6))[0].tolist()
+    [0.0]
+    """
+    value, gradient, hessian = derivatives(theta)
+    for _ in range(200):
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        length = 1.0
+        while length > 1e-10:
+            trial = theta - length * step
+            if allowed(trial):
+                new = derivatives(trial)
+                if math.isfinite(new[0]) and new[0] <= value + 1e-12:
+                    break
+            length /= 2
+        else:
+            break
+        theta = trial
+        settled = value - new[0] < tolerance[0] * (abs(value) + 1)
+        settled = settled and np.abs(new[1]).max() < tolerance[1]
+        value, gradient, hessian = new
+        if settled:
+            break
+    return theta, value, gradient, hessian
 
 
 def _po_derivatives(
@@ -223,7 +212,7 @@ def logistic(values: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
 
 
-def odds_estimate(fit: ProportionalOdds, position: int, alpha: float = 0.05) -> RatioEstimate:
+def odds_estimate(fit: ProportionalOdds, position: int, alpha: float = 0.05) -> Estimate:
     """Common odds ratio of one term, Wald interval and test.
 
     Examples

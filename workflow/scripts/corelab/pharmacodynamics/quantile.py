@@ -13,33 +13,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, sparse, stats
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
     Design,
-    alpha_of,
     complete_cases,
     design,
-    endpoint_by_visit,
+    each_visit,
     endpoints_of,
     exposure_values,
-    join_notes,
     levels_of,
     outcome_values,
     participant_columns,
     typed,
     with_covariates,
+    with_labels,
 )
 from corelab.pharmacodynamics.linear import conditioned, level_of
 from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.quantile import QuantileSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes
 
 DEFAULT_RESAMPLES = 500
 #: A linear programme of no more rows than these is solved as it is.
@@ -282,6 +283,17 @@ class Slopes:
     p_value: np.ndarray
     interval: str
 
+    def term(self, position: int) -> Estimate:
+        """One coefficient."""
+        value, low, high, p_value, error = (
+            float(column[position])
+            for column in (
+                *(self.fit.coefficients, self.ci_low, self.ci_high, self.p_value),
+                self.standard_error,
+            )
+        )
+        return Estimate(value, low, high, p_value, se=error)
+
 
 def slopes(
     matrix: Any,
@@ -344,45 +356,24 @@ def slopes(
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse(analysis: QuantileSpec, tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: QuantileSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``quantile``.
 
-    Keys: ``endpoint``; terms from ``by`` (``reference``), ``dose``, ``exposure``, ``outcome`` (as a
-    term) and ``covariates``; ``quantiles``; ``cluster`` (a column of participants: bootstrap of
-    whole clusters).
+    Terms come from ``by``, ``dose``, ``exposure``, ``outcome`` and ``covariates``; with
+    ``cluster`` whole clusters are resampled.
     """
-    quantiles = [float(q) for q in analysis.quantiles]
     for endpoint in endpoints_of(analysis):
-        try:
-            by_visit = endpoint_by_visit(analysis, tables, endpoint)
-        except NotComputable as reason:
-            yield not_computable("quantile_coefficient", str(reason), endpoint=endpoint)
-            continue
-        for visit, values in by_visit:
-            head = {"endpoint": endpoint, "visit": visit}
-            try:
-                plan, frame, note = _terms(analysis, tables, endpoint, visit, values)
-                for quantile in quantiles:
-                    for row in _rows_at(analysis, plan, frame, quantile):
-                        notes = join_notes(values.attrs["said"], note, str(row.get("note", "")))
-                        yield {**head, "n": len(frame), **row, "note": notes}
-            except NotComputable as reason:
-                yield not_computable("quantile_coefficient", str(reason), **head)
+        kernel = partial(_visit_rows, analysis, tables, endpoint)
+        yield from each_visit(analysis, tables, endpoint, kernel, "quantile_coefficient")
 
 
-def _terms(
-    analysis: QuantileSpec,
-    tables: Tables,
-    endpoint: str,
-    visit: str,
-    values: pd.DataFrame,
-) -> tuple[Design, pd.DataFrame, str]:
-    by = analysis.by
-    names = list(analysis.covariates)
-    labelled = analysis.changed(categorical=[*analysis.categorical, *as_list(by)])
-    columns = [str(by)] if by else []
-    cluster = [analysis.cluster] if analysis.cluster else []
-    frame = values.join(participant_columns(labelled, tables, [*columns, *cluster]), how="inner")
+def _visit_rows(
+    analysis: QuantileSpec, tables: Tables, endpoint: str, visit: str, values: pd.DataFrame
+) -> Iterator[StatisticRow]:
+    by, names = analysis.by, list(analysis.covariates)
+    labelled = with_labels(analysis, by)
+    columns = [*as_list(by), *as_list(analysis.cluster or None)]
+    frame = values.join(participant_columns(labelled, tables, columns), how="inner")
     terms: list[str] = []
     for dose in as_list(analysis.dose):
         name = "dose" if dose is True else str(dose)
@@ -397,9 +388,7 @@ def _terms(
         frame[outcome] = outcome_values(analysis, tables, outcome, visit)[0].reindex(frame.index)
         terms.append(outcome)
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
-    frame, note = complete_cases(
-        frame, ["value", *columns, *cluster, *terms, *names], analysis, tables
-    )
+    frame, note = complete_cases(frame, ["value", *columns, *terms, *names], analysis, tables)
     reference, said = None, ""
     if by:
         reference, _, said = levels_of(frame[by], by, analysis.reference)
@@ -410,19 +399,21 @@ def _terms(
         covariates=[*terms, *names],
         reference_levels=analysis.reference_levels,
     )
-    return plan, frame, join_notes(said, note)
+    for quantile in map(float, analysis.quantiles):
+        for row in _rows_at(analysis, plan, frame, quantile):
+            yield row.within(values.attrs["said"], said, note, n=len(frame))
 
 
 def _rows_at(
     analysis: QuantileSpec, plan: Design, frame: pd.DataFrame, quantile: float
-) -> Iterator[dict[str, Any]]:
-    y = frame["value"].to_numpy(float)
+) -> Iterator[StatisticRow]:
+    x, y = plan.matrix, frame["value"].to_numpy(float)
     clusters = frame[analysis.cluster].to_numpy() if analysis.cluster else None
-    alpha = alpha_of(analysis)
+    alpha = analysis.alpha
     if np.ptp(y) == 0:
         raise NotComputable(f"all {y.size} values are {y[0]:g}: a quantile has no variation")
     found = slopes(
-        plan.matrix,
+        x,
         y,
         quantile,
         alpha,
@@ -430,42 +421,31 @@ def _rows_at(
         resamples=analysis.resamples,
         seed=analysis.seed,
     )
-    fit, error = found.fit, found.standard_error
-    theirs = _statsmodels(plan.matrix, y, quantile, fit)
+    theirs = _statsmodels(x, y, quantile, found.fit)
+    few = min(quantile, 1 - quantile) * y.size < 5
     for position, term in enumerate(plan.terms):
-        second: dict[str, Any] = {
+        result = found.term(position)
+        second: dict[str, float | str] = {
             "second_method": "statsmodels QuantReg: none, or another optimum of equal loss"
         }
         if theirs is not None:
-            second = compare(
-                float(fit.coefficients[position]),
-                float(theirs[position]),
-                "statsmodels QuantReg",
-                tolerance=5e-2,
-                scale=max(
-                    float(error[position]),
-                    1e-3 * abs(float(fit.coefficients[position])),
-                    1e-4 * float(np.ptp(y)) / float(np.abs(plan.matrix[:, position]).max()),
-                ),
+            scale = max(
+                result.se,
+                1e-3 * abs(result.estimate),
+                1e-4 * float(np.ptp(y)) / float(np.abs(x[:, position]).max()),
             )
-        yield {
-            "statistic": "quantile_coefficient",
-            "group": f"q={quantile:.2f}|{term}",
-            "estimate": float(fit.coefficients[position]),
-            "ci_low": float(found.ci_low[position]),
-            "ci_high": float(found.ci_high[position]),
-            "p_value": float(found.p_value[position]),
-            "method": f"quantile regression, linear programme; {found.interval}",
+            other, library = float(theirs[position]), "statsmodels QuantReg"
+            second = compare(result.estimate, other, library, tolerance=5e-2, scale=scale)
+        words = ""
+        if clusters is None:
+            words = _rank_words(x, y, found.fit, position, quantile, alpha)
+        yield result.row(
+            "quantile_coefficient",
+            group=f"q={quantile:.2f}|{term}",
+            method=f"quantile regression, linear programme; {found.interval}",
+            note=join_notes("fewer than 5 values beyond the quantile" * few, words),
             **second,
-            "note": join_notes(
-                "fewer than 5 values beyond the quantile"
-                if min(quantile, 1 - quantile) * y.size < 5
-                else "",
-                ""
-                if clusters is not None
-                else _rank_words(plan.matrix, y, fit, position, quantile, alpha),
-            ),
-        }
+        )
 
 
 def _rank_words(
@@ -491,19 +471,15 @@ def _statsmodels(
 
     None where the minimum is not unique (ties): both losses are equal, the coefficients need not.
     """
-    import warnings
-
     from statsmodels.regression.quantile_regression import QuantReg
 
     scaled, back = conditioned(matrix)
     own, shift, spread = _of_order_one(matrix, y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # It fails where residuals are exactly zero (statsmodels issue 2377).
-        found, _ = attempt(
-            lambda: QuantReg(own, scaled).fit(q=quantile, max_iter=5000, p_tol=1e-9),
-            "statsmodels QuantReg",
-        )
+    # It fails where residuals are exactly zero (statsmodels issue 2377).
+    found, _ = attempt(
+        lambda: QuantReg(own, scaled).fit(q=quantile, max_iter=5000, p_tol=1e-9),
+        "statsmodels QuantReg",
+    )
     if found is None or not np.isfinite(found.params).all():
         return None
     level = np.zeros(scaled.shape[1])

@@ -18,22 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from corelab.measurement.selection import NotComputable, Tables, not_computable
-from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes, levels_of
-from corelab.pharmacodynamics.linear import t_estimate
-from corelab.pharmacodynamics.mmrm import (
-    effects_of_visits,
-    fixed_effects,
-    long_table,
-    visit_contrasts,
-)
-from corelab.pharmacodynamics.proportional_odds import (
-    LARGEST_LOG,
-    category_scores,
-    fit_proportional_odds,
-)
+from corelab.measurement.selection import NotComputable, Tables
+from corelab.pharmacodynamics.estimates import LARGEST_LOG, exponentiated, guarded, t_estimate
+from corelab.pharmacodynamics.mmrm import fixed_effects, long_table, visit_contrasts, weights_of
+from corelab.pharmacodynamics.proportional_odds import category_scores, fit_proportional_odds
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
 from corelab.settings.analyses.comparison import ComparisonSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 #: Participants below which the covariance of a GEE has the correction of Mancl and DeRouen.
 FEW = 50
@@ -177,80 +168,67 @@ def fit_within(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
 
 def analyse_grades(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, method: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Rows of a comparison by method ``gee`` or ``glmm``: odds ratios of the arms by visit.
 
-    Keys as those of an MMRM: ``interactions``, ``overall``, ``contrasts``. A responder gives
-    ``odds_ratio``, a grade ``common_odds_ratio`` of a higher one.
+    A responder gives ``odds_ratio``, a grade ``common_odds_ratio`` of a higher one.
     """
-    binary = analysis.derivation == "responder"
-    statistic = "odds_ratio" if binary else "common_odds_ratio"
-    try:
-        yield from _rows(analysis, tables, endpoint, statistic, method)
-    except NotComputable as reason:
-        yield not_computable(statistic, str(reason), endpoint=endpoint, method=method)
+    statistic = "odds_ratio" if analysis.derivation == "responder" else "common_odds_ratio"
+    rows = _rows(analysis, tables, endpoint, statistic, method)
+    yield from guarded(rows, statistic, endpoint=endpoint, method=method)
 
 
 def _rows(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, statistic: str, kind: str
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     binary, within = statistic == "odds_ratio", kind == "glmm"
     if analysis.scale != "identity":
         raise NotComputable(f"method {kind} has its own scale; leave out the key scale")
-    alpha = alpha_of(analysis)
-    long, visits, by, names, note = long_table(analysis, tables, endpoint)
-    y = long["value"].to_numpy(float)
+    long = long_table(analysis, tables, endpoint)
+    y, subject = long.frame["value"].to_numpy(float), long.frame.index
     grades = np.unique(y)
     if not binary and (grades.size > MOST_GRADES or np.any(grades != np.round(grades))):
         raise NotComputable(
             f"{endpoint} is no grade ({grades.size} different values): method {kind} is for grades "
             "and for derivation responder; use mmrm"
         )
-    reference, others, said = levels_of(long[by], by, analysis.reference)
-    interactions = analysis.interactions or []
-    matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
+    matrix, terms = fixed_effects(long, analysis.interactions or [])
     if binary and not within:
-        fit = fit_binary_gee(long.index, y, matrix)
+        fit = fit_binary_gee(subject, y, matrix)
         model, df = fit.words, fit.clusters - len(terms)
     else:
         # The thresholds take the place of the first visit's indicator.
         matrix, terms = matrix[:, 1:], terms[1:]
-        fit = (fit_within if within else fit_grades)(long.index, y, matrix)
+        fit = (fit_within if within else fit_grades)(subject, y, matrix)
         what = "logistic model" if binary else f"proportional odds of a higher {endpoint}"
         model, df = f"{what}, {fit.words}", fit.clusters - len(terms) - grades.size + 1
     if df < 1:
         raise NotComputable(f"{fit.clusters} participants for {len(terms)} terms")
-    method = f"{model}; visit, {by} x visit" + "".join(f", {name}" for name in names)
+    method = f"{model}; visit, {long.by} x visit" + "".join(f", {name}" for name in long.names)
     missing = "missing visits: at random" if within else "missing visits: completely at random"
-    planned = {visit: {visit: 1.0} for visit in visits}
-    planned = {**visit_contrasts(analysis, visits), **planned}
-    people = long[~long.index.duplicated()]
-    for name, shares in planned.items():
-        at = people if name not in visits else long[long["visit"] == name]
-        for level in others:
-            weights = np.array([shares.get(v, 0.0) for v in effects_of_visits(terms, by, level)])
-            log = float(weights @ fit.coefficients)
-            error = math.sqrt(float(weights @ fit.covariance @ weights))
-            group = f"{by}={level}|{by}={reference}"
+    planned = visit_contrasts(analysis, long.visits)
+    for name, shares in {**planned, **{v: {v: 1.0} for v in long.visits}}.items():
+        for level in long.others:
+            weights = weights_of(terms, long.by, level, shares)
+            place = {"visit": name, "group": long.group(level)}
             try:
-                result = t_estimate(log, error, df, alpha)
-                if abs(log) + 20 * error > LARGEST_LOG:
-                    raise NotComputable("the odds ratio has no finite estimate")
+                ratio = _odds_ratio(fit, weights, df, analysis.alpha)
             except NotComputable as reason:
-                yield not_computable(
-                    statistic, str(reason), group=group, endpoint=endpoint, visit=name
-                )
+                yield not_computable(statistic, str(reason), **place)
                 continue
-            yield {
-                "endpoint": endpoint,
-                "visit": name,
-                "statistic": statistic,
-                "group": group,
-                "estimate": math.exp(log),
-                "ci_low": math.exp(result.ci_low),
-                "ci_high": math.exp(result.ci_high),
-                "p_value": result.p_value,
-                "n": int(at[by].map(str).isin([level, reference]).sum()),
-                "method": f"{method}; t interval, df {df}",
-                "note": join_notes(said, note, missing),
-            }
+            yield ratio.row(
+                statistic,
+                n=long.people([level, long.reference], name),
+                method=f"{method}; t interval, df {df}",
+                note=join_notes(long.said, long.note, missing),
+                **place,
+            )
+
+
+def _odds_ratio(fit: Marginal, weights: np.ndarray, df: int, alpha: float) -> Estimate:
+    log = float(weights @ fit.coefficients)
+    error = math.sqrt(float(weights @ fit.covariance @ weights))
+    result = t_estimate(log, error, df, alpha)
+    if abs(log) + 20 * error > LARGEST_LOG:
+        raise NotComputable("the odds ratio has no finite estimate")
+    return exponentiated(result)

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from corelab.agreement.icc import intraclass_correlation_many
-from corelab.measurement.selection import (
-    NotComputable,
-    Tables,
-    as_list,
-    not_computable,
-    population,
-)
+from corelab.measurement.selection import NotComputable, Tables, as_list, population
 from corelab.pharmacodynamics.analysis_set import (
     Design,
-    alpha_of,
     complete_cases,
     design,
-    join_notes,
     with_covariates,
 )
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.supervised_components import (
+    Prevalidated,
+    SupervisedComponents,
     cross_validate,
     permutation_p,
     prevalidate,
     scaled,
     train,
 )
-from corelab.pharmacodynamics.survival import concordance, fit_cox, risk_order
+from corelab.pharmacodynamics.survival import concordance, risk_order
 from corelab.pharmacodynamics.time_to_event import (
     event_times,
     hazard_rows,
@@ -42,6 +36,7 @@ from corelab.pharmacodynamics.time_to_event import (
 )
 from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.radiomics import RadiomicsSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 
 def feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
@@ -93,15 +88,11 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     return wide.astype(float)
 
 
-def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``radiomics``.
 
-    Keys: ``series``, ``labels``, ``visit``; ``sources`` (whose masks are compared: the ICC of every
-    feature over readers, over ``<source>:perturbed-<n>``, and over repeated scans); ``source`` (of
-    the model); ``min_icc`` (features with any of these ICCs below it are left out);
-    ``model: superpc`` with ``event_endpoint`` (default ``os``), ``threshold`` (a number, or
-    cross-validated), ``folds`` (10), ``permutations`` (0), ``seed`` (1), ``covariates`` (of the
-    multivariable model).
+    The ICC of every feature over readers, over ``<source>:perturbed-<n>`` and over repeated scans;
+    features with any of them below ``min_icc`` are left out of the risk score.
     """
     head = {"endpoint": "radiomics"}
     try:
@@ -109,23 +100,18 @@ def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[dict[str, Any]]
     except NotComputable as reason:
         yield not_computable("c_index", str(reason), **head)
         return
-    visit = {"visit": str(rows["visit"].iloc[0])}
+    head["visit"] = str(rows["visit"].iloc[0])
     icc: dict[str, float] = {}
     for kind, of_kind in _comparisons(rows).items():
-        for row in _icc_rows(of_kind, kind, alpha_of(analysis)):
-            name = str(row["group"]).partition("|")[0]
+        for row in _icc_rows(of_kind, kind, analysis.alpha):
+            name = row.group.partition("|")[0]
             # The least reproducible comparison decides; nan (no variance) decides too.
-            icc[name] = float(np.fmin(icc.get(name, math.inf), row["estimate"]))
-            if not math.isfinite(float(row["estimate"])):
+            icc[name] = float(np.fmin(icc.get(name, math.inf), row.estimate))
+            if not math.isfinite(row.estimate):
                 icc[name] = math.nan
-            yield {**head, **visit, **row}
-    if analysis.model == "none":
-        return
-    try:
-        for row in _superpc_rows(analysis, tables, rows, icc):
-            yield {**head, **visit, **row}
-    except NotComputable as reason:
-        yield not_computable("c_index", str(reason), **head, **visit)
+            yield row.within(**head)
+    if analysis.model != "none":
+        yield from guarded(_superpc_rows(analysis, tables, rows, icc), "c_index", **head)
 
 
 def _comparisons(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -148,7 +134,7 @@ def _comparisons(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[dict[str, Any]]:
+def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[StatisticRow]:
     """ICC(A,1) of every feature over the ratings, participants who have them all."""
     names, ratings = sorted(set(rows["name"])), sorted(set(rows["rating"]))
     people = sorted(set(rows["participant_id"]))
@@ -164,7 +150,7 @@ def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[dict[str, Any
     cube = values.reshape(len(names), len(people), len(ratings))
     complete = np.isfinite(cube).all(axis=2)
     how = f"ICC(A,1) over {kind}: {', '.join(ratings)}; McGraw and Wong's interval"
-    result: list[dict[str, Any]] = []
+    result: list[StatisticRow] = []
     # Features that the same participants have are fitted together.
     patterns, member = np.unique(complete, axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
@@ -175,206 +161,165 @@ def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[dict[str, Any
             many = intraclass_correlation_many(cube[chosen][:, pattern], alpha=alpha)["icc_a_1"]
         for place, feature in enumerate(chosen):
             group = names[feature] if kind == "masks" else f"{names[feature]}|{kind}"
-            value = math.nan if many is None else float(many.estimate[place])
-            entry: dict[str, Any] = {
-                "statistic": "icc_a_1",
-                "group": group,
-                "estimate": value,
-                "n": n,
-                "method": how,
-            }
-            if many is not None and math.isfinite(value):
-                entry |= {
-                    "ci_low": float(many.ci_low[place]),
-                    "ci_high": float(many.ci_high[place]),
-                }
-            else:
-                why = "fewer than two participants with every rating" if many is None else ""
-                entry |= not_computable("icc_a_1", why or "no variance", group=group)
-            result.append(entry)
-    return sorted(result, key=lambda row: str(row["group"]))
+            found = Estimate(math.nan)
+            if many is not None:
+                limits = float(many.ci_low[place]), float(many.ci_high[place])
+                found = Estimate(float(many.estimate[place]), *limits)
+            why = "fewer than two participants with every rating" if many is None else "no variance"
+            row = found.row("icc_a_1", group=group, n=n, method=how)
+            if not math.isfinite(found.estimate):
+                row = not_computable("icc_a_1", why, group=group, n=n, method=how)
+            result.append(row)
+    return sorted(result, key=lambda row: row.group)
 
 
-def _superpc_rows(
+def _features(
     analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame, icc: Mapping[str, float]
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
-    event = analysis.event_endpoint
-    source = analysis.source or (
-        "pipeline" if "pipeline" in set(rows["source"]) else sorted(set(rows["source"]))[0]
-    )
+) -> tuple[pd.DataFrame, list[str], str]:
+    """Complete cases of reproducible features with times; their names, and words on them."""
+    sources = set(rows["source"])
+    source = analysis.source or ("pipeline" if "pipeline" in sources else sorted(sources)[0])
     wide = _wide(rows[(rows["source"] == source) & (rows["repeat"] == 1)])
-    least = analysis.min_icc
+    least, event = analysis.min_icc, analysis.event_endpoint
     dropped = [n for n in wide.columns if least is not None and not icc.get(n, math.inf) >= least]
     wide = wide.drop(columns=dropped)
     constant = wide.columns[wide.std() == 0]
     frame = wide.drop(columns=constant).dropna(axis=1, how="all")
-    times = event_times(analysis, tables, event)
-    frame = frame.join(times, how="inner").dropna()
+    frame = frame.join(event_times(analysis, tables, event), how="inner").dropna()
     names = [c for c in frame.columns if c not in ("time_days", "event")]
-    n_folds = analysis.folds
-    if len(frame) < 2 * n_folds or not names:
+    needed = 2 * analysis.folds
+    if len(frame) < needed or not names:
         raise NotComputable(
             f"{len(frame)} participants with every feature and {event}, {len(names)} features; "
-            f"{n_folds}-fold cross-validation needs {2 * n_folds}"
+            f"{analysis.folds}-fold cross-validation needs {needed}"
         )
-    # Features have units of their own: they enter on one scale, that of each training set.
-    raw = frame[names].to_numpy(float).T
-    x = scaled(raw, np.ones(len(frame), bool))
-    t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
-    seed = analysis.seed
-    fixed = analysis.threshold
-    fixed = float(fixed) if isinstance(fixed, (int, float)) else None
-    threshold = fixed
-    if threshold is None:
-        threshold = cross_validate(raw, t, e, n_folds=n_folds, seed=seed, scale=True).chosen
-    model = train(x, t, e, threshold)
     said = join_notes(
         f"source {source}",
         f"{len(names)} features",
         f"{len(dropped)} below ICC {least:g}" if dropped else "",
         f"{len(constant)} constant" if len(constant) else "",
     )
+    return frame, names, said
+
+
+def _superpc_rows(
+    analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame, icc: Mapping[str, float]
+) -> Iterator[StatisticRow]:
+    frame, names, said = _features(analysis, tables, rows, icc)
+    n = len(frame)
+    # Features have units of their own: they enter on one scale, that of each training set.
+    raw = frame[names].to_numpy(float).T
+    t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
+    planned = analysis.threshold
+    fixed = float(planned) if isinstance(planned, (int, float)) else None
+    folds, seed = analysis.folds, analysis.seed
+    threshold = fixed
+    if threshold is None:
+        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed, scale=True).chosen
+    x = scaled(raw, np.ones(n, bool))
+    model = train(x, t, e, threshold)
     chosen = "fixed" if fixed is not None else "cross-validated"
     how = f"supervised principal components, threshold {threshold:.4g} ({chosen})"
-    yield {
-        "statistic": "n_selected",
-        "estimate": float(model.selected.size),
-        "n": len(frame),
-        "method": how,
-        "note": said,
-    }
-    yield from _importance_rows(model, x, names, len(frame), how)
-    validated = prevalidate(raw, t, e, n_folds=n_folds, threshold=fixed, seed=seed, scale=True)
+    yield Estimate(float(model.selected.size), n=n).row("n_selected", method=how, note=said)
+    for row in _importance_rows(model, x, names):
+        yield replace(row, n=n, method=f"{row.method}; {how}")
+    validated = prevalidate(raw, t, e, threshold=fixed, n_folds=folds, seed=seed, scale=True)
     for person, risk, high in zip(frame.index, validated.risk, validated.high_risk, strict=True):
-        for statistic, value in (("risk_score", float(risk)), ("risk_group", float(high))):
-            yield {
-                "statistic": statistic,
-                "participant_id": str(person),
-                "group": "risk=high" if high else "risk=low",
-                "estimate": value,
-                "n": 1,
-                "method": f"from a model that did not see the participant; {how}",
-                "note": "1 high, 0 low risk" if statistic == "risk_group" else "",
-            }
-    yield from _risk_group_rows(
-        analysis,
-        tables,
-        frame,
-        validated.risk,
-        validated.high_risk,
-        event,
-        alpha,
-        f"{how}; {n_folds}-fold outer cross-validation",
-    )
+        for statistic, value, note in (
+            ("risk_score", risk, ""),
+            ("risk_group", high, "1 high, 0 low risk"),
+        ):
+            yield Estimate(float(value), n=1).row(
+                statistic,
+                participant_id=str(person),
+                group="risk=high" if high else "risk=low",
+                method=f"from a model that did not see the participant; {how}",
+                note=note,
+            )
+    outer = f"{how}; {folds}-fold outer cross-validation"
+    for row in _risk_group_rows(analysis, frame, validated):
+        yield replace(row, method=f"{row.method}; {outer}")
+    yield from _adjusted_rows(analysis, tables, frame, validated.high_risk)
     permutations = analysis.permutations
     if permutations:
-        c, p_value = permutation_p(
+        c, p = permutation_p(
             raw,
             t,
             e,
             permutations=permutations,
-            n_folds=n_folds,
             threshold=fixed,
+            n_folds=folds,
             seed=seed,
             scale=True,
         )
-        yield {
-            "statistic": "permutation_p",
-            "estimate": p_value,
-            "p_value": p_value,
-            "n": len(frame),
-            "method": f"whole procedure on {permutations} permutations; concordance {c:.4f}",
-        }
+        yield Estimate(p, p_value=p, n=n).row(
+            "permutation_p",
+            method=f"whole procedure on {permutations} permutations; concordance {c:.4f}",
+        )
 
 
 def _importance_rows(
-    model: Any, x: np.ndarray, names: list[str], n: int, how: str
-) -> Iterator[dict[str, Any]]:
+    model: SupervisedComponents, x: np.ndarray, names: list[str]
+) -> Iterator[StatisticRow]:
     importance = model.importance(x)
     for position in model.selected:
-        yield {
-            "statistic": "importance",
-            "group": names[position],
-            "estimate": float(importance[position]),
-            "n": n,
-            "method": f"correlation with the first component; {how}",
-            "note": f"Cox score {model.scores[position]:.4g}: "
-            + ("high" if model.scores[position] > 0 else "low")
-            + " risk with a higher value",
-        }
+        score = model.scores[position]
+        risk = "high" if score > 0 else "low"
+        yield Estimate(float(importance[position])).row(
+            "importance",
+            group=names[position],
+            method="correlation with the first component",
+            note=f"Cox score {score:.4g}: {risk} risk with a higher value",
+        )
 
 
 def _risk_group_rows(
-    analysis: RadiomicsSpec,
-    tables: Tables,
-    frame: pd.DataFrame,
-    risk: np.ndarray,
-    high: np.ndarray,
-    event: str,
-    alpha: float,
-    how: str,
-) -> Iterator[dict[str, Any]]:
+    analysis: RadiomicsSpec, frame: pd.DataFrame, validated: Prevalidated
+) -> Iterator[StatisticRow]:
     from lifelines.utils import concordance_index
 
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
+    alpha, risk, high = analysis.alpha, validated.risk, validated.high_risk
     c = concordance(t, e, risk)
-    z = stats.norm.ppf(1 - alpha / 2)
-    yield {
-        "statistic": "c_index",
-        "group": f"risk|{event}",
-        "estimate": c.estimate,
-        "ci_low": max(0.0, c.estimate - z * c.standard_error),
-        "ci_high": min(1.0, c.estimate + z * c.standard_error),
-        "n": t.size,
-        "method": f"Harrell's concordance of the pre-validated risk; {how}",
-        **compare(
-            c.estimate,
-            float(concordance_index(t, -risk_order(risk), e)),
-            "lifelines concordance_index",
-        ),
-    }
-    groups = pd.Series(np.where(high, "high", "low"), index=frame.index, name="risk")
-    for level in ("high", "low"):
-        inside = (groups == level).to_numpy()
-        if inside.any():
-            row = median_row(t[inside], e[inside], alpha)
-            yield {"group": f"risk={level}", **row, "method": f"{row['method']}; {how}"}
-    if groups.nunique() < 2:
-        raise NotComputable("cross-validation puts everybody into one risk group")
-    row = logrank_row(t, e, groups)
-    yield {"group": "risk=high|risk=low", **row, "method": f"{row['method']}; {how}"}
-    single = Design(high.astype(float)[:, None], ("risk=high",))
-    fit_cox(t, e, single.matrix)
-    yield from (
-        {**r, "method": f"{r['method']}; {how}"}
-        for r in hazard_rows(
-            frame, single, alpha, {"risk=high": "risk=high|risk=low"}, "risk group alone"
-        )
-        if r["statistic"] == "hazard_ratio"
+    theirs = float(concordance_index(t, -risk_order(risk), e))
+    yield c.within_bounds(alpha).row(
+        "c_index",
+        group=f"risk|{analysis.event_endpoint}",
+        n=t.size,
+        method="Harrell's concordance of the pre-validated risk",
+        **compare(c.estimate, theirs, "lifelines concordance_index"),
     )
+    groups = np.where(high, "high", "low")
+    for level in ("high", "low"):
+        inside = groups == level
+        if inside.any():
+            yield replace(median_row(t[inside], e[inside], alpha), group=f"risk={level}")
+    if np.unique(groups).size < 2:
+        raise NotComputable("cross-validation puts everybody into one risk group")
+    pair = "risk=high|risk=low"
+    yield replace(logrank_row(t, e, groups), group=pair)
+    single = Design(high.astype(float)[:, None], ("risk=high",))
+    for row in hazard_rows(frame, single, alpha, {"risk=high": pair}, "risk group alone"):
+        if row.statistic == "hazard_ratio":
+            yield row
+
+
+def _adjusted_rows(
+    analysis: RadiomicsSpec, tables: Tables, frame: pd.DataFrame, high: np.ndarray
+) -> Iterator[StatisticRow]:
+    """Hazard ratio of the risk group given the covariates."""
     names = list(analysis.covariates)
-    if names:
-        table = frame[["time_days", "event"]].assign(risk_high=high.astype(float))
-        table = with_covariates(table, analysis, tables, endpoint=None, names=names)
-        table, note = complete_cases(table, names, analysis, tables)
-        full = design(
-            table,
-            covariates=["risk_high", *names],
-            reference_levels=analysis.reference_levels,
-        )
-        plan = Design(full.matrix[:, 1:], full.terms[1:])
-        for r in hazard_rows(
-            table,
-            plan,
-            alpha,
-            {
-                term: "risk=high|risk=low given " + ", ".join(names)
-                if term == "risk_high"
-                else f"{term} given risk"
-                for term in plan.terms
-            },
-            f"multivariable with {', '.join(names)}",
-        ):
-            if r["statistic"] == "hazard_ratio":
-                yield {**r, "note": join_notes(str(r.get("note", "")), note)}
+    if not names:
+        return
+    table = frame[["time_days", "event"]].assign(risk_high=high.astype(float))
+    table = with_covariates(table, analysis, tables, endpoint=None, names=names)
+    table, note = complete_cases(table, names, analysis, tables)
+    plan = design(
+        table, covariates=["risk_high", *names], reference_levels=analysis.reference_levels
+    ).slopes()
+    groups = {term: f"{term} given risk" for term in plan.terms}
+    groups["risk_high"] = "risk=high|risk=low given " + ", ".join(names)
+    words = f"multivariable with {', '.join(names)}"
+    for row in hazard_rows(table, plan, analysis.alpha, groups, words):
+        if row.statistic == "hazard_ratio":
+            yield row.noted(note)

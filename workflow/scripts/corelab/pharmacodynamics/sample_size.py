@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, stats
 
-from corelab.measurement.selection import (
-    NotComputable,
-    Tables,
-    as_list,
-    measured,
-    not_computable,
-)
-from corelab.pharmacodynamics.analysis_set import alpha_of, endpoints_of
+from corelab.measurement.selection import NotComputable, Tables, as_list, measured
+from corelab.pharmacodynamics.analysis_set import endpoints_of
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.base import Placed
 from corelab.settings.analyses.sample_size import SampleSizeSpec
+from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 #: Fewest participants per arm, before rounding up.
 SMALLEST = 1.5
@@ -313,141 +309,126 @@ NEEDS = {
 }
 
 
-def analyse(analysis: SampleSizeSpec, tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: SampleSizeSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``sample_size``.
 
-    ``method: means`` (default): from measured repeatability to participants. Keys: ``endpoint``;
-    ``sources`` (two readers or more, or one with repeats: ICC(A,1) of their reads is the
-    reliability) or ``reliability`` (a number); ``difference`` to be detected; ``sd`` of the
-    endpoint as it is read (default: measured); ``power`` (default 0.9) or ``per_arm`` (gives the
-    power); ``icc_targets`` (better reliabilities to compare with) and ``reads`` (numbers of reads
-    that are averaged, default 1 and 2). The other methods need the keys in :data:`NEEDS` and no
-    data: ``icc`` (Bonett 2002) and ``kappa`` for an interval of full ``width``, ``icc_exceeds``
-    (Walter 1998), ``limits`` of agreement, ``mmrm`` (Lu 2008), ``ordinal`` (Whitehead 1993) and
-    ``survival`` (Schoenfeld 1983).
+    ``method: means`` goes from measured repeatability (ICC(A,1) of reads, or a given reliability)
+    to participants per arm, or from ``per_arm`` to power, with better reliabilities and numbers of
+    averaged reads to compare with; the other methods need the keys in :data:`NEEDS` and no data.
     """
-    for endpoint in endpoints_of(analysis):
-        head = {"endpoint": endpoint}
-        for method in analysis.methods:
-            statistic = "n_per_arm" if method in {"means", "mmrm"} else "n_total"
-            try:
-                absent = [key for key in NEEDS[method] if getattr(analysis, key) is None]
-                if absent:
-                    raise NotComputable(f"sample size {method} needs {', '.join(absent)}")
-                made = (
-                    _planned_rows(analysis, tables, endpoint)
-                    if method == "means"
-                    else _closed_form(analysis, method)
-                )
-                for row in made:
-                    yield {**head, **row}
-            except NotComputable as reason:
-                yield not_computable(statistic, str(reason), **head)
-
-
-def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, Any]]:
-    """Sample sizes that follow from planned numbers alone."""
-    alpha, power = alpha_of(analysis), analysis.power
-    raters = analysis.raters
-
-    def number(key: str) -> float:
-        return float(getattr(analysis, key))
-
-    per_arm = math.nan
-    if method == "icc":
-        size = icc_precision(number("reliability"), raters, number("width"), alpha)
-        text = (
-            f"ICC {number('reliability'):g} with an interval of width {number('width'):g}, "
-            f"{raters} readings each (Bonett 2002)"
+    for endpoint, method in itertools.product(endpoints_of(analysis), analysis.methods):
+        statistic = "n_per_arm" if method in {"means", "mmrm"} else "n_total"
+        rows = (
+            _planned_rows(analysis, tables, endpoint)
+            if method == "means"
+            else _closed_form(analysis, method)
         )
-    elif method == "icc_exceeds":
-        size = icc_exceeding(number("reliability"), number("exceeds"), raters, power, alpha)
-        text = (
-            f"ICC {number('reliability'):g} shown to exceed {number('exceeds'):g}, {raters} "
+        absent = [key for key in NEEDS[method] if getattr(analysis, key) is None]
+        if absent:
+            reason = f"sample size {method} needs {', '.join(absent)}"
+            yield not_computable(statistic, reason, endpoint=endpoint)
+        else:
+            yield from guarded(rows, statistic, endpoint=endpoint)
+
+
+def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[StatisticRow]:
+    """Sample sizes that follow from planned numbers alone."""
+    if method == "mmrm":
+        per_arm, text = _mmrm_size(analysis)
+        yield _size_row("n_per_arm", method, per_arm, text)
+        size = 2.0 * math.ceil(per_arm)
+    elif method in {"icc", "icc_exceeds", "kappa", "limits"}:
+        size, text = _precision_size(analysis, method)
+    else:
+        size, text = _outcome_size(analysis, method)
+    yield _size_row("n_total", method, size, text)
+
+
+def _size_row(statistic: str, group: str, size: float, text: str) -> StatisticRow:
+    rounded = float(math.ceil(size - 1e-9 * (statistic == "n_total")))
+    note = f"unrounded {size:.2f}"
+    return Estimate(rounded).row(statistic, group=group, method=text, note=note)
+
+
+def _number(analysis: SampleSizeSpec, key: str) -> float:
+    return float(getattr(analysis, key))
+
+
+def _mmrm_size(analysis: SampleSizeSpec) -> tuple[float, str]:
+    """Participants per arm of an MMRM, and the method in words."""
+    power, alpha = analysis.power, analysis.alpha
+    kept = [float(v) for v in as_list(analysis.retention)]
+    keys = ("difference", "sd", "correlation")
+    difference, sd, correlation = (_number(analysis, key) for key in keys)
+    return mmrm_per_arm(difference, sd, correlation, kept, power, alpha), (
+        f"MMRM at the last of {len(kept)} visits, difference {difference:g}, SD "
+        f"{sd:g}, correlation {correlation:g}, power {power:g}, two-sided "
+        f"level {alpha:g} (Lu 2008)"
+    )
+
+
+def _precision_size(analysis: SampleSizeSpec, method: str) -> tuple[float, str]:
+    """Participants of a study of agreement, and the method in words."""
+    power, alpha, raters = analysis.power, analysis.alpha, analysis.raters
+    if method == "limits":
+        share, sd, width = (
+            analysis.limits_coverage,
+            *(_number(analysis, key) for key in ("sd", "width")),
+        )
+        return limits_precision(sd, width, share, alpha), (
+            f"limits of agreement ({100 * share:g} %) with intervals of width "
+            f"{width:g}, SD of differences {sd:g} (Bland-Altman 1999)"
+        )
+    reliability = _number(analysis, "reliability")
+    if method == "icc_exceeds":
+        least = _number(analysis, "exceeds")
+        return icc_exceeding(reliability, least, raters, power, alpha), (
+            f"ICC {reliability:g} shown to exceed {least:g}, {raters} "
             f"readings each, power {power:g}, one-sided level {alpha:g} (Walter 1998)"
         )
-    elif method == "kappa":
-        shares = [float(v) for v in analysis.shares or ()]
-        size = kappa_precision(number("reliability"), shares, number("width"), alpha)
-        text = (
-            f"kappa {number('reliability'):g} with an interval of width {number('width'):g}, two "
-            "raters with the given shares (Fleiss-Cohen-Everitt variance)"
+    width = _number(analysis, "width")
+    if method == "icc":
+        return icc_precision(reliability, raters, width, alpha), (
+            f"ICC {reliability:g} with an interval of width {width:g}, "
+            f"{raters} readings each (Bonett 2002)"
         )
-    elif method == "limits":
-        share = analysis.limits_coverage
-        size = limits_precision(number("sd"), number("width"), share, alpha)
-        text = (
-            f"limits of agreement ({100 * share:g} %) with intervals of width "
-            f"{number('width'):g}, SD of differences {number('sd'):g} (Bland-Altman 1999)"
-        )
-    elif method == "mmrm":
-        kept = [float(v) for v in as_list(analysis.retention)]
-        per_arm = mmrm_per_arm(
-            number("difference"), number("sd"), number("correlation"), kept, power, alpha
-        )
-        size = 2 * math.ceil(per_arm)
-        text = (
-            f"MMRM at the last of {len(kept)} visits, difference {number('difference'):g}, SD "
-            f"{number('sd'):g}, correlation {number('correlation'):g}, power {power:g}, two-sided "
-            f"level {alpha:g} (Lu 2008)"
-        )
-    elif method == "ordinal":
-        control = [float(v) for v in analysis.shares or ()]
-        treated = shifted_shares(control, number("odds_ratio"))
+    shares = [float(v) for v in analysis.shares or ()]
+    return kappa_precision(reliability, shares, width, alpha), (
+        f"kappa {reliability:g} with an interval of width {width:g}, two "
+        "raters with the given shares (Fleiss-Cohen-Everitt variance)"
+    )
+
+
+def _outcome_size(analysis: SampleSizeSpec, method: str) -> tuple[float, str]:
+    """Participants of a trial of an ordinal outcome or of survival, and the method in words."""
+    power, alpha = analysis.power, analysis.alpha
+    if method == "ordinal":
+        odds, control = _number(analysis, "odds_ratio"), [float(v) for v in analysis.shares or ()]
+        treated = shifted_shares(control, odds)
         mean = [(c + t) / 2 for c, t in zip(control, treated, strict=True)]
-        size = ordinal_total(number("odds_ratio"), mean, power, alpha)
-        text = (
-            f"common odds ratio {number('odds_ratio'):g}, two arms alike, power {power:g}, "
+        return ordinal_total(odds, mean, power, alpha), (
+            f"common odds ratio {odds:g}, two arms alike, power {power:g}, "
             f"two-sided level {alpha:g} (Whitehead 1993)"
         )
-    else:
-        from corelab.pharmacodynamics.survival import schoenfeld_events
+    from corelab.pharmacodynamics.survival import schoenfeld_events
 
-        events = schoenfeld_events(number("hazard_ratio"), power, alpha)
-        share = float(analysis.event_share)
-        size = math.ceil(events) / share
-        text = (
-            f"log-rank test of a hazard ratio of {number('hazard_ratio'):g}: {math.ceil(events)} "
-            f"events, {100 * share:g} % of participants with one, power {power:g}, two-sided level "
-            f"{alpha:g} (Schoenfeld 1983)"
-        )
-    if math.isfinite(per_arm):
-        yield {
-            "statistic": "n_per_arm",
-            "group": method,
-            "estimate": float(math.ceil(per_arm)),
-            "method": text,
-            "note": f"unrounded {per_arm:.2f}",
-        }
-    yield {
-        "statistic": "n_total",
-        "group": method,
-        "estimate": float(math.ceil(size - 1e-9)),
-        "method": text,
-        "note": f"unrounded {size:.2f}",
-    }
+    ratio, share = _number(analysis, "hazard_ratio"), float(analysis.event_share)
+    events = math.ceil(schoenfeld_events(ratio, power, alpha))
+    return events / share, (
+        f"log-rank test of a hazard ratio of {ratio:g}: {events} "
+        f"events, {100 * share:g} % of participants with one, power {power:g}, two-sided level "
+        f"{alpha:g} (Schoenfeld 1983)"
+    )
 
 
 @dataclass(frozen=True)
 class _Reliability:
-    """Reliability of one read with its limits, SD of one read, and the reads behind them."""
+    """Reliability of one read, SD of one read, and the reads behind them."""
 
-    icc: float
-    low: float
-    high: float
+    icc: Estimate
     sd: float
-    how: str
     ratings: np.ndarray | None = None
     sd_measured: bool = False
-
-    @property
-    def n(self) -> int:
-        """Participants; 0 where the plan gives the numbers."""
-        return 0 if self.ratings is None else len(self.ratings)
-
-    def spread(self, reads: int) -> float:
-        """SD of the mean of several reads."""
-        return self.sd * math.sqrt(self.icc + (1 - self.icc) / reads)
 
     def limits(self, reads: int, analysis: SampleSizeSpec) -> tuple[float, float]:
         """Limits of that SD: participants are resampled, SD and reliability follow."""
@@ -458,7 +439,7 @@ class _Reliability:
             return math.nan, math.nan
         found = []
         for weights in bootstrap_weights(
-            self.n,
+            len(self.ratings),
             resamples=analysis.resamples,
             seed=analysis.seed,
         ):
@@ -466,7 +447,7 @@ class _Reliability:
             sd = _pooled_sd(self.ratings, weights) if self.sd_measured else self.sd
             found.append(sd * np.sqrt(icc + (1 - icc) / reads))
         values = np.concatenate(found)
-        alpha = alpha_of(analysis)
+        alpha = analysis.alpha
         low, high = np.nanquantile(values, [alpha / 2, 1 - alpha / 2])
         return float(low), float(high)
 
@@ -486,20 +467,19 @@ def _measured(analysis: SampleSizeSpec, tables: Tables, endpoint: str) -> _Relia
     if given is not None:
         if analysis.sd is None:
             raise NotComputable("a given reliability needs the SD of the endpoint in sd")
-        return _Reliability(
-            float(given), math.nan, math.nan, float(analysis.sd), "given in the plan"
-        )
+        return _Reliability(Estimate(float(given), method="given in the plan"), float(analysis.sd))
     sources = as_list(analysis.sources)
     if not sources:
         raise NotComputable("name sources (readers) or a reliability")
     ratings, visit = ratings_of(analysis, tables, endpoint, sources)
     from corelab.agreement import intraclass_correlation
 
-    icc = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
+    icc = intraclass_correlation(ratings, alpha=analysis.alpha)["icc_a_1"]
     planned = analysis.sd
     sd = float(planned or _pooled_sd(ratings, np.ones((1, len(ratings))))[0])
     how = f"ICC(A,1) of {', '.join(sources)} at {visit}, {len(ratings)} participants"
-    return _Reliability(icc.estimate, icc.ci_low, icc.ci_high, sd, how, ratings, planned is None)
+    found = Estimate(icc.estimate, icc.ci_low, icc.ci_high, n=len(ratings), method=how)
+    return _Reliability(found, sd, ratings, planned is None)
 
 
 def ratings_of(
@@ -534,72 +514,66 @@ def ratings_of(
 
 def _planned_rows(
     analysis: SampleSizeSpec, tables: Tables, endpoint: str
-) -> Iterator[dict[str, Any]]:
-    from statsmodels.stats.power import TTestIndPower
-
-    alpha, power = alpha_of(analysis), analysis.power
-    if analysis.difference is None:
-        raise NotComputable("name the difference to be detected")
-    difference = float(analysis.difference)
+) -> Iterator[StatisticRow]:
+    alpha, power = analysis.alpha, analysis.power
+    difference = float(analysis.difference or 0.0)
     found = _measured(analysis, tables, endpoint)
-    icc, sd = found.icc, found.sd
+    icc, sd = found.icc.estimate, found.sd
     if difference == 0:
         raise NotComputable("a difference of 0 has no sample size")
     if sd == 0:
         raise NotComputable("the endpoint does not vary between participants")
     if not 0 < icc <= 1:
         raise NotComputable(f"the reliability {icc:.3g} is not above 0: reads carry no signal")
-    yield {
-        "statistic": "icc_a_1",
-        "estimate": icc,
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "n": found.n or math.nan,
-        "method": f"reliability of one read: {found.how}",
-    }
-    sd_true = sd * math.sqrt(icc)
-    plan = [(f"reads={m}", icc, m) for m in map(int, as_list(analysis.reads) or [1, 2])]
-    plan += [(f"icc={value:g}", float(value), 1) for value in as_list(analysis.icc_targets)]
-    usual = per_arm_with_error(difference, sd_true, icc, 1, power, alpha)
-    for group, reliability, reads in plan:
-        size = per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
-        spread = sd_true * math.sqrt(1 + (1 - reliability) / (reads * reliability))
-        checked: dict[str, Any] = {}
-        # Its search does not end at sizes of one or two.
-        if size > 3:
-            theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
-            checked = compare(
-                size, float(theirs), "statsmodels TTestIndPower", tolerance=1e-4, scale=size
-            )
-        low, high = math.nan, math.nan
-        if group.startswith("reads="):
-            low, high = found.limits(reads, analysis)
-        limits = [
-            float(math.ceil(two_arm_means(difference, v, power, alpha)))
-            if math.isfinite(v) and v > 0
-            else math.nan
-            for v in (low, high)
-        ]
-        saved = 2 * (math.ceil(usual) - math.ceil(size))
-        yield {
-            "statistic": "n_per_arm",
-            "group": group,
-            "estimate": float(math.ceil(size)),
-            "ci_low": limits[0] if all(map(math.isfinite, limits)) else math.nan,
-            "ci_high": limits[1] if all(map(math.isfinite, limits)) else math.nan,
-            "method": f"two-sample t test, difference {difference:g}, power {power:g}, two-sided "
-            f"level {alpha:g}; SD of the mean of {reads} read(s) {spread:.4g} with reliability "
-            f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
-            **checked,
-            "note": f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
-            "read at the measured reliability",
-        }
+    yield found.icc.row("icc_a_1", method=f"reliability of one read: {found.icc.method}")
+    usual = per_arm_with_error(difference, sd * math.sqrt(icc), icc, 1, power, alpha)
+    for reads in map(int, as_list(analysis.reads) or [1, 2]):
+        limits = found.limits(reads, analysis)
+        row = _per_arm_row(analysis, sd * math.sqrt(icc), icc, reads, usual, limits)
+        yield replace(row, group=f"reads={reads}")
+    for value in map(float, as_list(analysis.icc_targets)):
+        row = _per_arm_row(analysis, sd * math.sqrt(icc), value, 1, usual)
+        yield replace(row, group=f"icc={value:g}")
     if analysis.per_arm is not None:
         per_arm = float(analysis.per_arm)
-        yield {
-            "statistic": "power",
-            "group": f"per_arm={per_arm:g}",
-            "estimate": power_two_arms(difference, sd, per_arm, alpha),
-            "method": f"two-sample t test, difference {difference:g}, SD {sd:.4g}, two-sided "
+        yield Estimate(power_two_arms(difference, sd, per_arm, alpha)).row(
+            "power",
+            group=f"per_arm={per_arm:g}",
+            method=f"two-sample t test, difference {difference:g}, SD {sd:.4g}, two-sided "
             f"level {alpha:g}",
-        }
+        )
+
+
+def _per_arm_row(
+    analysis: SampleSizeSpec,
+    sd_true: float,
+    reliability: float,
+    reads: int,
+    usual: float,
+    limits: tuple[float, float] = (math.nan, math.nan),
+) -> StatisticRow:
+    """Participants per arm; ``limits`` are those of the SD, ``usual`` the size to compare with."""
+    from statsmodels.stats.power import TTestIndPower
+
+    alpha, power, difference = analysis.alpha, analysis.power, float(analysis.difference or 0.0)
+    size = per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
+    spread = sd_true * math.sqrt(1 + (1 - reliability) / (reads * reliability))
+    checked: dict[str, float | str] = {}
+    # Its search does not end at sizes of one or two.
+    if size > 3:
+        theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
+        library = "statsmodels TTestIndPower"
+        checked = compare(size, float(theirs), library, tolerance=1e-4, scale=size)
+    low, high = math.nan, math.nan
+    if all(math.isfinite(v) and v > 0 for v in limits):
+        low, high = (float(math.ceil(two_arm_means(difference, v, power, alpha))) for v in limits)
+    saved = 2 * (math.ceil(usual) - math.ceil(size))
+    return Estimate(float(math.ceil(size)), low, high).row(
+        "n_per_arm",
+        method=f"two-sample t test, difference {difference:g}, power {power:g}, two-sided "
+        f"level {alpha:g}; SD of the mean of {reads} read(s) {spread:.4g} with reliability "
+        f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
+        note=f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
+        "read at the measured reliability",
+        **checked,
+    )

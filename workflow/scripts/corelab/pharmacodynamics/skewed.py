@@ -12,21 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from corelab.measurement.selection import NotComputable, not_computable
-from corelab.pharmacodynamics.analysis_set import Design, alpha_of, join_notes
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols, t_estimate
-from corelab.pharmacodynamics.ordinal import (
+from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.analysis_set import Arms, Design, adjusted_words
+from corelab.pharmacodynamics.estimates import exponentiated, t_estimate
+from corelab.pharmacodynamics.linear import fit_linear, second_ols
+from corelab.pharmacodynamics.proportions import (
     exact_interval,
-    fisher_p,
     risk_difference,
-    two_shares_p,
+    two_counts,
     wilson_interval,
 )
 from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.comparison import ComparisonSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 #: A logistic coefficient beyond this is separation, not an effect.
 SEPARATED = 10.0
@@ -154,20 +155,17 @@ class TwoPart:
         Log odds ratio of a value above 0.
     size
         Log ratio of means among values above 0.
-    mean_ratio, ci_low, ci_high
+    ratio
         Ratio of the overall means (covariates standardised over all participants) with the
-        percentile interval of a bootstrap within arms.
-    chi2, p_value
-        Joint Wald test of both parts, two degrees of freedom (Lachenbruch 1976).
+        percentile interval of a bootstrap within arms, and the joint Wald test of both parts.
+    chi2
+        Of that test, two degrees of freedom (Lachenbruch 1976).
     """
 
     odds: Estimate
     size: Estimate
-    mean_ratio: float
-    ci_low: float
-    ci_high: float
+    ratio: Estimate
     chi2: float
-    p_value: float
 
 
 def _overall_ratio(
@@ -192,7 +190,7 @@ def fit_two_part(
     alpha: float = 0.05,
     *,
     resamples: int = 1000,
-    seed: int = 20240229,
+    seed: int = SEED,
     others: Sequence[int] = (),
 ) -> TwoPart:
     """Two-part model of a volume that is 0 in some: logistic, and gamma among the others.
@@ -215,7 +213,7 @@ def fit_two_part(
     >>> x = np.column_stack([np.ones(12), np.repeat([0.0, 1.0], 6)])
     >>> y = np.array([0, 0, 2, 4, 3, 3, 0, 0, 0, 0, 1, 2.0])
     >>> fit = fit_two_part(x, y, 1, resamples=50)
-    >>> round(fit.mean_ratio, 6), round(math.exp(fit.size.estimate), 6)
+    >>> round(fit.ratio.estimate, 6), round(math.exp(fit.size.estimate), 6)
     (0.25, 0.5)
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
@@ -239,15 +237,8 @@ def fit_two_part(
     low, high = math.nan, math.nan
     if len(draws) >= 0.9 * resamples:
         low, high = (float(v) for v in np.quantile(draws, [alpha / 2, 1 - alpha / 2]))
-    return TwoPart(
-        odds,
-        size,
-        _overall_ratio(x, y, position, others),
-        low,
-        high,
-        chi2,
-        p_value,
-    )
+    ratio = Estimate(_overall_ratio(x, y, position, others), low, high, p_value)
+    return TwoPart(odds, size, ratio, chi2)
 
 
 def joint_test(odds: Estimate, size: Estimate) -> tuple[float, float]:
@@ -259,7 +250,7 @@ def joint_test(odds: Estimate, size: Estimate) -> tuple[float, float]:
     >>> round(chi2, 6), round(p, 4)
     (8.0, 0.0183)
     """
-    chi2 = math.fsum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
+    chi2 = math.fsum((part.estimate / part.se) ** 2 for part in (odds, size))
     return float(chi2), float(stats.chi2.sf(chi2, 2))
 
 
@@ -314,47 +305,47 @@ MAIN = {
 
 @dataclass(frozen=True)
 class Contrast:
-    """One level of ``by`` against the reference, complete cases.
+    """One level of the arms against the reference.
 
     Attributes
     ----------
-    plan, frame
-        Design and rows of the two levels (and of all others for a common model).
-    by, level, reference, names
-        Grouping column, its two levels, and covariates.
+    plan
+        Design of all arms.
+    arms
+        Complete cases.
+    level
+        Compared with the reference.
     """
 
     plan: Design
-    frame: pd.DataFrame
-    by: str
+    arms: Arms
     level: str
-    reference: str
-    names: Sequence[str]
 
     @property
-    def group(self) -> str:
-        """Group as statistics rows have it."""
-        return f"{self.by}={self.level}|{self.by}={self.reference}"
+    def values(self) -> np.ndarray:
+        """Values of all arms."""
+        return self.arms.frame["value"].to_numpy(float)
 
     @property
     def position(self) -> int:
         """Column of the contrast in the design."""
-        return self.plan.index(f"{self.by}={self.level}")
+        return self.plan.index(f"{self.arms.by}={self.level}")
 
     @property
     def other_positions(self) -> list[int]:
         """Columns of the further arms."""
-        arms = [k for k, t in enumerate(self.plan.terms) if t.startswith(f"{self.by}=")]
+        arms = [k for k, t in enumerate(self.plan.terms) if t.startswith(f"{self.arms.by}=")]
         return [k for k in arms if k != self.position]
 
-    def arm(self, level: str) -> np.ndarray:
-        """Values of one level."""
-        return self.frame.loc[self.frame[self.by].map(str) == level, "value"].to_numpy(float)
+    @property
+    def adjusted(self) -> str:
+        """Words for the covariates."""
+        return adjusted_words(self.arms.names)
 
 
 def contrast_rows(
     analysis: ComparisonSpec, method: str, contrast: Contrast
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Statistics rows of one contrast by one of :data:`METHODS`."""
     kernel = {
         "gamma": _gamma_rows,
@@ -362,118 +353,91 @@ def contrast_rows(
         "rank": _rank_rows,
         "binary": _binary_rows,
     }[method]
+    arms = contrast.arms
+    both, everybody = arms.size(contrast.level, arms.reference), len(arms.frame)
+    words = f"model of {everybody} participants of all arms" * (both < everybody)
     for row in kernel(analysis, contrast):
-        arms = contrast.frame[contrast.by].map(str)
-        both = int(arms.isin([contrast.level, contrast.reference]).sum())
-        if both < len(arms):
-            words = f"model of {len(arms)} participants of all arms"
-            row = {**row, "note": f"{row['note']}; {words}" if row.get("note") else words}
-        yield {"group": contrast.group, "n": both, **row}
+        yield row.within(group=arms.group(contrast.level), n=both).noted(words)
 
 
-def _adjusted(names: Sequence[str]) -> str:
-    return f"; covariates {', '.join(names)}" if names else ""
-
-
-def _exponentiated(result: Estimate) -> dict[str, float]:
-    return {
-        "estimate": math.exp(result.estimate),
-        "ci_low": math.exp(result.ci_low),
-        "ci_high": math.exp(result.ci_high),
-        "p_value": result.p_value,
-    }
-
-
-def _gamma_check(x: np.ndarray, y: np.ndarray, position: int, ours: Estimate) -> dict[str, Any]:
+def _gamma_check(
+    x: np.ndarray, y: np.ndarray, position: int, ours: Estimate
+) -> dict[str, float | str]:
     import statsmodels.api as sm
 
     model = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log()))
     theirs, failed = attempt(lambda: model.fit(tol=1e-13), "statsmodels GLM, Gamma, log")
     if theirs is None:
         return {"second_method": failed}
-    compare(
-        ours.standard_error, float(theirs.bse[position]), "statsmodels GLM", tolerance=ITERATIVE
-    )
+    compare(ours.se, float(theirs.bse[position]), "statsmodels GLM", tolerance=ITERATIVE)
     value = math.exp(float(theirs.params[position]))
     return compare(math.exp(ours.estimate), value, "statsmodels GLM, Gamma, log", tolerance=1e-6)
 
 
-def _gamma_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
-    x, y = contrast.plan.matrix, contrast.frame["value"].to_numpy(float)
+def _gamma_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[StatisticRow]:
+    x, y = contrast.plan.matrix, contrast.values
     fit = fit_gamma(x, y)
-    result = fit.term(contrast.position, alpha_of(analysis))
-    yield {
-        "statistic": "mean_ratio",
-        **_exponentiated(result),
-        "method": "gamma regression, log link, Pearson dispersion, Wald t interval, "
-        f"df {fit.df:g}{_adjusted(contrast.names)}",
+    result = fit.term(contrast.position, analysis.alpha)
+    yield exponentiated(result).row(
+        "mean_ratio",
+        method="gamma regression, log link, Pearson dispersion, Wald t interval, "
+        f"df {fit.df:g}{contrast.adjusted}",
+        note=f"dispersion {fit.dispersion:.3g}",
         **_gamma_check(x, y, contrast.position, result),
-        "note": f"dispersion {fit.dispersion:.3g}",
-    }
+    )
 
 
-def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[StatisticRow]:
     import statsmodels.api as sm
 
-    alpha = alpha_of(analysis)
-    x, y = contrast.plan.matrix, contrast.frame["value"].to_numpy(float)
+    x, y, position = contrast.plan.matrix, contrast.values, contrast.position
     fit = fit_two_part(
         x,
         y,
-        contrast.position,
-        alpha,
+        position,
+        analysis.alpha,
         resamples=analysis.resamples,
         seed=analysis.seed,
         others=contrast.other_positions,
     )
     zeros = f"{int(np.sum(y == 0))} of {y.size} values are 0"
-    yield {
-        "statistic": "mean_ratio",
-        "estimate": fit.mean_ratio,
-        "ci_low": fit.ci_low,
-        "ci_high": fit.ci_high,
-        "p_value": fit.p_value,
-        "method": "two-part model (logistic, gamma): ratio of overall means, covariates "
+    yield fit.ratio.row(
+        "mean_ratio",
+        method="two-part model (logistic, gamma): ratio of overall means, covariates "
         "standardised; percentile bootstrap within arms; p: joint Wald test, 2 df"
-        + _adjusted(contrast.names),
-        "note": join_notes(zeros, f"joint chi2 {fit.chi2:.4g}"),
-    }
+        + contrast.adjusted,
+        note=join_notes(zeros, f"joint chi2 {fit.chi2:.4g}"),
+    )
     logit = sm.GLM((y > 0).astype(float), x, family=sm.families.Binomial()).fit(tol=1e-13)
-    yield {
-        "statistic": "odds_ratio",
-        **_exponentiated(fit.odds),
-        "method": f"two-part model: odds of a value above 0, Wald{_adjusted(contrast.names)}",
-        **compare(
-            math.exp(fit.odds.estimate),
-            math.exp(float(logit.params[contrast.position])),
-            "statsmodels GLM, binomial",
-            tolerance=1e-6,
-        ),
-        "note": zeros,
-    }
+    odds, theirs = exponentiated(fit.odds), math.exp(float(logit.params[position]))
+    yield odds.row(
+        "odds_ratio",
+        method=f"two-part model: odds of a value above 0, Wald{contrast.adjusted}",
+        note=zeros,
+        **compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
+    )
     positive = y > 0
-    yield {
-        "statistic": "mean_ratio_of_positive",
-        **_exponentiated(fit.size),
-        "n": int(positive.sum()),
-        "method": "two-part model: ratio of means among values above 0, gamma, log link"
-        + _adjusted(contrast.names),
-        **_gamma_check(x[positive], y[positive], contrast.position, fit.size),
-    }
+    yield exponentiated(fit.size).row(
+        "mean_ratio_of_positive",
+        n=int(positive.sum()),
+        method="two-part model: ratio of means among values above 0, gamma, log link"
+        + contrast.adjusted,
+        **_gamma_check(x[positive], y[positive], position, fit.size),
+    )
 
 
-def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
-    inside = contrast.frame[contrast.by].map(str).isin([contrast.level, contrast.reference])
-    y = contrast.frame.loc[inside, "value"].to_numpy(float)
-    arm = (contrast.frame.loc[inside, contrast.by].map(str) == contrast.level).to_numpy(float)
+def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[StatisticRow]:
+    arms = contrast.arms
+    inside = arms.labels.isin([contrast.level, arms.reference])
+    y = arms.frame.loc[inside, "value"].to_numpy(float)
+    arm = (arms.labels[inside] == contrast.level).to_numpy(float)
     own = [
         k
         for k, term in enumerate(contrast.plan.terms)
-        if term != "Intercept" and not term.startswith(f"{contrast.by}=")
+        if term != "Intercept" and not term.startswith(f"{arms.by}=")
     ]
     block = contrast.plan.matrix[inside.to_numpy()][:, own] if own else None
-    result = rank_ancova(y, arm, block, alpha_of(analysis))
-    second: dict[str, Any] = {}
+    result = rank_ancova(y, arm, block, analysis.alpha)
     if block is None:
         u = float(stats.mannwhitneyu(y[arm == 1], y[arm == 0]).statistic)
         share = u / (np.sum(arm == 1) * np.sum(arm == 0)) - 0.5
@@ -485,19 +449,18 @@ def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[st
         left = (ranks - both @ second_ols(both, ranks)) / y.size
         theirs = float(left[arm == 1].mean() - left[arm == 0].mean())
         second = compare(result.estimate, theirs, "statsmodels OLS of the ranks")
-    yield {
-        "statistic": "rank_difference",
-        **result.columns(),
-        "n": y.size,
-        "method": "difference of mean ranks over n"
+    yield result.row(
+        "rank_difference",
+        n=y.size,
+        method="difference of mean ranks over n"
         + (" adjusted as Quade (1967)" if own else ", equal to P(a > b) + P(a = b) / 2 - 1/2")
-        + f"; t interval, df {result.df:g}{_adjusted(contrast.names)}",
+        + f"; t interval, df {result.df:g}{contrast.adjusted}",
+        note=f"{100 * (1 - np.unique(y).size / y.size):.0f} % of values tied",
         **second,
-        "note": f"{100 * (1 - np.unique(y).size / y.size):.0f} % of values tied",
-    }
+    )
 
 
-def _arm_share(values: np.ndarray, label: str, alpha: float) -> Iterator[dict[str, Any]]:
+def _arm_share(values: np.ndarray, label: str, alpha: float) -> Iterator[StatisticRow]:
     from statsmodels.stats.proportion import proportion_confint
 
     k, n = int(values.sum()), values.size
@@ -509,75 +472,62 @@ def _arm_share(values: np.ndarray, label: str, alpha: float) -> Iterator[dict[st
         for ours, other in zip(limits, theirs, strict=True):
             if math.isfinite(float(other)):
                 compare(ours, float(other), "statsmodels proportion_confint", tolerance=1e-7)
-        yield {
-            "statistic": statistic,
-            "group": label,
-            "n": n,
-            "estimate": k / n,
-            "ci_low": limits[0],
-            "ci_high": limits[1],
-            "method": words,
-            "note": f"{k}/{n}",
-        }
+        yield Estimate(k / n, *limits, n=n).row(
+            statistic, group=label, method=words, note=f"{k}/{n}"
+        )
 
 
-def _binary_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
-    a, b = contrast.arm(contrast.level), contrast.arm(contrast.reference)
+def _binary_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[StatisticRow]:
+    alpha, arms = analysis.alpha, contrast.arms
+    a, b = arms.values(contrast.level), arms.values(arms.reference)
     odd = set(np.unique(np.concatenate([a, b]))) - {0.0, 1.0}
     if odd:
         raise NotComputable(
             f"a value is {min(odd):g}; method binary needs 0 and 1 (derivation: responder makes "
             "them of volumes)"
         )
-    for values, level in ((a, contrast.level), (b, contrast.reference)):
-        yield from _arm_share(values, f"{contrast.by}={level}", alpha)
+    for values, level in ((a, contrast.level), (b, arms.reference)):
+        yield from _arm_share(values, f"{arms.by}={level}", alpha)
     yield _difference_row(a, b, alpha)
     yield _ratio_row(a, b, alpha)
     try:
-        fit = fit_logistic(contrast.plan.matrix, contrast.frame["value"])
-        yield {
-            "statistic": "odds_ratio",
-            **_exponentiated(fit.term(contrast.position, alpha)),
-            "method": f"logistic regression, Wald interval{_adjusted(contrast.names)}",
-        }
+        fit = fit_logistic(contrast.plan.matrix, arms.frame["value"])
+        yield exponentiated(fit.term(contrast.position, alpha)).row(
+            "odds_ratio", method=f"logistic regression, Wald interval{contrast.adjusted}"
+        )
     except NotComputable as reason:
         yield not_computable("odds_ratio", str(reason))
 
 
-def _difference_row(a: np.ndarray, b: np.ndarray, alpha: float) -> dict[str, Any]:
+def _difference_row(a: np.ndarray, b: np.ndarray, alpha: float) -> StatisticRow:
     from statsmodels.stats.proportion import confint_proportions_2indep
 
-    ka, kb = int(a.sum()), int(b.sum())
-    d, low, high = risk_difference(ka, a.size, kb, b.size, alpha)
-    theirs = confint_proportions_2indep(ka, a.size, kb, b.size, method="newcomb", alpha=alpha)
-    compare(low, float(theirs[0]), "statsmodels confint_proportions_2indep", tolerance=1e-7)
-    p_value, test = two_shares_p(ka, a.size, kb, b.size)
-    return {
-        "statistic": "risk_difference",
-        "n": a.size + b.size,
-        "estimate": d,
-        "ci_low": low,
-        "ci_high": high,
-        "p_value": p_value,
-        "method": f"difference of proportions, Newcombe hybrid score interval; p: {test}",
-        "note": f"{ka}/{a.size} against {kb}/{b.size}; "
-        f"Fisher exact p {fisher_p(ka, a.size, kb, b.size):.3g}",
-    }
+    counts = (int(a.sum()), a.size, int(b.sum()), b.size)
+    result = risk_difference(*counts, alpha)
+    theirs = confint_proportions_2indep(*counts, method="newcomb", alpha=alpha)
+    compare(
+        result.ci_low, float(theirs[0]), "statsmodels confint_proportions_2indep", tolerance=1e-7
+    )
+    return result.row(
+        "risk_difference",
+        n=a.size + b.size,
+        method="difference of proportions, Newcombe hybrid score interval; p: " + result.method,
+        note=two_counts(*counts),
+    )
 
 
-def _ratio_row(a: np.ndarray, b: np.ndarray, alpha: float) -> dict[str, Any]:
+def _ratio_row(a: np.ndarray, b: np.ndarray, alpha: float) -> StatisticRow:
     ka, kb = int(a.sum()), int(b.sum())
     if not ka or not kb:
         return not_computable("risk_ratio", "an arm without any event")
     log = math.log(ka / a.size * b.size / kb)
     error = math.sqrt(1 / ka - 1 / a.size + 1 / kb - 1 / b.size)
-    row = {
-        "statistic": "risk_ratio",
-        "n": a.size + b.size,
-        "method": "ratio of proportions, logarithmic interval (Katz 1978)",
-        "note": f"{ka}/{a.size} against {kb}/{b.size}",
-    }
-    if error == 0:
-        return {**row, "estimate": math.exp(log)}
-    return {**row, **_exponentiated(t_estimate(log, error, math.inf, alpha))}
+    ratio = Estimate(math.exp(log))
+    if error != 0:
+        ratio = exponentiated(t_estimate(log, error, math.inf, alpha))
+    return ratio.row(
+        "risk_ratio",
+        n=a.size + b.size,
+        method="ratio of proportions, logarithmic interval (Katz 1978)",
+        note=f"{ka}/{a.size} against {kb}/{b.size}",
+    )

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import optimize, stats
 
-from corelab.measurement.selection import NotComputable, not_computable
-from corelab.pharmacodynamics.analysis_set import design
+from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.analysis_set import Arms
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.linear import fit_linear
 from corelab.provenance.two_computations import attempt
 from corelab.settings.analyses.comparison import ComparisonSpec
+from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 
 def common_risk_difference(
     events_a: Any, n_a: Any, events_b: Any, n_b: Any, alpha: float = 0.05
-) -> tuple[float, float, float, float]:
+) -> Estimate:
     """Common risk difference a - b over strata, its score limits, and the p of the CMH test.
 
     The limits invert the stratified score test of Miettinen and Nurminen (1985) with
@@ -41,9 +43,9 @@ def common_risk_difference(
     --------
     Newcombe (Stat Med 1998;17:873), example (a), method 6: 0.0528 to 0.3382.
 
-    >>> d, low, high, p = common_risk_difference([56], [70], [48], [80])
-    >>> round(d, 6), round(low, 4), round(high, 4), round(p, 4)
-    (0.2, 0.0528, 0.3382, 0.0083)
+    >>> d = common_risk_difference([56], [70], [48], [80])
+    >>> [round(v, 4) for v in (d.estimate, d.ci_low, d.ci_high, d.p_value)]
+    [0.2, 0.0528, 0.3382, 0.0083]
     """
     a, na, b, nb = (np.asarray(v, float) for v in (events_a, n_a, events_b, n_b))
     both = (na > 0) & (nb > 0)
@@ -76,7 +78,7 @@ def common_risk_difference(
         low, high = min(end, difference), max(end, difference)
         found: Any = optimize.brentq(excess, low, high) if crosses else round(end)
         limits.append(float(found))
-    return difference, limits[0], limits[1], float(2 * stats.norm.sf(abs(score(0.0))))
+    return Estimate(difference, limits[0], limits[1], float(2 * stats.norm.sf(abs(score(0.0)))))
 
 
 def _restricted_share(
@@ -123,79 +125,65 @@ def van_elteren(values: Any, indicator: Any, strata: Any) -> tuple[float, float]
     return z, float(2 * stats.norm.sf(abs(z)))
 
 
-def subgroup_rows(
-    analysis: ComparisonSpec,
-    frame: pd.DataFrame,
-    by: str,
-    reference: str,
-    others: tuple[str, ...],
-    names: list[str],
-    alpha: float,
-) -> Iterator[dict[str, Any]]:
+def subgroup_rows(analysis: ComparisonSpec, arms: Arms, alpha: float) -> Iterator[StatisticRow]:
     """Effects of the arms within the levels of each variable of ``subgroups``, and interactions.
 
     One least-squares model per variable: arm, variable, their product and the covariates. The
-    interaction is tested by F over all products.
+    interaction is tested by F over all products. The variables are columns ``_<name>``.
     """
     for variable in map(str, analysis.subgroups):
-        part = frame.dropna(subset=[f"_{variable}"])
-        levels = part[f"_{variable}"].map(str)
-        labels = part[by].map(str)
-        present = sorted(set(levels))
-        pair = {level: f"{by}={level}|{by}={reference}" for level in others}
-        method = f"ANCOVA with {by} x {variable}; t interval, residual variance of the whole model"
-        try:
-            if len(present) < 2:
-                raise NotComputable(f"{variable} has one level")
-            base = design(
-                part, by=by, reference=reference, covariates=[n for n in names if n != variable]
-            ).matrix
-            columns = [(levels == level).to_numpy(float) for level in present[1:]]
-            arms = [(labels == level).to_numpy(float) for level in others]
-            products = [arm * column for arm in arms for column in columns]
-            y = part["value"].to_numpy(float)
-            main = np.column_stack([base, *columns])
-            small, whole = fit_linear(main, y), fit_linear(np.column_stack([main, *products]), y)
-        except NotComputable as reason:
-            yield not_computable("interaction_p", str(reason), group=f"{by} x {variable}")
-            continue
-        rss = [fit.residual_sd**2 * fit.df for fit in (small, whole)]
-        f = (rss[0] - rss[1]) / len(products) / (rss[1] / whole.df)
-        p = float(stats.f.sf(f, len(products), whole.df))
-        yield {
-            "statistic": "interaction_p",
-            "group": f"{by} x {variable}",
-            "estimate": p,
-            "p_value": p,
-            "n": len(part),
-            "method": f"F test of {by} x {variable}, F {f:.4g}, df {len(products)} and {whole.df}",
-        }
-        for i, arm in enumerate(others):
-            for k, level in enumerate(present):
-                weights = np.zeros(main.shape[1] + len(products))
-                weights[1 + i] = 1.0
-                if k:
-                    weights[main.shape[1] + i * len(columns) + k - 1] = 1.0
-                own = (levels == level) & labels.isin([arm, reference])
-                try:
-                    columns_ = whole.contrast(weights, alpha).columns()
-                except NotComputable as reason:
-                    yield not_computable(
-                        "subgroup_difference", str(reason), group=f"{pair[arm]}|{variable}={level}"
-                    )
-                    continue
-                yield {
-                    "statistic": "subgroup_difference",
-                    "group": f"{pair[arm]}|{variable}={level}",
-                    **columns_,
-                    "n": int(own.sum()),
-                    "method": method,
-                    "note": "a subgroup; its p is not adjusted",
-                }
+        group = f"{arms.by} x {variable}"
+        part = replace(arms, frame=arms.frame.dropna(subset=[f"_{variable}"]))
+        yield from guarded(_of_variable(part, variable, alpha), "interaction_p", group=group)
 
 
-def risk_row(values: Any, indicator: Any, strata: Any, alpha: float) -> dict[str, Any]:
-    """Columns of the stratified risk difference, with the CMH test checked by statsmodels."""
+def _of_variable(arms: Arms, variable: str, alpha: float) -> Iterator[StatisticRow]:
+    by = arms.by
+    levels, labels = arms.frame[f"_{variable}"].map(str), arms.labels
+    present = sorted(set(levels))
+    if len(present) < 2:
+        raise NotComputable(f"{variable} has one level")
+    names = [name for name in arms.names if name != variable]
+    base = replace(arms, names=names).design().matrix
+    columns = [(levels == level).to_numpy(float) for level in present[1:]]
+    products = [
+        (labels == level).to_numpy(float) * column for level in arms.others for column in columns
+    ]
+    y = arms.frame["value"].to_numpy(float)
+    main = np.column_stack([base, *columns])
+    small, whole = fit_linear(main, y), fit_linear(np.column_stack([main, *products]), y)
+    rss = [fit.residual_sd**2 * fit.df for fit in (small, whole)]
+    f = (rss[0] - rss[1]) / len(products) / (rss[1] / whole.df)
+    p = float(stats.f.sf(f, len(products), whole.df))
+    yield Estimate(p, p_value=p, n=len(y)).row(
+        "interaction_p",
+        method=f"F test of {by} x {variable}, F {f:.4g}, df {len(products)} and {whole.df}",
+    )
+    for i, arm in enumerate(arms.others):
+        for k, level in enumerate(present):
+            weights = np.zeros(main.shape[1] + len(products))
+            weights[1 + i] = 1.0
+            if k:
+                weights[main.shape[1] + i * len(columns) + k - 1] = 1.0
+            own = (levels == level) & labels.isin([arm, arms.reference])
+            group = f"{arms.group(arm)}|{variable}={level}"
+            try:
+                result = whole.contrast(weights, alpha)
+            except NotComputable as reason:
+                yield not_computable("subgroup_difference", str(reason), group=group)
+                continue
+            yield result.row(
+                "subgroup_difference",
+                group=group,
+                n=int(own.sum()),
+                method=f"ANCOVA with {by} x {variable}; t interval, residual variance of the whole "
+                "model",
+                note="a subgroup; its p is not adjusted",
+            )
+
+
+def risk_rows(values: Any, indicator: Any, strata: Any, alpha: float) -> Iterator[StatisticRow]:
+    """The stratified risk difference, with the CMH test checked by statsmodels."""
     y, arm = np.asarray(values, float), np.asarray(indicator, float)
     label = np.asarray(strata).astype(str)
     tables = []
@@ -203,9 +191,7 @@ def risk_row(values: Any, indicator: Any, strata: Any, alpha: float) -> dict[str
         a, b = y[(label == level) & (arm == 1)], y[(label == level) & (arm == 0)]
         tables.append((a.sum(), a.size, b.sum(), b.size))
     counts = np.array(tables).T
-    difference, low, high, p = common_risk_difference(
-        counts[0], counts[1], counts[2], counts[3], alpha
-    )
+    result = common_risk_difference(counts[0], counts[1], counts[2], counts[3], alpha)
     whole = [np.array([[a, n - a], [b, m - b]]) for a, n, b, m in tables if n and m]
 
     def theirs() -> float:
@@ -214,16 +200,12 @@ def risk_row(values: Any, indicator: Any, strata: Any, alpha: float) -> dict[str
         return float(StratifiedTable(whole).test_null_odds(correction=False).pvalue)
 
     other, failed = attempt(theirs, "statsmodels StratifiedTable")
-    agreed = other is not None and abs(other - p) < 1e-8
-    return {
-        "statistic": "stratified_risk_difference",
-        "estimate": difference,
-        "ci_low": low,
-        "ci_high": high,
-        "p_value": p,
-        "n": y.size,
-        "method": "Mantel-Haenszel risk difference, stratified Miettinen-Nurminen score interval; "
+    agreed = other is not None and abs(other - result.p_value) < 1e-8
+    yield result.row(
+        "stratified_risk_difference",
+        n=y.size,
+        method="Mantel-Haenszel risk difference, stratified Miettinen-Nurminen score interval; "
         f"p: Cochran-Mantel-Haenszel test, {len(tables)} strata",
-        "second_method": failed
+        second_method=failed
         or ("CMH p equal to statsmodels StratifiedTable" if agreed else "statsmodels: other p"),
-    }
+    )

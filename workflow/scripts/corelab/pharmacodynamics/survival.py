@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
-from corelab.pharmacodynamics.linear import Estimate, t_estimate
+from corelab.pharmacodynamics.estimates import normal_estimate, t_estimate
+from corelab.pharmacodynamics.linear import standardised
+from corelab.terms.results import Estimate
 
 
 def check_times(time: Any, event: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -301,10 +303,7 @@ def fit_cox(
         raise NotComputable("no event: a hazard ratio cannot be estimated")
     if ties not in {"efron", "breslow", "exact"}:
         raise ValueError(f"ties must be efron, breslow or exact, not '{ties}'")
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
-        raise NotComputable("a term has no variance")
-    z = (x - centre) / scale
+    z, _, scale = standardised(x)
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     start = None if entry is None else np.asarray(entry, float)
     if start is not None and (clusters is not None or ties == "exact" or np.any(start >= t)):
@@ -635,16 +634,7 @@ def proportional_hazards_test(
     )
 
 
-@dataclass(frozen=True)
-class RestrictedMean:
-    """Mean survival time up to tau, with standard error."""
-
-    estimate: float
-    standard_error: float
-    tau: float
-
-
-def restricted_mean(time: Any, event: Any, tau: float) -> RestrictedMean:
+def restricted_mean(time: Any, event: Any, tau: float, alpha: float = 0.05) -> Estimate:
     """Area under the Kaplan-Meier curve up to tau, Greenwood-type standard error.
 
     Raises
@@ -655,7 +645,7 @@ def restricted_mean(time: Any, event: Any, tau: float) -> RestrictedMean:
     Examples
     --------
     >>> result = restricted_mean([1, 2, 3, 4], [1, 1, 1, 1], 4)
-    >>> result.estimate, round(result.standard_error, 4)
+    >>> result.estimate, round(result.se, 4)
     (2.5, 0.559)
     """
     t, e = check_times(time, event)
@@ -672,22 +662,19 @@ def restricted_mean(time: Any, event: Any, tau: float) -> RestrictedMean:
     left = at_risk - deaths
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where((deaths > 0) & (left > 0), beyond**2 * deaths / (at_risk * left), 0.0)
-    return RestrictedMean(area, float(np.sqrt(terms.sum())), float(tau))
+    return normal_estimate(area, float(np.sqrt(terms.sum())), alpha)
 
 
-def restricted_mean_difference(
-    a: RestrictedMean, b: RestrictedMean, alpha: float = 0.05
-) -> Estimate:
+def restricted_mean_difference(a: Estimate, b: Estimate, alpha: float = 0.05) -> Estimate:
     """Difference a - b of restricted means of different participants, normal.
 
     Examples
     --------
-    >>> a, b = RestrictedMean(2.5, 0.3, 4.0), RestrictedMean(2.0, 0.4, 4.0)
-    >>> found = restricted_mean_difference(a, b)
-    >>> found.estimate, round(found.standard_error, 6), round(found.p_value, 4)
+    >>> found = restricted_mean_difference(Estimate(2.5, se=0.3), Estimate(2.0, se=0.4))
+    >>> found.estimate, round(found.se, 6), round(found.p_value, 4)
     (0.5, 0.5, 0.3173)
     """
-    error = math.hypot(a.standard_error, b.standard_error)
+    error = math.hypot(a.se, b.se)
     return t_estimate(a.estimate - b.estimate, error, math.inf, alpha)
 
 
@@ -700,6 +687,11 @@ class Concordance:
     concordant: float
     discordant: float
     tied_risk: float
+
+    def within_bounds(self, alpha: float = 0.05) -> Estimate:
+        """Normal interval, cut at 0 and 1."""
+        found = normal_estimate(self.estimate, self.standard_error, alpha, low=0.0, high=1.0)
+        return replace(found, p_value=math.nan)
 
 
 def risk_order(risk: Any) -> np.ndarray:
@@ -774,18 +766,6 @@ def weighted_concordance(
     c = float(scores.sum() / 2 / total)
     error = float(np.sqrt(np.sum((scores - c * pairs) ** 2)) / total)
     return Concordance(c, error, good, bad, float(total - good - bad))
-
-
-def numbers_at_risk(time: Any, when: Sequence[float]) -> list[int]:
-    """Participants still followed just before given times.
-
-    Examples
-    --------
-    >>> numbers_at_risk([1, 2, 3], [0, 2, 5])
-    [3, 2, 0]
-    """
-    t = np.asarray(time, float)
-    return [int(np.sum(t >= moment)) for moment in when]
 
 
 def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:

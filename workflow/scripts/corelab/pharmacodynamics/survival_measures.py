@@ -7,21 +7,22 @@ Stata J 2006;6:83. Adjusted restricted mean: Tian, Zhao and Wei, Biostatistics 2
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable
-from corelab.pharmacodynamics.linear import Estimate, t_estimate
+from corelab.pharmacodynamics.estimates import normal_estimate, t_estimate
 from corelab.pharmacodynamics.survival import (
+    Concordance,
     check_times,
     fit_cox,
     kaplan_meier,
     risk_order,
     weighted_concordance,
 )
+from corelab.terms.results import Estimate
 
 
 def _free(
@@ -33,8 +34,8 @@ def _free(
     return np.concatenate([[1.0], censoring.survival])[place]
 
 
-def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> tuple[float, float]:
-    """Uno's C up to a time, and its standard error.
+def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> Concordance:
+    """Uno's C up to a time.
 
     Parameters
     ----------
@@ -45,8 +46,8 @@ def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> tuple[float
 
     Returns
     -------
-    estimate, standard_error
-        The error is that of the infinitesimal jackknife, the censoring weights taken as known.
+    Concordance
+        Its error is that of the infinitesimal jackknife, the censoring weights taken as known.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> tuple[float
     --------
     Without censoring it is Harrell's C.
 
-    >>> round(uno_concordance([1, 2, 3, 4], [1, 1, 1, 1], [4, 3, 1, 2], 5.0)[0], 4)
+    >>> round(uno_concordance([1, 2, 3, 4], [1, 1, 1, 1], [4, 3, 1, 2], 5.0).estimate, 4)
     0.8333
     """
     t, e = check_times(time, event)
@@ -65,31 +66,30 @@ def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> tuple[float
     free = _free(t, e, t, just_before=True)
     counts = (e == 1) & (t < tau)
     weight = np.where(counts, 1 / np.maximum(free, 1e-12) ** 2, 0.0)
-    found = weighted_concordance(t, e, r, weight)
-    return found.estimate, found.standard_error
+    return weighted_concordance(t, e, r, weight)
 
 
-@dataclass(frozen=True)
-class Separation:
-    """Royston and Sauerbrei's D with its standard error, and the explained variation R2_D."""
+def explained_variation(d: float) -> float:
+    """Royston and Sauerbrei's R2 of a value of D.
 
-    d: float
-    standard_error: float
-
-    @staticmethod
-    def explained(d: float) -> float:
-        """R2 of a value of D."""
-        square = max(d, 0.0) ** 2 / (8 / math.pi)
-        return square / (math.pi**2 / 6 + square)
+    Examples
+    --------
+    >>> round(explained_variation(math.sqrt(8 / math.pi)), 3), explained_variation(-1.0)
+    (0.378, 0.0)
+    """
+    square = max(d, 0.0) ** 2 / (8 / math.pi)
+    return square / (math.pi**2 / 6 + square)
 
 
-def royston_d(time: Any, event: Any, risk: Any) -> Separation:
+def royston_d(time: Any, event: Any, risk: Any, alpha: float = 0.05) -> Estimate:
     """Separation of a prognostic score: the log hazard ratio of its two halves, were it normal.
 
     Parameters
     ----------
     time, event, risk
         (n,) times, event flags and score.
+    alpha
+        1 - confidence level.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def royston_d(time: Any, event: Any, risk: Any) -> Separation:
     >>> rng = np.random.default_rng(1)
     >>> risk = rng.normal(size=400)
     >>> found = royston_d(rng.exponential(np.exp(-risk)), np.ones(400), risk)
-    >>> bool(abs(found.d - math.sqrt(8 / math.pi)) < 0.25)
+    >>> bool(abs(found.estimate - math.sqrt(8 / math.pi)) < 0.25)
     True
     """
     rank = stats.rankdata(risk_order(risk))
     kappa = math.sqrt(8 / math.pi)
     score = stats.norm.ppf((rank - 3 / 8) / (rank.size + 1 / 4)) / kappa
     fit = fit_cox(time, event, score[:, None])
-    return Separation(float(fit.coefficients[0]), float(fit.standard_errors[0]))
+    return normal_estimate(float(fit.coefficients[0]), float(fit.standard_errors[0]), alpha)
 
 
 def adjusted_restricted_mean(

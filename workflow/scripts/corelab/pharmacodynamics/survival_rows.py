@@ -5,73 +5,117 @@ restricted means, and imaging endpoints that change with time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # loads its submodules when they are used
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables
 from corelab.pharmacodynamics.analysis_set import (
     Design,
-    alpha_of,
+    Levels,
     design,
     endpoint_by_visit,
-    join_notes,
     levels_of,
-    participant_columns,
+    strata_of,
     with_covariates,
+    with_labels,
 )
+from corelab.pharmacodynamics.estimates import guarded, ratio_of_log
 from corelab.pharmacodynamics.interval_censored import fit_weibull, score_test, turnbull
-from corelab.pharmacodynamics.proportional_odds import LARGEST_LOG
 from corelab.pharmacodynamics.survival import fit_cox
 from corelab.pharmacodynamics.survival_measures import (
-    Separation,
     adjusted_restricted_mean,
+    explained_variation,
     royston_d,
     uno_concordance,
 )
 from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
 from corelab.settings.analyses.survival import SurvivalSpec
+from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 #: Column of the frames: label of the stratum, of the key ``strata``.
 STRATUM = "_stratum"
 
 
+@dataclass(frozen=True)
+class Groups(Levels):
+    """Times of participants: ``time_days``, ``event`` and, with strata, :data:`STRATUM`."""
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """All levels, the reference first; ``all`` without arms."""
+        return (self.reference, *self.others) if self.by else ("all",)
+
+    def name(self, level: str) -> str:
+        """Group of a row on one level."""
+        return f"{self.by}={level}" if self.by else "all"
+
+    def term(self, term: str) -> str:
+        """Group of a row on a term of a model."""
+        own = self.by and term.startswith(f"{self.by}=")
+        return f"{term}|{self.by}={self.reference}" if own else term
+
+    def pairs(self) -> Iterator[tuple[str, list[str], np.ndarray]]:
+        """Group, levels and participants of each test: against the reference, then all together."""
+        found = [(self.group(level), [level, self.reference]) for level in self.others]
+        if len(found) > 1:
+            found.append((self.by, [*self.others, self.reference]))
+        labels = self.labels.to_numpy()
+        for group, levels in found:
+            yield group, levels, np.isin(labels, levels)
+
+    def strata(self, inside: Any = slice(None)) -> np.ndarray | None:
+        """Stratum of each participant; None without strata."""
+        return self.frame[STRATUM].to_numpy()[inside] if STRATUM in self.frame else None
+
+
 def with_strata(frame: pd.DataFrame, analysis: SurvivalSpec, tables: Tables) -> pd.DataFrame:
     """The frame with :data:`STRATUM`, the combination of the levels of the key ``strata``."""
-    names = list(analysis.strata)
-    if not names:
-        return frame
-    labelled = analysis.changed(categorical=[*analysis.categorical, *names])
-    levels = participant_columns(labelled, tables, names).reindex(frame.index)
-    label = levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
-    return frame.assign(**{STRATUM: label})
+    strata = strata_of(analysis, tables, frame)
+    return frame if strata is None else frame.assign(**{STRATUM: strata})
 
 
-def ratio_columns(log: float, error: float, alpha: float, term: str) -> dict[str, float]:
-    """Ratio with Wald limits and p of its logarithm.
-
-    Raises
-    ------
-    NotComputable
-        If the ratio or a limit is no number that fits.
+def strata_words(strata: np.ndarray | None) -> tuple[str, str]:
+    """Words before and after the name of a test that may be stratified.
 
     Examples
     --------
-    >>> {k: round(v, 3) for k, v in ratio_columns(0.0, 1.0, 0.05, "x").items()}
-    {'estimate': 1.0, 'ci_low': 0.141, 'ci_high': 7.099, 'p_value': 1.0}
+    >>> strata_words(None), strata_words(np.array(["a", "b"]))
+    (('', ''), ('stratified ', ', 2 strata'))
     """
-    z = float(scipy.stats.norm.ppf(1 - alpha / 2))
-    if not error > 0 or abs(log) + z * error > LARGEST_LOG:
-        raise NotComputable(f"the log ratio per unit is {log:.3g}: give {term} in another unit")
-    return {
-        "estimate": math.exp(log),
-        "ci_low": math.exp(log - z * error),
-        "ci_high": math.exp(log + z * error),
-        "p_value": float(2 * scipy.stats.norm.sf(abs(log) / error)),
-    }
+    return ("", "") if strata is None else ("stratified ", f", {len(set(strata))} strata")
+
+
+def terms_of(analysis: SurvivalSpec, groups: Groups, *first: str) -> Design:
+    """Design of arms and covariates without intercept."""
+    return design(
+        groups.frame,
+        by=groups.by or None,
+        reference=groups.reference or None,
+        covariates=[*first, *analysis.covariates],
+        reference_levels=analysis.reference_levels,
+    ).slopes()
+
+
+def second_ratio(
+    log: float, error: float, theirs: float | None, library: str, tolerance: float = ITERATIVE
+) -> dict[str, float | str]:
+    """Columns of the ratio by lifelines, whose logarithm is compared in units of the error.
+
+    ``theirs`` is None where it failed; ``library`` then has the words.
+
+    Examples
+    --------
+    >>> second_ratio(0.0, 1.0, 0.0, "lifelines.CoxPHFitter")
+    {'second_estimate': 1.0, 'second_method': 'lifelines.CoxPHFitter'}
+    """
+    if theirs is None:
+        return {"second_method": library}
+    compare(log, theirs, "lifelines", tolerance=tolerance, scale=error)
+    return {"second_estimate": math.exp(theirs), "second_method": library}
 
 
 # ------------------------------------------------------------------------- interval-censored times
@@ -113,67 +157,46 @@ def intervals_of(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interval_rows(
-    analysis: SurvivalSpec,
-    frame: pd.DataFrame,
-    by: str | None,
-    reference: str,
-    others: tuple[str, ...],
-    names: Sequence[str],
-) -> Iterator[dict[str, Any]]:
+    analysis: SurvivalSpec, groups: Groups, names: Sequence[str]
+) -> Iterator[StatisticRow]:
     """Medians, test and hazard ratios of interval-censored times.
 
-    ``frame`` has complete cases of the arm; participants without a covariate leave the model only.
+    ``groups`` has complete cases of the arm; participants without a covariate leave the model only.
     """
     if analysis.landmark_days is not None:
         raise NotComputable("method interval takes no landmark_days")
-    alpha = alpha_of(analysis)
-    left, right = intervals_of(frame)
-    labels = frame[by].map(str).to_numpy() if by else np.full(len(frame), "all")
-    strata = frame[STRATUM].to_numpy() if STRATUM in frame else None
-    for level in (reference, *others) if by else ("all",):
+    left, right = intervals_of(groups.frame)
+    labels = groups.labels.to_numpy()
+    for level in groups.levels:
         inside = labels == level
-        yield {
-            "group": f"{by}={level}" if by else "all",
-            **_median(left[inside], right[inside], alpha),
-        }
-    pairs = [(f"{by}={level}|{by}={reference}", [level, reference]) for level in others]
-    if len(others) > 1:
-        pairs.append((str(by), [*others, reference]))
-    for group, pair in pairs:
-        inside = np.isin(labels, pair)
-        head = {"group": group, "n": int(inside.sum())}
-        try:
-            part = (left[inside], right[inside], labels[inside])
-            layer = None if strata is None else strata[inside]
-            yield {**head, **_test(*part, layer, pair[0], len(pair) == 2)}
-        except NotComputable as reason:
-            yield not_computable("interval_logrank_p", str(reason), **head)
-    if by or names:
-        try:
-            yield from _weibull_rows(analysis, frame, by, reference, names)
-        except NotComputable as reason:
-            yield not_computable("interval_hazard_ratio", str(reason), method="interval")
+        row = _median(left[inside], right[inside], analysis.alpha)
+        yield row.within(group=groups.name(level))
+    for group, pair, inside in groups.pairs():
+        directed = pair[0] if len(pair) == 2 else None
+        part = (left[inside], right[inside], labels[inside], groups.strata(inside))
+        place = {"group": group, "n": int(inside.sum())}
+        yield from guarded(_test(*part, directed), "interval_logrank_p", **place)
+    if groups.by or names:
+        rows = _weibull_rows(analysis, groups, names)
+        yield from guarded(rows, "interval_hazard_ratio", method="interval")
 
 
-def _median(left: np.ndarray, right: np.ndarray, alpha: float) -> dict[str, Any]:
+def _median(left: np.ndarray, right: np.ndarray, alpha: float) -> StatisticRow:
     estimate, low, high = turnbull(left, right).quantile()
     inside = f"it lies after day {low:g}, up to day {high:g}" if low < high else ""
     reached = inside if math.isfinite(estimate) else "median not reached"
     try:
-        z = float(scipy.stats.norm.ppf(1 - alpha / 2))
-        value, lower, upper = fit_weibull(left, right).median(z)
-        model = f"Weibull median {value:.4g} ({lower:.4g} to {upper:.4g})"
+        found = fit_weibull(left, right).median(alpha)
+        model = f"Weibull median {found.estimate:.4g} ({found.ci_low:.4g} to {found.ci_high:.4g})"
     except (NotComputable, OverflowError) as reason:
         model = f"no Weibull median: {reason}"
     ends = np.isfinite(right)
     counts = f"{int(ends.sum())} events in {left.size}, {int((left == right).sum())} exactly dated"
-    return {
-        "statistic": "interval_median_days",
-        "estimate": estimate,
-        "n": left.size,
-        "method": "Turnbull's estimate for interval-censored times, interpolated in its interval",
-        "note": join_notes(counts, reached, model),
-    }
+    return Estimate(estimate, n=left.size).row(
+        "interval_median_days",
+        method="Turnbull's estimate for interval-censored times, interpolated in its interval",
+        note=join_notes(counts, reached, model),
+    )
 
 
 def _test(
@@ -181,82 +204,57 @@ def _test(
     right: np.ndarray,
     labels: np.ndarray,
     strata: np.ndarray | None,
-    level: str,
-    directed: bool,
-) -> dict[str, Any]:
+    level: str | None,
+) -> Iterator[StatisticRow]:
     result = score_test(left, right, labels, strata)
     scores = dict(zip(result.groups, result.scores, strict=True))
-    return {
-        "statistic": "interval_logrank_p",
-        "estimate": result.p_value,
-        "p_value": result.p_value,
-        "method": ("" if strata is None else "stratified ")
-        + "log-rank test of interval-censored times, Sun's scores, permutation variance, "
-        + f"chi2 {result.chi_squared:.6g}, df {result.df}"
-        + ("" if strata is None else f", {len(set(strata))} strata"),
-        "note": "score " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()),
-        "above_null": bool(scores[level] > 0) if directed else None,
-    }
+    first, last = strata_words(strata)
+    yield Estimate(result.p_value, p_value=result.p_value).row(
+        "interval_logrank_p",
+        method=f"{first}log-rank test of interval-censored times, Sun's scores, permutation "
+        f"variance, chi2 {result.chi_squared:.6g}, df {result.df}{last}",
+        note="score " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()),
+        above_null=None if level is None else bool(scores[level] > 0),
+    )
 
 
 def _weibull_rows(
-    analysis: SurvivalSpec,
-    frame: pd.DataFrame,
-    by: str | None,
-    reference: str,
-    names: Sequence[str],
-) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
-    frame = frame.dropna(subset=list(names))
-    left, right = intervals_of(frame)
-    full = design(
-        frame,
-        by=by,
-        reference=reference or None,
-        covariates=names,
-        reference_levels=analysis.reference_levels,
-    )
-    plan = Design(full.matrix[:, 1:], full.terms[1:])
+    analysis: SurvivalSpec, groups: Groups, names: Sequence[str]
+) -> Iterator[StatisticRow]:
+    groups = replace(groups, frame=groups.frame.dropna(subset=list(names)))
+    left, right = intervals_of(groups.frame)
+    plan = terms_of(analysis, groups)
     fit = fit_weibull(left, right, plan.matrix)
     theirs, failed = _lifelines_weibull(left, right, plan.matrix)
     if theirs is not None and theirs[1] < fit.log_likelihood - 1e-3:
         theirs, failed = None, "lifelines.WeibullAFTFitter stopped short of the maximum"
+    library = failed or "lifelines.WeibullAFTFitter, interval censoring"
     for k, term in enumerate(plan.terms):
         log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[2 + k, 2 + k]))
-        own = by is not None and term.startswith(f"{by}=")
-        head = {"group": f"{term}|{by}={reference}" if own else term, "n": len(frame)}
-        second: dict[str, Any] = {"second_method": failed}
-        if theirs is not None:
-            # Its optimiser stops near the maximum: coefficients are compared by their error.
-            value = float(theirs[0][k])
-            compare(log, value, "lifelines", tolerance=1e-2, scale=error)
-            second = {
-                "second_estimate": math.exp(value),
-                "second_method": "lifelines.WeibullAFTFitter, interval censoring",
-            }
+        head = {"group": groups.term(term), "n": left.size}
+        # Its optimiser stops near the maximum: coefficients are compared by their error.
+        other = None if theirs is None else float(theirs[0][k])
+        second = second_ratio(log, error, other, library, 1e-2)
         try:
-            columns = ratio_columns(log, error, alpha, term)
+            ratio = ratio_of_log(log, error, analysis.alpha, term)
         except NotComputable as reason:
             yield not_computable("interval_hazard_ratio", str(reason), **head)
             continue
-        yield {
-            "statistic": "interval_hazard_ratio",
-            **head,
-            **columns,
-            "method": "Weibull proportional hazards of interval-censored times, Wald interval; "
+        yield ratio.row(
+            "interval_hazard_ratio",
+            method="Weibull proportional hazards of interval-censored times, Wald interval; "
             f"terms {', '.join(plan.terms)}; shape {fit.shape:.4g}, log likelihood "
             f"{fit.log_likelihood:.4f}",
+            note=f"{int(np.isfinite(right).sum())} events",
+            **head,
             **second,
-            "note": f"{int(np.isfinite(right).sum())} events",
-        }
+        )
 
 
 def _lifelines_weibull(
     left: np.ndarray, right: np.ndarray, matrix: np.ndarray
 ) -> tuple[tuple[np.ndarray, float] | None, str]:
     """Log hazard ratios and log likelihood by lifelines' accelerated failure time model."""
-    import warnings
-
     from lifelines import WeibullAFTFitter
 
     # Its optimiser needs comparable columns around 0.
@@ -266,12 +264,7 @@ def _lifelines_weibull(
     table = table.assign(left=left, right=right, exact=(left == right).astype(int))
 
     def fit() -> tuple[np.ndarray, float]:
-        with warnings.catch_warnings():
-            # Its warnings concern convergence, which the likelihood decides.
-            warnings.simplefilter("ignore")
-            model = WeibullAFTFitter().fit_interval_censoring(
-                table, "left", "right", event_col="exact"
-            )
+        model = WeibullAFTFitter().fit_interval_censoring(table, "left", "right", event_col="exact")
         shape = math.exp(float(model.params_["rho_", "Intercept"]))
         own = model.params_["lambda_"].drop("Intercept").to_numpy(float)
         return -own * shape / scale, float(model.log_likelihood_)
@@ -283,20 +276,14 @@ def _lifelines_weibull(
 
 
 def adjusted_mean_rows(
-    analysis: SurvivalSpec,
-    frame: pd.DataFrame,
-    by: str,
-    reference: str,
-    others: tuple[str, ...],
-    names: Sequence[str],
-    tau: float,
-) -> Iterator[dict[str, Any]]:
+    analysis: SurvivalSpec, groups: Groups, tau: float
+) -> Iterator[StatisticRow]:
     """Differences of restricted means adjusted for covariates (Tian, Zhao and Wei 2014)."""
-    alpha = alpha_of(analysis)
-    frame = frame.dropna(subset=list(names))
-    for level in others:
+    by, reference, names = groups.by, groups.reference, list(analysis.covariates)
+    frame = groups.frame.dropna(subset=names)
+    for level in groups.others:
         part = frame[frame[by].map(str).isin([level, reference])]
-        head = {"group": f"{by}={level}|{by}={reference}", "n": len(part)}
+        head = {"group": groups.group(level), "n": len(part)}
         try:
             plan = design(part, by=by, reference=reference, covariates=names)
             result = adjusted_restricted_mean(
@@ -306,154 +293,108 @@ def adjusted_mean_rows(
                 plan.matrix,
                 tau,
                 plan.index(f"{by}={level}"),
-                alpha,
+                analysis.alpha,
             )
         except (NotComputable, np.linalg.LinAlgError) as reason:
             yield not_computable("rmst_difference_adjusted_days", str(reason), **head)
             continue
-        yield {
-            "statistic": "rmst_difference_adjusted_days",
-            **head,
-            **result.columns(),
-            "method": f"difference of restricted means up to {tau:g} days adjusted for "
+        yield result.row(
+            "rmst_difference_adjusted_days",
+            method=f"difference of restricted means up to {tau:g} days adjusted for "
             f"{', '.join(names)}; least squares weighed by the censoring curve of the arm (Tian); "
             f"t interval, df {result.df:.6g}",
-        }
+            **head,
+        )
 
 
 # ------------------------------------------------------------------------------- discrimination
 
 
 def discrimination_rows(
-    time: np.ndarray,
-    event: np.ndarray,
-    risk: np.ndarray,
-    tau: float | None,
-    alpha: float,
-    head: Mapping[str, Any],
-) -> Iterator[dict[str, Any]]:
-    """Uno's C and Royston and Sauerbrei's R2 of a Cox model.
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, tau: float | None, alpha: float
+) -> Iterator[StatisticRow]:
+    """Uno's C up to ``tau`` (default the last event), Royston and Sauerbrei's R2 of a Cox model.
 
-    Parameters
-    ----------
-    time, event, risk
-        (n,) times, event flags and linear predictor.
-    tau
-        Horizon of Uno's C; None for the last event.
-    alpha
-        1 - confidence level.
-    head
-        Columns of every row.
+    ``time``, ``event`` and the linear predictor ``risk`` are (n,).
     """
-    z = float(scipy.stats.norm.ppf(1 - alpha / 2))
     horizon = float(time[event == 1].max()) if tau is None else tau
-    try:
+
+    def uno() -> Iterator[StatisticRow]:
         # The pair of the last event and a later censoring counts too.
-        c, error = uno_concordance(time, event, risk, np.nextafter(horizon, np.inf))
-        yield {
-            **head,
-            "statistic": "c_index_uno",
-            "estimate": c,
-            "ci_low": max(0.0, c - z * error),
-            "ci_high": min(1.0, c + z * error),
-            "method": f"Uno's concordance of the Cox model up to {horizon:g} days, censoring "
+        c = uno_concordance(time, event, risk, np.nextafter(horizon, np.inf))
+        yield c.within_bounds(alpha).row(
+            "c_index_uno",
+            method=f"Uno's concordance of the Cox model up to {horizon:g} days, censoring "
             "weights taken as known, infinitesimal jackknife; apparent",
-        }
-    except NotComputable as reason:
-        yield not_computable("c_index_uno", str(reason), **head)
-    try:
-        found = royston_d(time, event, risk)
-    except NotComputable as reason:
-        yield not_computable("r_squared_royston", str(reason), **head)
-        return
-    low, high = found.d - z * found.standard_error, found.d + z * found.standard_error
-    yield {
-        **head,
-        "statistic": "r_squared_royston",
-        "estimate": Separation.explained(found.d),
-        "ci_low": Separation.explained(low),
-        "ci_high": Separation.explained(high),
-        "method": "explained variation of the Cox model from Royston and Sauerbrei's D, Wald "
-        "interval of D; apparent",
-        "note": f"D {found.d:.4g} ({low:.4g} to {high:.4g})",
-    }
+        )
+
+    def royston() -> Iterator[StatisticRow]:
+        d = royston_d(time, event, risk, alpha)
+        value, low, high = (explained_variation(v) for v in (d.estimate, d.ci_low, d.ci_high))
+        yield Estimate(value, low, high).row(
+            "r_squared_royston",
+            method="explained variation of the Cox model from Royston and Sauerbrei's D, Wald "
+            "interval of D; apparent",
+            note=f"D {d.estimate:.4g} ({d.ci_low:.4g} to {d.ci_high:.4g})",
+        )
+
+    yield from guarded(uno(), "c_index_uno")
+    yield from guarded(royston(), "r_squared_royston")
 
 
 # ------------------------------------------------------------------ endpoints that change with time
 
 
 def time_varying_rows(
-    analysis: SurvivalSpec,
-    tables: Tables,
-    times: pd.DataFrame,
-    event: str,
-    endpoint: str,
-) -> Iterator[dict[str, Any]]:
+    analysis: SurvivalSpec, tables: Tables, times: pd.DataFrame, endpoint: str
+) -> Iterator[StatisticRow]:
     """Cox model of an imaging endpoint as it changes: each value holds until the next visit.
 
     ``visit_days`` names the day of each visit. A participant is at risk from the first value on; a
     response (derivation ``responder``) is absent before its first assessment.
     """
-    alpha = alpha_of(analysis)
-    by = analysis.by if analysis.by else None
-    covariates = list(analysis.covariates)
-    group = f"{endpoint}|{event}"
-    head = {"endpoint": endpoint, "visit": "all"}
-    try:
-        rows, said = _periods(analysis, tables, times, endpoint)
-        labelled = analysis.changed(
-            categorical=[*analysis.categorical, *as_list(by)],
+    group = f"{endpoint}|{analysis.event_endpoint}"
+    rows = _changing_rows(analysis, tables, times, endpoint, group)
+    yield from guarded(rows, "hazard_ratio", endpoint=endpoint, group=group)
+
+
+def _changing_rows(
+    analysis: SurvivalSpec, tables: Tables, times: pd.DataFrame, endpoint: str, group: str
+) -> Iterator[StatisticRow]:
+    by = analysis.by or ""
+    names = [*[by] * bool(by), *analysis.covariates]
+    rows, said = _periods(analysis, tables, times, endpoint)
+    rows = with_covariates(rows, with_labels(analysis, by), tables, endpoint=endpoint, names=names)
+    reference = levels_of(rows[by], by, analysis.reference)[0] if by else ""
+    rows = with_strata(rows, analysis, tables)
+    rows = rows.dropna(subset=["value", *names, *[STRATUM] * (STRATUM in rows)])
+    groups = Groups(rows, by, reference)
+    plan, layer = terms_of(analysis, groups, "value"), groups.strata()
+    stop, flag, start = (rows[c].to_numpy(float) for c in ("stop", "event", "start"))
+    fit = fit_cox(stop, flag, plan.matrix, entry=start, strata=layer)
+    theirs, failed = _lifelines_periods(rows, plan, layer)
+    people = rows.index.nunique()
+    values = rows.groupby(level=0)["value"]
+    counts = (
+        f"{fit.events} events, {people} of {len(times)} participants in {len(rows)} periods, "
+        f"the value changes in {int((values.max() > values.min()).sum())}"
+    )
+    method = f"Cox regression with {endpoint} changing with time, per unit, each "
+    method += "value until the next visit; Efron ties, Wald interval; terms "
+    method += ", ".join(endpoint if t == "value" else t for t in plan.terms)
+    method += f"; stratified{strata_words(layer)[1]}" if layer is not None else ""
+    for k, term in enumerate(plan.terms):
+        log, error = float(fit.coefficients[k]), float(fit.standard_errors[k])
+        other = None if theirs is None else float(theirs[k])
+        second = second_ratio(log, error, other, failed or "lifelines.CoxTimeVaryingFitter")
+        yield ratio_of_log(log, error, analysis.alpha, term).row(
+            "hazard_ratio",
+            group=group if term == "value" else f"{groups.term(term)} given {endpoint}",
+            n=people,
+            method=method,
+            note=join_notes(counts, said),
+            **second,
         )
-        names = [*as_list(by), *covariates]
-        rows = with_covariates(rows, labelled, tables, endpoint=endpoint, names=names)
-        reference = levels_of(rows[by], by, analysis.reference)[0] if by else None
-        rows = with_strata(rows, analysis, tables)
-        strata = [STRATUM] * (STRATUM in rows)
-        rows = rows.dropna(subset=["value", *names, *strata])
-        full = design(
-            rows,
-            by=by,
-            reference=reference,
-            covariates=["value", *covariates],
-            reference_levels=analysis.reference_levels,
-        )
-        plan = Design(full.matrix[:, 1:], full.terms[1:])
-        stop, flag, start = (rows[c].to_numpy(float) for c in ("stop", "event", "start"))
-        layer = rows[STRATUM].to_numpy() if strata else None
-        fit = fit_cox(stop, flag, plan.matrix, entry=start, strata=layer)
-        theirs, failed = _lifelines_periods(rows, plan, layer)
-        people = rows.index.nunique()
-        values = rows.groupby(level=0)["value"]
-        changed = int((values.max() > values.min()).sum())
-        counts = (
-            f"{fit.events} events, {people} of {len(times)} participants in {len(rows)} periods, "
-            f"the value changes in {changed}"
-        )
-        for k, term in enumerate(plan.terms):
-            log, error = float(fit.coefficients[k]), float(fit.standard_errors[k])
-            own = f"{term}|{by}={reference}" if by and term.startswith(f"{by}=") else term
-            second: dict[str, Any] = {"second_method": failed}
-            if theirs is not None:
-                compare(log, float(theirs[k]), "lifelines", tolerance=ITERATIVE, scale=error)
-                second = {
-                    "second_estimate": math.exp(float(theirs[k])),
-                    "second_method": "lifelines.CoxTimeVaryingFitter",
-                }
-            yield {
-                **head,
-                "statistic": "hazard_ratio",
-                "group": group if term == "value" else f"{own} given {endpoint}",
-                **ratio_columns(log, error, alpha, term),
-                "n": people,
-                "method": f"Cox regression with {endpoint} changing with time, per unit, each "
-                "value until the next visit; Efron ties, Wald interval; terms "
-                + ", ".join(endpoint if t == "value" else t for t in plan.terms)
-                + (f"; stratified, {len(set(layer))} strata" if layer is not None else ""),
-                **second,
-                "note": join_notes(counts, said),
-            }
-    except NotComputable as reason:
-        yield not_computable("hazard_ratio", str(reason), group=group, **head)
 
 
 def _periods(
@@ -501,8 +442,6 @@ def _periods(
 def _lifelines_periods(
     rows: pd.DataFrame, plan: Design, strata: np.ndarray | None
 ) -> tuple[np.ndarray | None, str]:
-    import warnings
-
     from lifelines import CoxTimeVaryingFitter
 
     scale = plan.matrix.std(axis=0)
@@ -515,13 +454,10 @@ def _lifelines_periods(
         **{name: rows[name].to_numpy() for name in ("start", "stop", "event")},
     )
 
-    def fitted() -> Any:
-        with warnings.catch_warnings():
-            # Its warnings are about separation, which our fit decides.
-            warnings.simplefilter("ignore")
-            return CoxTimeVaryingFitter().fit(
-                table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
-            )
-
-    fit, failed = attempt(fitted, "lifelines.CoxTimeVaryingFitter")
+    fit, failed = attempt(
+        lambda: CoxTimeVaryingFitter().fit(
+            table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
+        ),
+        "lifelines.CoxTimeVaryingFitter",
+    )
     return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")

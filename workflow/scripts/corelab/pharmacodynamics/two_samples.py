@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from corelab.measurement.selection import NotComputable
-from corelab.pharmacodynamics.linear import Estimate, t_estimate
+from corelab.pharmacodynamics.estimates import t_estimate
+from corelab.terms.results import Estimate
 
 
 def two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:

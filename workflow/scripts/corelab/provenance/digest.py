@@ -97,9 +97,13 @@ def modules_of(script: Path, root: Path) -> Iterator[Path]:
         Folder that holds the package.
     """
     seen: set[Path] = set()
+    names: set[str] = set()
     waiting = list(_imports(script, root))
     while waiting:
         name = waiting.pop()
+        if name in names:
+            continue
+        names.add(name)
         if name.startswith(_REGISTRY):
             added = set(plugins.files(name.removeprefix(_REGISTRY)).values()) - seen
             seen |= added

@@ -8,6 +8,7 @@ and stops the analysis, because then nobody can say which number is right.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def attempt(call: Callable[[], Any], library: str) -> tuple[Any, str]:
     """What a library gives; where it fails, None and the words for ``second_method``.
 
     Our number then stands without a second one: the library's failure is no failure of the
-    analysis, and the row says so.
+    analysis, and the row says so. Its warnings are not shown: the comparison judges its number.
 
     Examples
     --------
@@ -39,7 +40,9 @@ def attempt(call: Callable[[], Any], library: str) -> tuple[Any, str]:
     (None, 'a library failed (ZeroDivisionError: division by zero): no second value')
     """
     try:
-        return call(), ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return call(), ""
     except Exception as error:
         cause = " ".join(str(error).split())[:120]
         return None, f"{library} failed ({type(error).__name__}: {cause}): no second value"

@@ -7,6 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+#: The note of a row without a number begins with it.
+NOT_COMPUTABLE = "not_computable"
+
+
+def join_notes(*notes: str) -> str:
+    """Notes that say something, separated by semicolons.
+
+    Examples
+    --------
+    >>> join_notes("a", "", "b")
+    'a; b'
+    """
+    return "; ".join(note for note in notes if note)
+
 
 def _words(text: str) -> dict[str, str]:
     return {"words": text}
@@ -103,11 +117,38 @@ class StatisticRow:
         """Values of the columns, in their order."""
         return [getattr(self, name) for name in COLUMNS]
 
+    def within(self, *words: str, **columns: Any) -> StatisticRow:
+        """The row with columns that it does not have itself, and words before its note.
+
+        A row without a number keeps its note, which is the reason.
+
+        Examples
+        --------
+        >>> row = StatisticRow("bias", group="a|b", note="few").within("odd", group="c", n=3)
+        >>> row.group, row.n, row.note
+        ('a|b', 3, 'odd; few')
+        >>> not_computable("bias", "one reader").within("odd", visit="day1").note
+        'not_computable: one reader'
+        """
+        own = {name: value for name, value in columns.items() if self._is_default(name)}
+        if not self.note.startswith(NOT_COMPUTABLE):
+            own["note"] = join_notes(*words, own.get("note", self.note))
+        return replace(self, **own)
+
+    def noted(self, *words: str) -> StatisticRow:
+        """The row with words after its note."""
+        return replace(self, note=join_notes(self.note, *words))
+
+    def _is_default(self, name: str) -> bool:
+        value, default = getattr(self, name), _DEFAULTS[name]
+        return bool(value == default or (value != value and default != default))
+
 
 #: Columns of the statistics tables with their words, in the order of the files.
 COLUMNS: dict[str, str] = {
     one.name: one.metadata["words"] for one in fields(StatisticRow) if "words" in one.metadata
 }
+_DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(StatisticRow)}
 #: Those that are numbers.
 NUMBERS = tuple(
     one.name for one in fields(StatisticRow) if one.name in COLUMNS and one.type == "float"
@@ -122,7 +163,7 @@ def not_computable(statistic: str, reason: str, **columns: Any) -> StatisticRow:
     >>> not_computable("icc_a_1", "single reader").note
     'not_computable: single reader'
     """
-    return StatisticRow(statistic, note=f"not_computable: {reason}", **columns)
+    return StatisticRow(statistic, note=f"{NOT_COMPUTABLE}: {reason}", **columns)
 
 
 @dataclass(frozen=True)
@@ -150,7 +191,7 @@ class Estimate:
     note
         Warnings for people.
     se
-        Standard error on the scale of the estimate, where the interval rests on one.
+        Standard error that the interval rests on: of the estimate, or of the logarithm of a ratio.
     df
         Degrees of freedom of that error; infinite for a normal interval.
     """
