@@ -44,7 +44,7 @@ def verdict_icc(check, aspects):
     a, b = (aspects[name].to_numpy() for name in check["inputs"]["raters"])
     icc = intraclass_correlation(np.column_stack([a, b]))["icc_a_1"]
     kappa = weighted_kappa(a, b, "quadratic")
-    assert kappa.moment_form
+    assert "moment form" in kappa.method
     printed = check["reported"]
     close = (
         abs(icc.estimate - printed["icc"]) <= check["tolerance"]["icc_abs"]

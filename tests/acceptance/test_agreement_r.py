@@ -15,13 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corelab.agreement import (
-    bland_altman,
-    concordance_correlation,
-    intraclass_correlation,
-    weighted_kappa,
-)
+from corelab.agreement import bland_altman, intraclass_correlation, weighted_kappa
 from corelab.agreement.categorical import kendall_w
+from corelab.agreement.differences import concordance_correlation
 from corelab.agreement.drift import reader_effects
 from corelab.agreement.icc import FORMS, variance_components
 from corelab.reading.rates import wilson_interval

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from helpers import data_folder
 
-from corelab.radiomics import FeatureSettings, extract_features
-from corelab.radiomics.features import FAMILIES
+from corelab.radiomics.features import FAMILIES, FeatureSettings, extract_features
 
 pytestmark = pytest.mark.acceptance
 

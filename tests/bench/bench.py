@@ -40,7 +40,7 @@ def icc_of_many_features() -> None:
     import pandas as pd
     import pingouin as pg
 
-    from corelab.agreement import intraclass_correlation_many
+    from corelab.agreement.icc import intraclass_correlation_many
 
     rng = np.random.default_rng(1)
     ratings = rng.normal(size=(2000, 100, 1)) + 0.3 * rng.normal(size=(2000, 100, 5))

@@ -236,7 +236,7 @@ def test_kappa_test_and_interval_agree():
         b = np.where(rng.random(40) < 0.25, a, rng.integers(0, 3, 40))
         found = categorical.weighted_kappa(a, b, "none")
         assert (found.p_value < 0.05) == (found.ci_low > 0 or found.ci_high < 0)
-        assert -1 <= found.ci_low <= found.ci_high <= 1 and np.isfinite(found.p_value_null)
+        assert -1 <= found.ci_low <= found.ci_high <= 1
     close = categorical.weighted_kappa([1] * 19 + [2] * 4, [1] * 18 + [2] * 5, "none")
     assert close.ci_high == 1.0 and "cut" in close.note
 

@@ -1,6 +1,7 @@
 """Measurement: voxels to rows, and rows to rows."""
 
 from dataclasses import replace
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -12,13 +13,20 @@ from corelab.measurement.collect import collect_measurements, flow_rows
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
-from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows, measure_supplied
+from corelab.measurement.visit import (
+    _limit_rows,
+    _location_rows,
+    _mask_rows,
+    _row,
+    measure_supplied,
+)
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json
 from corelab.records import Measured, MeasurementRow, NormalisedMask, ScanRow, VisitMask
 from corelab.registration import template_image
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
+MAKE = partial(_row, "01", "a")
 SETTINGS = MeasurementSettings()
 
 
@@ -314,13 +322,11 @@ def test_pipeline_masks_in_mni_have_aspects_and_readers_masks_have_not(regions):
     image = nib.Nifti1Image(inside, atlas.image.affine)
     for source, expected in (("pipeline:ncct", 8.0), ("reader-1", None)):
         entry = NormalisedMask("a", "infarct", source, scan_ids=("s",))
-        rows = _location_rows("01", "a", entry, image, [atlas])
+        rows = _location_rows(MAKE, entry, image, [atlas])
         values = [r.value for r in rows if r.endpoint == "aspects"]
         # What is known of the native mask stands with every number from it.
         entry = replace(entry, native_reason="no ADC", reason="the fit is doubtful")
-        reasons = {
-            row.endpoint: row.reason for row in _location_rows("01", "a", entry, image, [atlas])
-        }
+        reasons = {row.endpoint: row.reason for row in _location_rows(MAKE, entry, image, [atlas])}
         assert reasons.keys() == {row.endpoint for row in rows}
         assert all(text.endswith("no ADC; the fit is doubtful") for text in reasons.values())
         assert values == ([] if expected is None else [expected])
@@ -331,12 +337,12 @@ def test_water_uptake_shares_the_fate_of_the_hypodensity():
     mask = VisitMask(
         *("infarct", "pipeline:ncct"), status="not_computable", reason="slices of 8.0 mm"
     )
-    rows = _mask_rows("01", "a", mask, None, [])
+    rows = _mask_rows(MAKE, mask, None, [])
     assert [(r.endpoint, r.status, r.reason, r.unit) for r in rows] == [
         ("infarct_volume", "not_computable", "slices of 8.0 mm", "mL"),
         ("net_water_uptake", "not_computable", "slices of 8.0 mm", "percent"),
     ]
-    assert len(_mask_rows("01", "a", replace(mask, source="pipeline:flair"), None, [])) == 1
+    assert len(_mask_rows(MAKE, replace(mask, source="pipeline:flair"), None, [])) == 1
 
 
 def test_volume_at_the_thresholds_limits_stands_beside_the_volume():
@@ -345,16 +351,16 @@ def test_volume_at_the_thresholds_limits_stands_beside_the_volume():
         parameters={"limits": {"adc_below_mm2_s": [600e-6, 640e-6]}},
         quality={"volume_ml": 10.0, "volume_low_ml": 8.0, "volume_high_ml": 13.0},
     )
-    rows = _limit_rows(("01", "a"), "infarct_volume", mask)
+    rows = _limit_rows(MAKE, "infarct_volume", mask)
     assert [(r.source, r.value, r.unit) for r in rows] == [
         ("pipeline:adc620-lower-limit", 8.0, "mL"),
         ("pipeline:adc620-upper-limit", 13.0, "mL"),
     ]
-    flagged = _limit_rows(("01", "a"), "infarct_volume", replace(mask, reason="no ADC"))
+    flagged = _limit_rows(MAKE, "infarct_volume", replace(mask, reason="no ADC"))
     assert all(row.reason.endswith(" volume; no ADC") for row in flagged)
-    primary = _limit_rows(("01", "a"), "infarct_volume", replace(mask, desc=None))
+    primary = _limit_rows(MAKE, "infarct_volume", replace(mask, desc=None))
     assert primary[0].source == "pipeline:lower-limit"
-    assert _limit_rows(("01", "a"), "core_volume", replace(mask, parameters={})) == []
+    assert _limit_rows(MAKE, "core_volume", replace(mask, parameters={})) == []
 
 
 def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):

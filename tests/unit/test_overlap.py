@@ -161,15 +161,11 @@ def test_lesion_detection():
     truth[2:5, 2:5] = truth[10:14, 10:14] = truth[17, 17, 0] = True
     candidate = np.zeros_like(truth)
     candidate[3:6, 3:6] = candidate[12, 12, 1] = candidate[0, 19, 3] = True
-    found = overlap.detect_lesions(candidate, truth, [1.0, 1.0, 5.0])
+    found = overlap.detect_lesions(candidate, truth)
     assert (found.n_reference, found.n_found, found.n_candidates, found.n_false) == (3, 2, 3, 1)
     assert found.sensitivity == pytest.approx(2 / 3)
     assert found.precision == pytest.approx(2 / 3)
-    strict = overlap.detect_lesions(candidate, truth, [1.0, 1.0, 5.0], minimum_share=0.3)
-    assert strict.n_found == 1
-    large = overlap.detect_lesions(candidate, truth, [1.0, 1.0, 5.0], minimum_volume_ml=0.01)
-    assert (large.n_reference, large.n_candidates) == (2, 1)
-    nothing = overlap.detect_lesions(np.zeros((3, 3)), np.zeros((3, 3)), [1.0, 1.0])
+    nothing = overlap.detect_lesions(np.zeros((3, 3)), np.zeros((3, 3)))
     assert np.isnan(nothing.f1)
 
 

@@ -14,14 +14,15 @@ from helpers import REPOSITORY, planned
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.risk_score import feature_table as selected_features
-from corelab.radiomics import (
+from corelab.radiomics import features
+from corelab.radiomics.features import (
     FeatureSettings,
+    _mirp_table,
+    _spatial_autocorrelation,
     extract_features,
     feature_rows,
-    features,
-    grey_levels,
 )
-from corelab.radiomics.features import _mirp_table, _spatial_autocorrelation
+from corelab.radiomics.normalise import grey_levels
 from corelab.radiomics.visit import collect_features
 
 

@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from corelab.radiomics import gd_zscore, grey_levels, t2_edge, top_mode
+from corelab.radiomics.derived import gd_zscore, t2_edge
+from corelab.radiomics.normalise import grey_levels, top_mode
 
 
 def volume(values, sizes=(1.0, 1.0, 1.0)):

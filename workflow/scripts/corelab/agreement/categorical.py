@@ -34,7 +34,7 @@ from corelab.agreement.estimates import (
 )
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
-from corelab.terms.results import Estimate
+from corelab.terms.results import Estimate, join_notes
 
 #: More different values than this are no grades; a table of their distances would fill the memory.
 MOST_LEVELS = 1000
@@ -48,30 +48,22 @@ class Kappa(Estimate):
     Attributes
     ----------
     p_value
-        Test of kappa = 0 with the standard error of the interval, so that the two agree.
-    p_value_null
-        The same with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
-        and SAS print it; not defined for clusters.
+        Test of kappa = 0 with the standard error of the interval, so that the two agree; ``method``
+        has that with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
+        and SAS print it.
     bootstrap_ci
         Percentile interval over targets, fixed seed; NaN if not requested.
-    percent_agreement
-        100 times the share of identical grades.
     prevalence_index, bias_index
         Byrt 1993; two categories only, else NaN.
     maximum
         Largest kappa that the margins allow (Umesh 1989); without weights only.
-    moment_form
-        True where scores are not integers and the coefficient is taken from moments.
     """
 
     weights: str
-    percent_agreement: float
     bootstrap_ci: tuple[float, float] = (np.nan, np.nan)
     prevalence_index: float = np.nan
     bias_index: float = np.nan
     maximum: float = np.nan
-    moment_form: bool = False
-    p_value_null: float = np.nan
     n_clusters: int = 0
 
 
@@ -213,16 +205,13 @@ def weighted_kappa(
         p_value=p_value,
         n=n,
         weights=weights,
-        percent_agreement=100.0 * float(np.mean(x == y)),
         bootstrap_ci=_kappa_bootstrap(pair, resamples, seed, alpha, codes),
         prevalence_index=prevalence,
         bias_index=bias,
         maximum=_largest_kappa(pair.row, pair.column) if weights == "none" else np.nan,
-        moment_form=moment,
         method=f"{kind[weights]}; {_kappa_words(codes, df, p_null)}"
         + ("; moment form (scores are not integers)" if moment else ""),
         note=_beyond(kappa, half),
-        p_value_null=np.nan if codes is not None else p_null,
         n_clusters=groups_of.number_of(codes, n),
     )
 
@@ -880,7 +869,7 @@ def krippendorff_alpha(
     method = f"Krippendorff 2011, {level}; BCa over targets, {resamples} resamples"
     if resamples and not low <= value <= high:
         note = "interval not defined: the resampled values do not surround the estimate"
-        return Estimate(value, n=n, method=method, note="; ".join(filter(None, [gone, note])))
+        return Estimate(value, n=n, method=method, note=join_notes(gone, note))
     return Estimate(value, low, high, n=n, method=method, note=gone)
 
 

@@ -18,7 +18,7 @@ from corelab.agreement.estimates import Floats, p_from_t, paired_columns, quanti
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.overlap import OverlapSpec
-from corelab.terms.results import Estimate
+from corelab.terms.results import Estimate, join_notes
 
 Codes = NDArray[np.int64]
 
@@ -312,7 +312,7 @@ def jackknife_estimate(
             if left_out.size < FEWEST_CLUSTERS
             else "interval not defined: it hangs on one cluster or stands at the limit of its scale"
         )
-        return Estimate(value, n=n, method=text, note="; ".join(filter(None, [note, reason])))
+        return Estimate(value, n=n, method=text, note=join_notes(note, reason))
     se, df = jackknife_error(others)
     half = quantile_t(df, alpha) * se
     p_value = np.nan

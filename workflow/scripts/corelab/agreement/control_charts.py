@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from corelab.agreement.metrology import proportion
+from corelab.measurement.schedule import moment
 from corelab.provenance.exhibits import Alarm
 from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import (
@@ -279,10 +280,8 @@ def phantom_site_rows(
 
 
 def _date(text: Any) -> datetime.date | None:
-    try:
-        return datetime.datetime.fromisoformat(str(text)).date()
-    except ValueError:
-        return None
+    found = moment(text)
+    return found.date() if found else None
 
 
 def _valid_sessions(
@@ -290,17 +289,17 @@ def _valid_sessions(
 ) -> list[tuple[datetime.date, str, frozenset[str]]]:
     """(day, scanner, roles covered) of the sessions that passed, kind by kind."""
     found = []
-    for (scanner, moment, kind, quantity), part in phantoms.groupby(
+    for (scanner, time, kind, quantity), part in phantoms.groupby(
         ["scanner", "acquired_at", "kind", "quantity"]
     ):
         endpoint = f"{kind}:volume" if quantity == "volume" else str(kind)
         own = verdicts[
             (verdicts["scanner"] == scanner)
-            & (verdicts["acquired_at"] == moment)
+            & (verdicts["acquired_at"] == time)
             & (verdicts["endpoint"] == endpoint)
         ]["verdict"]
         sound = (own == "pass").any() and not (own == "fail").any()
-        date = _date(moment)
+        date = _date(time)
         if sound and date is not None and (part["status"] == "ok").all():
             roles = frozenset(part["role"].dropna()) & ROLES
             found.append((date, str(scanner), roles))

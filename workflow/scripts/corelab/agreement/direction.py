@@ -88,7 +88,7 @@ def _levels(analysis: AgreementSpec, groups: pd.Series) -> list[str]:
 
 
 def direction_rows(
-    analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
+    whole: GroupStatistics, tables: Tables, pair: pd.DataFrame
 ) -> list[StatisticRow]:
     """Differential bias of two sources between the groups of ``by``; none without ``by``.
 
@@ -101,16 +101,17 @@ def direction_rows(
 
     Parameters
     ----------
-    analysis, tables, endpoint, visit
+    whole, tables
         As planned.
     pair
         Targets (participant_id, visit) x two sources.
     """
+    analysis = whole.analysis
     column = analysis.by
     if not column:
         return []
     a, b = pair.columns
-    everybody = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}|{column}")
+    everybody = whole.of(f"{a}|{b}|{column}")
     if column not in tables.participants:
         error = NotComputable(f"the participants sheet has no column '{column}'")
         return [everybody.attempt("differential_bias", error)]
@@ -126,16 +127,11 @@ def direction_rows(
     values = {level: difference[named == level].to_numpy(float) for level in levels}
     rows: list[StatisticRow] = []
     for level in levels:
-        size = values[level].size
-        maker = GroupStatistics(
-            analysis, endpoint, visit, f"{a}|{b}|{column}={level}", n_clusters=size
-        )
+        maker = whole.of(f"{a}|{b}|{column}={level}", values[level].size)
         rows += _group_rows(maker, values[level])
     for one, other in combinations(levels, 2):
         size = values[one].size + values[other].size
-        maker = GroupStatistics(
-            analysis, endpoint, visit, f"{a}|{b}|{column}={one} - {other}", n_clusters=size
-        )
+        maker = whole.of(f"{a}|{b}|{column}={one} - {other}", size)
         rows += _contrast_rows(maker, values[one], values[other])
     if len(levels) > 2:
         rows.append(everybody.attempt("differential_bias_f", lambda: _welch_f(values)))

@@ -30,7 +30,7 @@ from corelab.terms.results import Estimate
 
 
 def thirds(order: ArrayLike) -> np.ndarray:
-    """1, 2 or 3 for every target, by its place in the reading sequence; ties by position.
+    """1, 2 or 3 for every target, by its place in an order; ties by position.
 
     Examples
     --------
@@ -180,19 +180,6 @@ def _change(
         note = "interval not defined: too few resamples have a coefficient"
         return Estimate(after - before, n=n, method=method, note=note)
     return Estimate(after - before, low, high, bootstrap_p(found), n, method)
-
-
-def lesion_size_strata(ratings: ArrayLike, *, strata: int = 3) -> np.ndarray:
-    """Stratum of each target by the mean of its readings, 1 = smallest; equal numbers.
-
-    Examples
-    --------
-    >>> lesion_size_strata([[1.0, 2.0], [30.0, 31.0], [9.0, 10.0]]).tolist()
-    [1, 3, 2]
-    """
-    means = np.nanmean(np.asarray(ratings, dtype=np.float64), axis=1)
-    places = np.argsort(np.argsort(means, kind="stable"))
-    return (strata * places) // len(places) + 1
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,16 @@ def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:
     return pairs[:MOST_PAIRS], f" The first {MOST_PAIRS} of {len(pairs)} pairs of the plan."
 
 
+TITLES = {
+    "pairs": "Sources against each other",
+    "confusion": "Grades of each pair",
+    "matrix": "Coefficient of all pairs",
+    "forest": "Coefficient by pair and stratum",
+    "drift": "Agreement by thirds of the reading sequence",
+    "contours": "Contours of the sources on the scan",
+}
+
+
 def draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """Scatter with identity and Bland-Altman plot of each pair."""
     every = list(_pairs(analysis, tables))
@@ -119,7 +129,7 @@ def draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Draw
     )
     return Drawn(
         figure,
-        "Sources against each other",
+        TITLES["pairs"],
         caption + (" Green: accepted." if delta is not None else "") + more,
         "; ".join(f"{p.title}: {p.names[0]} against {p.names[1]}" for p in pairs),
     )
@@ -149,7 +159,7 @@ def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> 
         ]
     return Drawn(
         figures.plot_confusion(pairs, labels),
-        "Grades of each pair",
+        TITLES["confusion"],
         "Subjects and visits by both grades; the outlined diagonal is agreement." + more,
         "; ".join(f"{p.names[0]} against {p.names[1]}" for p in pairs),
     )
@@ -224,7 +234,7 @@ def draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Draw
         raise NotComputable("; ".join(dict.fromkeys(reasons)) or "no pair of sources")
     return Drawn(
         figures.plot_drift(drifts, ylabel=statistic(analysis.form).words),
-        "Agreement by thirds of the reading sequence",
+        TITLES["drift"],
         "Does agreement change from the first reads to the last? p: bootstrap of the last third "
         "minus the first.",
         "; ".join(f"{name} {d.change.estimate:+.2f}" for name, d in drifts.items()),
@@ -237,14 +247,6 @@ _DRAW: dict[str, Callable[[AgreementSpec, Tables, pd.DataFrame], Drawn]] = {
     "matrix": draw_matrix,
     "forest": draw_forest,
     "drift": draw_drift,
-}
-TITLES = {
-    "pairs": "Sources against each other",
-    "confusion": "Grades of each pair",
-    "matrix": "Coefficient of all pairs",
-    "forest": "Coefficient by pair and stratum",
-    "drift": "Agreement by thirds of the reading sequence",
-    "contours": "Contours of the sources on the scan",
 }
 
 

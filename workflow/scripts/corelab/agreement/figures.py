@@ -435,12 +435,7 @@ class Overlay:
     title: str = ""
 
 
-def plot_contours(
-    overlays: Sequence[Overlay],
-    *,
-    slices: int = 3,
-    window: tuple[float, float] | None = None,
-) -> Figure:
+def plot_contours(overlays: Sequence[Overlay], *, slices: int = 3) -> Figure:
     """Contours of several sources on axial slices, one row per scan, radiological convention.
 
     Parameters
@@ -449,8 +444,6 @@ def plot_contours(
         Scans with their masks.
     slices
         How many slices, spread evenly through the outlined area.
-    window
-        Display limits; default the 1st and 99.5th percentile of what is shown.
 
     Examples
     --------
@@ -465,19 +458,13 @@ def plot_contours(
     figure = _grid_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
     rows = figure.subfigures(len(overlays), 1, squeeze=False)[:, 0]
     for row, overlay in zip(rows, overlays, strict=True):
-        _draw_slices(row, overlay, colour, slices, window)
+        _draw_slices(row, overlay, colour, slices)
     handles = [Line2D([], [], color=colour[name], label=name) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 
-def _draw_slices(
-    figure: Any,
-    overlay: Overlay,
-    colour: Mapping[str, str],
-    slices: int,
-    window: tuple[float, float] | None,
-) -> None:
+def _draw_slices(figure: Any, overlay: Overlay, colour: Mapping[str, str], slices: int) -> None:
     volume = np.asarray(overlay.image, dtype=np.float64)
     outlines = {name: np.asarray(mask).astype(bool) for name, mask in overlay.masks.items()}
     area = np.sum([m.sum(axis=(0, 1)) for m in outlines.values()], axis=0)
@@ -489,7 +476,7 @@ def _draw_slices(
         chosen = np.array([volume.shape[2] // 2])
     box = _around(np.any(list(outlines.values()), axis=0), overlay.spacing_mm, margin_mm=30.0)
     volume = volume[box]
-    low, high = window or tuple(np.percentile(volume[..., chosen], [1, 99.5]))
+    low, high = np.percentile(volume[..., chosen], [1, 99.5])
     aspect = overlay.spacing_mm[1] / overlay.spacing_mm[0]
     figure.suptitle(overlay.title, fontsize=9, x=0.01, ha="left")
     for place, z in enumerate(chosen):

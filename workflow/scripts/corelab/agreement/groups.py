@@ -31,7 +31,7 @@ from corelab.agreement.icc import (
 from corelab.measurement.selection import NotComputable, as_list
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.endpoints import unit_of
-from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 Check = Callable[[float], Second]
 
@@ -97,14 +97,9 @@ class GroupStatistics:
         return self.analysis.alpha
 
     @property
-    def resamples(self) -> int:
-        """Bootstrap resamples."""
-        return self.analysis.resamples
-
-    @property
-    def seed(self) -> int:
-        """Seed of the bootstrap."""
-        return self.analysis.seed
+    def bootstrap(self) -> dict[str, int]:
+        """Resamples and seed of the bootstrap."""
+        return {"resamples": self.analysis.resamples, "seed": self.analysis.seed}
 
     @property
     def is_volume(self) -> bool:
@@ -216,7 +211,12 @@ class GroupStatistics:
             )
         ]
 
-    def _with(self, *notes: str) -> GroupStatistics:
+    def of(self, group: str, n_clusters: int = 0) -> GroupStatistics:
+        """The same of another group."""
+        return replace(self, group=group, n_clusters=n_clusters)
+
+    def noted(self, *notes: str) -> GroupStatistics:
+        """The same with further warnings."""
         kept = tuple(dict.fromkeys([*self.notes, *(n for n in notes if n)]))
         return replace(self, notes=kept)
 
@@ -233,7 +233,7 @@ class GroupStatistics:
             guards.grades_known(wide, self.analysis.categories)
         if len(wide) < guards.FEW_TARGETS:
             notes.append(f"only {len(wide)} targets")
-        return self._with(*notes)
+        return self.noted(*notes)
 
     def pair(self, wide: pd.DataFrame, swapped: list[str]) -> list[StatisticRow]:
         """Rows of two sources (columns) over targets (rows), complete cases."""
@@ -242,9 +242,9 @@ class GroupStatistics:
         lost = either - len(complete)
         maker = self
         if either and lost / either > 0.1:
-            maker = maker._with(f"{lost} of {either} targets lack one of the two sources")
+            maker = maker.noted(f"{lost} of {either} targets lack one of the two sources")
         if swapped:
-            maker = maker._with(f"sources may be exchanged at {', '.join(swapped[:5])}")
+            maker = maker.noted(f"sources may be exchanged at {', '.join(swapped[:5])}")
         if len(complete) < guards.FEWEST_TARGETS:
             return maker.refuse(
                 f"{len(complete)} targets with both sources, at least {guards.FEWEST_TARGETS} "
@@ -268,7 +268,7 @@ class GroupStatistics:
         present = wide.dropna(axis=1, how="all").dropna(axis=0, how="all")
         twice = int((present.notna().sum(axis=1) >= 2).sum())
         absent = [str(c) for c in wide.columns if c not in present.columns]
-        maker = self._with(f"no value from {', '.join(absent)}" if absent else "")
+        maker = self.noted(f"no value from {', '.join(absent)}" if absent else "")
         if present.shape[1] < 2:
             return maker.refuse("fewer than two sources have values")
         if twice < guards.FEWEST_TARGETS:
@@ -281,7 +281,7 @@ class GroupStatistics:
         values = present.to_numpy(dtype=np.float64)
         total = int(present.notna().to_numpy().sum())
         if total < present.size:
-            maker = maker._with(
+            maker = maker.noted(
                 f"incomplete: {total} of {present.size} readings of {len(present)} targets there, "
                 "none imputed"
             )
@@ -370,7 +370,7 @@ class GroupStatistics:
         if self.analysis.repeats != "within" or form.startswith("icc_1"):
             return found
         text = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
-        return replace(found, note="; ".join(filter(None, [found.note, text])))
+        return replace(found, note=join_notes(found.note, text))
 
     def _complete_cases(self, values: Floats) -> list[StatisticRow]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""
@@ -423,6 +423,11 @@ class GroupStatistics:
         unit = unit_of(self.endpoint, "own unit")
         return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
 
+    def _relative(
+        self, a: Floats, b: Floats, codes: clusters.Codes | None, scale: str
+    ) -> Iterable[Estimate]:
+        return self._limits_of(a, b, codes, scale).estimates()
+
     def _limits_of(
         self, a: Floats, b: Floats, codes: clusters.Codes | None, scale: str = "raw"
     ) -> differences.BlandAltman:
@@ -458,8 +463,7 @@ class GroupStatistics:
         rows.append(self.attempt("proportional_bias_slope", found.slope, check_slope))
         if self.level == "ratio":
             for scale, names in _RELATIVE.items():
-                relative = partial(self._limits_of, a, b, codes, scale)
-                rows += self.attempts(names, lambda made=relative: made().estimates())
+                rows += self.attempts(names, partial(self._relative, a, b, codes, scale))
         deviation = partial(
             differences.total_deviation_index, a, b, alpha=self.alpha, clusters=codes
         )
@@ -482,7 +486,7 @@ class GroupStatistics:
                 rows += [self.attempt(name, error) for name in names]
                 continue
             for name, where, one in made:
-                maker = replace(self, group=f"{self.group}|{where}") if where else self
+                maker = self.of(f"{self.group}|{where}", self.n_clusters) if where else self
                 rows.append(maker.attempt(name, one))
         return rows
 
@@ -530,14 +534,14 @@ class GroupStatistics:
         scale = self.analysis.categories if _integers(np.stack([a, b])) else None
         try:
             found = categorical.weighted_kappa(
-                a, b, weights, scale, alpha=self.alpha, resamples=self.resamples, seed=self.seed,
-                clusters=self.codes,
+                a, b, weights, scale, alpha=self.alpha, clusters=self.codes, **self.bootstrap
             )  # fmt: skip
         except NotComputable as error:
             return [self.attempt(name, error)]
         n = found.n
         unit = "targets" if self.codes is None else f"{self.n_clusters} clusters"
-        method = f"{weights} weights; percentile bootstrap, {self.resamples} resamples of {unit}"
+        number = self.analysis.resamples
+        method = f"{weights} weights; percentile bootstrap, {number} resamples of {unit}"
         bootstrap = Estimate(found.estimate, *found.bootstrap_ci, n=n, method=method)
         check = partial(second.second_kappa, a, b, weights) if _evenly_spaced(scale) else None
         rows = [
@@ -595,8 +599,8 @@ class GroupStatistics:
             values,
             self.level,
             alpha=self.alpha,
-            resamples=self.resamples,
-            seed=self.seed,
+            resamples=self.analysis.resamples,
+            seed=self.analysis.seed,
             clusters=self.codes,
         )
         check = partial(second.second_alpha, values, self.level)

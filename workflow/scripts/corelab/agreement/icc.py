@@ -57,14 +57,12 @@ class IntraclassCorrelation(Estimate):
     f, df1, df2, p_value
         Test that targets do not differ (ICC = 0): MSB / MSW for the one-way forms, MSB / MSE for
         the others. It is no test of reader bias.
-    df2_satterthwaite, p_value_satterthwaite
+    p_value_satterthwaite
         The same F of ICC(A,.) with the denominator df of its interval, as R irr prints it.
     k
         Readers; ``n`` are targets.
     n_clusters
         Clusters of targets (participants); ``n`` where every target is its own.
-    readings
-        Readings used.
     """
 
     form: str
@@ -72,10 +70,8 @@ class IntraclassCorrelation(Estimate):
     df1: float
     df2: float
     k: int
-    df2_satterthwaite: float = np.nan
     p_value_satterthwaite: float = np.nan
     n_clusters: int = 0
-    readings: int = 0
 
     def tested(self) -> IntraclassCorrelation:
         """The same with its test in the words of the method."""
@@ -693,8 +689,7 @@ def _reported(
     df2 = squares.df_within if name.startswith("icc_1") else squares.df_residual
     f = float(form.f)
     p_value = 0.0 if np.isposinf(f) else float(special.fdtrc(form.df1, df2, f))
-    df2_other = float(form.df2)
-    p_other = 0.0 if np.isposinf(f) else float(special.fdtrc(form.df1, df2_other, f))
+    p_other = 0.0 if np.isposinf(f) else float(special.fdtrc(form.df1, form.df2, f))
     return IntraclassCorrelation(
         *(estimate, low, high, p_value, n, f"{_MEANING[name]}; {method}", "; ".join(notes)),
         form=name,
@@ -702,10 +697,8 @@ def _reported(
         df1=float(form.df1),
         df2=float(df2),
         k=k,
-        df2_satterthwaite=df2_other,
         p_value_satterthwaite=p_other,
         n_clusters=n,
-        readings=n * k,
     )
 
 
@@ -939,10 +932,7 @@ def _incomplete(values: Floats, alpha: float) -> dict[str, IntraclassCorrelation
         forms[name] = forms[name]._replace(f=np.asarray(f_two))
     note = f"incomplete: {total} of {n * k} readings of {n} targets there, none imputed"
     method = "REML variance components; McGraw-Wong F limits with effective numbers"
-    return {
-        name: replace(_reported(name, forms, two_way, n, k, method, note), readings=total)
-        for name in FORMS
-    }
+    return {name: _reported(name, forms, two_way, n, k, method, note) for name in FORMS}
 
 
 def standard_error_of_measurement(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -94,10 +92,15 @@ def regression_limits(
     nulls = [0.0, 0.0, None, 0.0] + [None] * 6
     negative = bool((whole[2] + whole[3] * middle).min() < 0)
     note = "the SD line falls below 0 within the data: another scale fits better" * negative
-    how: dict[str, Any] = {"alpha": alpha, "codes": codes, "n": n, "method": text, "note": note}
-    made = partial(groups_of.jackknife_estimate, scale="raw", **how)
+
+    def made(value: float, out: Floats, null: float | None) -> Estimate:
+        return groups_of.jackknife_estimate(
+            value, out, alpha=alpha, codes=codes, scale="raw", n=n, method=text, null=null,
+            note=note,
+        )  # fmt: skip
+
     return [
-        (name, place, made(float(value), out, null=null))
+        (name, place, made(float(value), out, null))
         for name, place, value, out, null in zip(
             names, where, whole, left_out.T, nulls, strict=True
         )

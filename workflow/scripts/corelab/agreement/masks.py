@@ -22,7 +22,7 @@ from corelab.measurement.selection import (
     visits_of,
 )
 from corelab.settings.analyses.overlap import OverlapSpec
-from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 _DEFINITIONS = {
     "dice": "2|A and B| / (|A| + |B|)",
@@ -196,7 +196,7 @@ def _population(
                 )
             )
         found = _median(values, alpha, codes)
-        words = "; ".join(filter(None, ["median", note]))
+        words = join_notes("median", note)
         rows.append(found.row(metric + MEDIAN, note=words, **counted))
     return rows
 

@@ -396,9 +396,7 @@ def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.Dat
             for limit in due
             if (limit.statistic in LONGITUDINAL) == long
         ]
-    names = ("site", "scanner", "endpoint", "acquired_at", "criterion")
-    names += ("value", "limit", "verdict", "citation")
-    return pd.DataFrame(rows, columns=list(names))[list(PHANTOM_VERDICTS)]
+    return pd.DataFrame(rows, columns=list(PHANTOM_VERDICTS))
 
 
 def _session(part: pd.DataFrame) -> dict[str, float]:

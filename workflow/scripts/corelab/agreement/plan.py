@@ -158,10 +158,11 @@ def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[Stati
         else:
             parts = [(planned[0] if len(planned) == 1 else "all", values)]
         for visit, part in parts or [("all", values)]:
+            whole = GroupStatistics(analysis, endpoint, visit, "all")
             if analysis.repeats == "within":
-                rows += _within(analysis, endpoint, visit, sources, part)
+                rows += _within(whole, sources, part)
             else:
-                rows += _between(analysis, tables, endpoint, visit, sources, part)
+                rows += _between(whole, tables, sources, part)
     return rows
 
 
@@ -171,39 +172,31 @@ def _wide(values: pd.DataFrame, columns: str) -> pd.DataFrame:
 
 
 def _between(
-    analysis: AgreementSpec,
-    tables: Tables,
-    endpoint: str,
-    visit: str,
-    sources: Sequence[str],
-    values: pd.DataFrame,
+    whole: GroupStatistics, tables: Tables, sources: Sequence[str], values: pd.DataFrame
 ) -> list[StatisticRow]:
     first = values[values["repeat"] == values["repeat"].min()] if len(values) else values
     wide = _wide(first, "source").reindex(columns=list(sources))
-    notes = guards.sources_alike(sources)
     if len(sources) < 2:
         name = ", ".join(sources) or "none"
-        return GroupStatistics(analysis, endpoint, visit, "all").refuse(
-            f"single source ({name}): agreement compares two or more"
-        )
+        return whole.refuse(f"single source ({name}): agreement compares two or more")
+    noted = whole.noted(*guards.sources_alike(sources))
     rows: list[StatisticRow] = []
     for a, b in combinations(sources, 2):
-        group = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}", tuple(notes))
+        group = noted.of(f"{a}|{b}")
         absent = [s for s in (a, b) if wide[s].notna().sum() == 0]
         if absent:
-            rows += group.refuse(f"no value of {endpoint} from {' and '.join(absent)}")
+            rows += group.refuse(f"no value of {whole.endpoint} from {' and '.join(absent)}")
             continue
-        swapped = _swapped(values, a, b)
-        rows += group.pair(wide[[a, b]], swapped)
-        if analysis.level_of(endpoint) != "nominal":
-            rows += repeats.replicated_rows(analysis, endpoint, visit, (a, b), values)
-            rows += direction_rows(analysis, tables, endpoint, visit, wide[[a, b]])
-    rows += GroupStatistics(analysis, endpoint, visit, "all", tuple(notes)).several(wide)
-    if analysis.level_of(endpoint) != "nominal":
-        rows += strata.reader_effect_rows(analysis, endpoint, visit, wide)
-        rows += strata.comparison_rows(analysis, endpoint, visit, wide)
-        rows += repeats.intra_inter_rows(analysis, endpoint, visit, sources, values)
-    return rows + strata.stratified_rows(analysis, tables, endpoint, visit, wide)
+        rows += group.pair(wide[[a, b]], _swapped(values, a, b))
+        if whole.level != "nominal":
+            rows += repeats.replicated_rows(whole, (a, b), values)
+            rows += direction_rows(whole, tables, wide[[a, b]])
+    rows += noted.several(wide)
+    if whole.level != "nominal":
+        rows += strata.reader_effect_rows(whole, wide)
+        rows += strata.comparison_rows(whole, wide)
+        rows += repeats.intra_inter_rows(whole, sources, values)
+    return rows + strata.stratified_rows(whole, tables, wide)
 
 
 def _swapped(values: pd.DataFrame, a: str, b: str) -> list[str]:
@@ -221,23 +214,19 @@ def _swapped(values: pd.DataFrame, a: str, b: str) -> list[str]:
 
 
 def _within(
-    analysis: AgreementSpec,
-    endpoint: str,
-    visit: str,
-    sources: Sequence[str],
-    values: pd.DataFrame,
+    whole: GroupStatistics, sources: Sequence[str], values: pd.DataFrame
 ) -> list[StatisticRow]:
     rows: list[StatisticRow] = []
     for source in sources:
-        group = GroupStatistics(analysis, endpoint, visit, source)
+        group = whole.of(source)
         own = values[values["source"] == source]
         wide = _wide(own, "repeat") if len(own) else pd.DataFrame()
         wide = wide[wide.notna().sum(axis=1) >= 2] if len(wide) else wide
         if not len(wide):
-            rows += group.refuse(f"no repeated reading of {endpoint} by {source}")
+            rows += group.refuse(f"no repeated reading of {whole.endpoint} by {source}")
             continue
-        wide = wide.dropna(axis=1, how="all")
-        rows += group.repeats(wide)
+        rows += group.repeats(wide.dropna(axis=1, how="all"))
     if not sources:
-        rows.append(not_computable("icc_a_1", f"no source has {endpoint}", endpoint=endpoint))
+        reason = f"no source has {whole.endpoint}"
+        rows.append(not_computable("icc_a_1", reason, endpoint=whole.endpoint))
     return rows

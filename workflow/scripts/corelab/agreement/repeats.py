@@ -21,7 +21,6 @@ from corelab.agreement.guards import one_per_cell
 from corelab.agreement.icc import intraclass_correlation
 from corelab.agreement.metrology import repeatability
 from corelab.measurement.selection import NotComputable
-from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.results import Estimate, StatisticRow
 
 
@@ -175,11 +174,7 @@ def interchangeability(
 
 
 def intra_inter_rows(
-    analysis: AgreementSpec,
-    endpoint: str,
-    visit: str,
-    sources: Sequence[str],
-    values: pd.DataFrame,
+    whole: GroupStatistics, sources: Sequence[str], values: pd.DataFrame
 ) -> list[StatisticRow]:
     """The table of intra-reader against inter-reader figures; empty where nothing is repeated.
 
@@ -191,11 +186,11 @@ def intra_inter_rows(
     if len(values) == 0 or values["repeat"].nunique() < 2 or len(sources) < 2:
         return []
     readings, index = cube(values, sources)
-    every = GroupStatistics(analysis, endpoint, visit, "all").over(index)
+    every = whole.over(index)
     n, k, m = readings.shape
     rows: list[StatisticRow] = []
     for j, source in enumerate(sources):
-        maker = GroupStatistics(analysis, endpoint, visit, source).over(index)
+        maker = whole.of(source).over(index)
         rows += _figures(maker, readings[:, j], "intra_reader", "repeatability")
     # A target and reader is one unit here: readers differ, their own variation is pooled.
     pooled = readings.reshape(n * k, m)
@@ -209,7 +204,7 @@ def intra_inter_rows(
     rows.append(every.attempt("inter_intra_sd_ratio", ratio))
     index_of = partial(interchangeability, readings, **how)
     rows.append(every.attempt("interchangeability_index", index_of))
-    margin = analysis.no_worse_ratio
+    margin = whole.analysis.no_worse_ratio
     if margin is not None:
         bound = float(margin)
         rows.append(
@@ -248,11 +243,7 @@ def _figures(
 
 
 def replicated_rows(
-    analysis: AgreementSpec,
-    endpoint: str,
-    visit: str,
-    pair: tuple[str, str],
-    values: pd.DataFrame,
+    whole: GroupStatistics, pair: tuple[str, str], values: pd.DataFrame
 ) -> list[StatisticRow]:
     """Limits of agreement of single readings from all repeats of two sources, where there are any.
 
@@ -262,13 +253,13 @@ def replicated_rows(
     if own.groupby("source")["repeat"].nunique().reindex(list(pair)).fillna(0).min() < 2:
         return []
     readings, index = cube(own, pair)
-    maker = GroupStatistics(analysis, endpoint, visit, "|".join(pair)).over(index)
+    maker = whole.of("|".join(pair)).over(index)
     names = ("bias_replicated", "loa_lower_replicated", "loa_upper_replicated")
 
     def limits() -> Iterable[Estimate]:
         found = bland_altman_replicated(
             *(readings[:, 0], readings[:, 1]),
-            linked=analysis.linked,
+            linked=whole.analysis.linked,
             alpha=maker.alpha,
             clusters=maker.codes,
             multiplier=maker.multiplier,

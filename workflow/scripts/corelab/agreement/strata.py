@@ -14,14 +14,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from corelab.agreement.drift import drift_by_thirds, lesion_size_strata, reader_effects, thirds
+from corelab.agreement.drift import drift_by_thirds, reader_effects, thirds
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
 from corelab.agreement.second import second_reader_effect
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.reading.reader_list import reading_order
-from corelab.settings.analyses.agreement import AgreementSpec
-from corelab.terms.results import Estimate, StatisticRow, not_computable
+from corelab.terms.results import Estimate, StatisticRow
 
 #: What is shown per stratum; the whole list would bury the reader.
 SHOWN = ("bias", "loa_lower", "loa_upper", "kappa_quadratic", "within_sd")
@@ -66,7 +65,9 @@ def _levels(
         return pd.Series(wide.index.get_level_values("visit"), index=wide.index), ""
     if name == "size":
         labels = np.array(["small", "medium", "large"])
-        return pd.Series(labels[lesion_size_strata(wide.to_numpy()) - 1], index=wide.index), ""
+        return pd.Series(
+            labels[thirds(np.nanmean(wide.to_numpy(), axis=1)) - 1], index=wide.index
+        ), ""
     if name == "third":
         places = reading_places(tables, endpoint, list(wide.columns)).reindex(wide.index).dropna()
         if len(places) < 9:
@@ -81,41 +82,38 @@ def _levels(
 
 
 def stratified_rows(
-    analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, wide: pd.DataFrame
+    whole: GroupStatistics, tables: Tables, wide: pd.DataFrame
 ) -> list[StatisticRow]:
     """Rows of every planned stratum for every pair of sources, and tests of drift.
 
     ``wide`` is targets (participant_id, visit) x sources. Group names: ``a|b|site=S1``.
     """
     rows: list[StatisticRow] = []
-    shown = (analysis.form, *SHOWN)
-    for name in as_list(analysis.strata):
+    shown = (whole.analysis.form, *SHOWN)
+    for name in as_list(whole.analysis.strata):
         for a, b in combinations(wide.columns, 2):
             pair = wide[[a, b]].dropna()
             if not len(pair):
                 continue
-            levels, reason = _levels(name, pair, tables, endpoint)
+            levels, reason = _levels(name, pair, tables, whole.endpoint)
             if levels is None:
-                place = {"endpoint": endpoint, "visit": visit, "group": f"{a}|{b}|{name}"}
-                rows.append(not_computable(shown[0], reason, **place))
+                error = NotComputable(reason)
+                rows.append(whole.of(f"{a}|{b}|{name}").attempt(shown[0], error))
                 continue
             for level in sorted(set(levels), key=str):
-                group = f"{a}|{b}|{name}={level}"
-                maker = GroupStatistics(analysis, endpoint, visit, group)
+                maker = whole.of(f"{a}|{b}|{name}={level}")
                 part = pair.loc[levels.index[levels == level]]
                 rows += [row for row in maker.pair(part, []) if row.statistic in shown]
             if name == "third":
-                rows += _drift_rows(analysis, tables, endpoint, visit, pair)
+                rows += _drift_rows(whole, tables, pair)
     return rows
 
 
-def _drift_rows(
-    analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
-) -> list[StatisticRow]:
+def _drift_rows(whole: GroupStatistics, tables: Tables, pair: pd.DataFrame) -> list[StatisticRow]:
     a, b = pair.columns
-    maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}").over(pair)
-    form = analysis.form
-    places = reading_places(tables, endpoint, [a, b]).reindex(pair.index)
+    maker = whole.of(f"{a}|{b}").over(pair)
+    form = whole.analysis.form
+    places = reading_places(tables, whole.endpoint, [a, b]).reindex(pair.index)
     names = (f"{form}_drift", "bias_drift_slope", "learning_slope")
     notes = (
         "last third - first third",
@@ -125,27 +123,25 @@ def _drift_rows(
 
     def drifts() -> Iterable[Estimate]:
         found = drift_by_thirds(
-            pair.to_numpy(), places, form=form, alpha=maker.alpha, resamples=maker.resamples,
-            seed=maker.seed, clusters=maker.codes,
+            pair.to_numpy(), places, form=form, alpha=maker.alpha, clusters=maker.codes,
+            **maker.bootstrap,
         )  # fmt: skip
         return found.change, found.bias_slope, found.learning_slope
 
     return maker.attempts(names, drifts, extras=notes)
 
 
-def reader_effect_rows(
-    analysis: AgreementSpec, endpoint: str, visit: str, wide: pd.DataFrame
-) -> list[StatisticRow]:
+def reader_effect_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[StatisticRow]:
     """Systematic effect of every source (mixed model), and the test that none differs."""
     present = wide.dropna(axis=1, how="all")
     present = present[present.notna().sum(axis=1) >= 2]
-    every = GroupStatistics(analysis, endpoint, visit, "all").over(present)
+    every = whole.over(present)
     try:
         found = reader_effects(present, alpha=every.alpha, clusters=every.codes)
     except NotComputable as error:
         return [every.attempt("reader_effect_f", error)]
     rows = [
-        GroupStatistics(analysis, endpoint, visit, source)
+        whole.of(source)
         .over(present)
         .attempt("reader_effect", one, partial(second_reader_effect, present, source, found.ratio))
         for source, one in found.effects.items()
@@ -157,25 +153,23 @@ def reader_effect_rows(
     return [*rows, every.attempt("reader_effect_f", test)]
 
 
-def comparison_rows(
-    analysis: AgreementSpec, endpoint: str, visit: str, wide: pd.DataFrame
-) -> list[StatisticRow]:
+def comparison_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[StatisticRow]:
     """Every two pairs' ICC compared on their common targets, p values adjusted after Holm.
 
     Planned with ``compare_pairs: true``; group = ``a|b - c|d``.
     """
     from statsmodels.stats.multitest import multipletests
 
-    if not analysis.compare_pairs:
+    if not whole.analysis.compare_pairs:
         return []
-    form = analysis.form
+    form = whole.analysis.form
     rows, found = [], []
     for group, first, second, index in _two_pairs(wide):
-        maker = GroupStatistics(analysis, endpoint, visit, group).over(index)
+        maker = whole.of(group).over(index)
         try:
             one = compare_intraclass_correlations(
-                first, second, form=form, alpha=maker.alpha, resamples=maker.resamples,
-                seed=maker.seed, clusters=maker.codes,
+                first, second, form=form, alpha=maker.alpha, clusters=maker.codes,
+                **maker.bootstrap,
             )  # fmt: skip
         except NotComputable as error:
             rows.append(maker.attempt(f"{form}_difference", error))

@@ -73,7 +73,7 @@ def _number(cell: Any) -> float | None:
 
 
 def _value(
-    cells: Mapping[str, Any], grades: Mapping[str, Sequence[str]] | None
+    cells: Mapping[Any, Any], grades: Mapping[str, Sequence[str]] | None
 ) -> tuple[float | None, str | None, str | None]:
     """Value, unit and remark of a row; a grade in words is its place on the config's list."""
     cell, endpoint = cells["value"], cells["endpoint"]
@@ -84,7 +84,7 @@ def _value(
 
 
 def _supplied(
-    cells: Mapping[str, Any],
+    cells: Mapping[Any, Any],
     source: str,
     value: float | None,
     unit: str | None,
@@ -104,7 +104,7 @@ def _supplied(
     )
 
 
-def _repeat(cells: Mapping[str, Any]) -> int:
+def _repeat(cells: Mapping[Any, Any]) -> int:
     return int(float(cells.get("repeat") or 1))
 
 

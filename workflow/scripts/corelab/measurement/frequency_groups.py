@@ -327,11 +327,19 @@ def _level_map(
     n = enrolled if denominator == "enrolled" else max(len(images), 1)
     share = (total / n).astype(np.float32)
     return share, LevelMap(
-        *(settings.label, settings.compare, level or None),
-        *(entries[0].visit if entries else settings.visit, settings.source),
-        *(denominator, n, enrolled, len(images), float(share.max()), int(total.max())),
-        side_share(images),
-        tuple(entry.participant_id for entry in entries),
+        label=settings.label,
+        compare=settings.compare,
+        level=level or None,
+        visit=entries[0].visit if entries else settings.visit,
+        source=settings.source,
+        denominator=denominator,
+        n=n,
+        n_enrolled=enrolled,
+        n_mapped=len(images),
+        largest_fraction=float(share.max()),
+        largest_count=int(total.max()),
+        sides=side_share(images),
+        participants=tuple(entry.participant_id for entry in entries),
     )
 
 

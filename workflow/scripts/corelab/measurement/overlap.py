@@ -255,7 +255,7 @@ def overlap_metrics(
         return {
             **{metric: _result(value, ONE_EMPTY) for metric, value in worst.items()},
             "volume_difference_ml": difference,
-            **_detection(first, second, affine),
+            **_detection(first, second),
         }
     result = {"dice": _result(dice(first, second)), "jaccard": _result(jaccard(first, second))}
     if right_angled:
@@ -267,12 +267,12 @@ def overlap_metrics(
         for metric in ("hd95_mm", "assd_mm", "nsd"):
             result[metric] = _result(float("nan"), SHEARED)
     result["volume_difference_ml"] = difference
-    return {**result, **_detection(first, second, affine)}
+    return {**result, **_detection(first, second)}
 
 
-def _detection(candidate: Mask, reference: Mask, affine: ArrayLike) -> dict[str, Metric]:
+def _detection(candidate: Mask, reference: Mask) -> dict[str, Metric]:
     """Lesion-wise detection of the second mask's lesions by the first mask."""
-    found = detect_lesions(candidate, reference, affine)
+    found = detect_lesions(candidate, reference)
     return {
         "lesion_sensitivity": _result(found.sensitivity, None if found.n_reference else NO_LESION),
         "lesion_precision": _result(found.precision, None if found.n_candidates else NO_LESION),
@@ -316,63 +316,35 @@ class LesionDetection:
     f1: float
 
 
-def detect_lesions(
-    candidate: ArrayLike,
-    reference: ArrayLike,
-    affine: ArrayLike,
-    *,
-    minimum_share: float = 0.0,
-    minimum_volume_ml: float = 0.0,
-) -> LesionDetection:
+def detect_lesions(candidate: ArrayLike, reference: ArrayLike) -> LesionDetection:
     """Lesion-wise sensitivity, precision and F1; a lesion is a 26-connected component.
 
-    A reference lesion is found if more than ``minimum_share`` of it (at least one voxel) is covered
-    by the candidate mask; a candidate lesion is false if no voxel of it touches the reference.
-
-    Parameters
-    ----------
-    candidate, reference
-        Masks on one grid.
-    affine
-        Affine of the grid, or its voxel size in mm.
-    minimum_share
-        0 to 1.
-    minimum_volume_ml
-        Smaller components count on neither side.
+    A reference lesion is found if at least one voxel of it is covered by the candidate mask; a
+    candidate lesion is false if no voxel of it touches the reference. Masks are on one grid.
 
     Examples
     --------
     >>> reference = [1, 1, 0, 0, 1, 0, 0, 0]
     >>> candidate = [0, 1, 0, 0, 0, 0, 1, 0]
-    >>> found = detect_lesions(candidate, reference, [1.0])
+    >>> found = detect_lesions(candidate, reference)
     >>> found.sensitivity, found.precision, found.f1
     (0.5, 0.5, 0.5)
     """
     from scipy import ndimage
 
     mask, truth = _checked(candidate, reference)
-    voxel_ml = volume_difference_ml(np.ones(1), np.zeros(1), affine)
     everywhere = np.ones((3,) * mask.ndim)
-
-    def components(image: Mask) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        labels, _ = ndimage.label(image, structure=everywhere)
-        sizes = np.bincount(labels.ravel())
-        kept = np.flatnonzero(sizes * voxel_ml >= minimum_volume_ml)
-        return np.asarray(labels, dtype=np.int_), kept[kept > 0]
-
-    truth_labels, lesions = components(truth)
-    mask_labels, candidates = components(mask)
-    size = np.bincount(truth_labels.ravel())
-    hit = np.bincount(truth_labels[mask & truth], minlength=size.size)
-    found = int(sum(hit[i] > 0 and hit[i] / size[i] > minimum_share for i in lesions))
-    touching = set(np.unique(mask_labels[mask & truth]).tolist())
-    false = int(sum(int(i) not in touching for i in candidates))
-    true = len(candidates) - false
-    sensitivity = found / len(lesions) if len(lesions) else float("nan")
-    precision = true / len(candidates) if len(candidates) else float("nan")
+    truth_labels, lesions = ndimage.label(truth, structure=everywhere)
+    mask_labels, candidates = ndimage.label(mask, structure=everywhere)
+    shared = mask & truth
+    found, true = (np.unique(labels[shared]).size for labels in (truth_labels, mask_labels))
+    sensitivity = found / lesions if lesions else float("nan")
+    precision = true / candidates if candidates else float("nan")
     both = sensitivity + precision
     if np.isnan(both):
-        f1 = float("nan") if not len(lesions) and not len(candidates) else 0.0
+        f1 = float("nan") if not lesions and not candidates else 0.0
     else:
         f1 = 2.0 * sensitivity * precision / both if both else 0.0
-    return LesionDetection(len(lesions), found, len(candidates), false, sensitivity, precision, f1)
+    return LesionDetection(
+        lesions, found, candidates, candidates - true, sensitivity, precision, f1
+    )

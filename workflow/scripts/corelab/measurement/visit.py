@@ -85,9 +85,12 @@ def _row(
     )
 
 
+#: Maker of the rows of a visit: endpoint, source, value, unit and what :func:`_row` takes.
+_Make = Callable[..., MeasurementRow]
+
+
 def _location_rows(
-    participant_id: str,
-    visit: str,
+    make: _Make,
     mask: VisitMask | NormalisedMask,
     image: nib.Nifti1Image,
     atlases: Sequence[Atlas],
@@ -98,29 +101,15 @@ def _location_rows(
     # the lesion that the study is about.
     label = mask.label
     suffix = "" if label in {"infarct", "lesion", "whole-tumour"} else f":{label}"
-    common: dict[str, Any] = {
-        "repeat": mask.repeat,
-        "scan_ids": mask.scan_ids,
-    }
     native_reason = mask.native_reason if isinstance(mask, NormalisedMask) else None
     known = joined_reasons(native_reason, mask.reason)
+    own = partial(make, repeat=mask.repeat, scan_ids=mask.scan_ids)
     rows = []
 
     def add(endpoint: str, region: str, share: float, undefined: str) -> None:
         reason = known if np.isfinite(share) else undefined
-        rows.append(
-            _row(
-                participant_id,
-                visit,
-                f"{endpoint}{suffix}",
-                mask.source,
-                share,
-                "fraction",
-                region=region,
-                reason=reason,
-                **common,
-            )
-        )
+        name = f"{endpoint}{suffix}"
+        rows.append(own(name, mask.source, share, "fraction", region=region, reason=reason))
 
     for side, share in hemisphere_fractions(image).items():
         add("hemisphere_fraction", side, share, "the lesion is empty")
@@ -132,18 +121,12 @@ def _location_rows(
             for endpoint, region, value, unit, detail in aspects_rows(
                 image, atlas, min_share=aspects_min_share
             ):
-                rows.append(
-                    _row(
-                        participant_id, visit, endpoint, mask.source, value, unit,
-                        region=region, reason=joined_reasons(detail, known), **common,
-                    )
-                )  # fmt: skip
+                reason = joined_reasons(detail, known)
+                rows.append(own(endpoint, mask.source, value, unit, region=region, reason=reason))
     return rows
 
 
-def _registry_rows(
-    registry: Registry | None, folder: Path, participant_id: str, visit: str
-) -> list[MeasurementRow]:
+def _registry_rows(make: _Make, registry: Registry | None, folder: Path) -> list[MeasurementRow]:
     """Volumes by every published cut-off: frames of one 4D mask image."""
     if registry is None:
         return []
@@ -151,21 +134,15 @@ def _registry_rows(
     voxels = np.asanyarray(image.dataobj)
     voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000.0
     rules = {entry.id: entry.rule for entry in registry.rows}
-    rows = []
-    for number, (name, label) in enumerate(zip(registry.ids, registry.labels, strict=True)):
-        rows.append(
-            _row(
-                participant_id,
-                visit,
-                volume_endpoint(label),
-                f"pipeline:{name}",
-                float(np.count_nonzero(voxels[..., number])) * voxel_ml,
-                "mL",
-                reason=f"{rules.get(name, name)}, engine {registry.engine}",
-                scan_ids=registry.scan_ids,
-            )
+    return [
+        make(
+            *(volume_endpoint(label), f"pipeline:{name}"),
+            *(float(np.count_nonzero(voxels[..., number])) * voxel_ml, "mL"),
+            reason=f"{rules.get(name, name)}, engine {registry.engine}",
+            scan_ids=registry.scan_ids,
         )
-    return rows
+        for number, (name, label) in enumerate(zip(registry.ids, registry.labels, strict=True))
+    ]
 
 
 def overlap_rows(
@@ -302,16 +279,15 @@ def measure_visit(
         if mask.status == "ok"
     }
     rows: list[MeasurementRow] = []
+    make = partial(_row, participant_id, visit)
     for position, mask in enumerate(masks):
-        rows += _mask_rows(participant_id, visit, mask, images.get(position), loaded)
+        rows += _mask_rows(make, mask, images.get(position), loaded)
     for entry in normalised.masks if normalised else ():
         if entry.visit == visit and entry.status == "ok" and entry.path is not None:
             image = _load(folder / entry.path)
-            rows += _location_rows(
-                participant_id, visit, entry, image, loaded, settings.aspects_min_share
-            )
+            rows += _location_rows(make, entry, image, loaded, settings.aspects_min_share)
     if perfused is not None:
-        rows += _perfusion_rows(participant_id, visit, perfused, folder)
+        rows += _perfusion_rows(make, perfused, folder)
     rows += reversal_rows(normalised, folder, visit, first_visit)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if masks[n].origin != Perfused.stage}
@@ -329,40 +305,28 @@ WATER_UPTAKE_SOURCE = CtHypodensity.source
 
 
 def _mask_rows(
-    participant_id: str,
-    visit: str,
-    mask: VisitMask,
-    image: nib.Nifti1Image | None,
-    atlases: Sequence[Atlas],
+    make: _Make, mask: VisitMask, image: nib.Nifti1Image | None, atlases: Sequence[Atlas]
 ) -> list[MeasurementRow]:
     """Volume of a mask where it was drawn, and what goes with it."""
-    key = (participant_id, visit)
     source = mask.source
-    common: dict[str, Any] = {
-        "repeat": mask.repeat,
-        "scan_ids": mask.scan_ids,
-        "reason": mask.reason,
-    }
+    own = partial(make, repeat=mask.repeat, scan_ids=mask.scan_ids, reason=mask.reason)
     endpoint = volume_endpoint(mask.label)
     if image is None:
         endpoints = [(endpoint, "mL")]
         if source == WATER_UPTAKE_SOURCE:
             endpoints.append(("net_water_uptake", "percent"))
-        return [
-            _row(*key, name, source, None, unit, status=mask.status, **common)
-            for name, unit in endpoints
-        ]
-    rows = [_row(*key, endpoint, source, mask_volume_ml(image), "mL", **common)]
-    rows += _limit_rows(key, endpoint, mask)
+        return [own(name, source, None, unit, status=mask.status) for name, unit in endpoints]
+    rows = [own(endpoint, source, mask_volume_ml(image), "mL")]
+    rows += _limit_rows(make, endpoint, mask)
     water = mask.quality.get("net_water_uptake_percent")
     if water is not None:
-        rows.append(_row(*key, "net_water_uptake", source, float(water), "percent", **common))
+        rows.append(own("net_water_uptake", source, float(water), "percent"))
     if mask.space == "MNI152":
-        rows += _location_rows(*key, mask, image, atlases)
+        rows += _location_rows(make, mask, image, atlases)
     return rows
 
 
-def _limit_rows(key: tuple[str, str], endpoint: str, mask: VisitMask) -> list[MeasurementRow]:
+def _limit_rows(make: _Make, endpoint: str, mask: VisitMask) -> list[MeasurementRow]:
     """Volume at the limits of the segmentation's thresholds: its uncertainty, as two variants."""
     quality = mask.quality
     if not mask.parameters.get("limits") or "volume_low_ml" not in quality:
@@ -372,41 +336,32 @@ def _limit_rows(key: tuple[str, str], endpoint: str, mask: VisitMask) -> list[Me
         left_out = float(quality.get("candidates_unexplained_ml") or 0.0) if end == "upper" else 0.0
         added = f", and {left_out:.1f} mL that may be normal structures" if left_out else ""
         variant = "-".join([*([mask.desc] if mask.desc else []), f"{end}-limit"])
+        words = (
+            f"{mask.source} with its thresholds at the limits that give the "
+            f"{'smallest' if end == 'lower' else 'largest'} volume{added}"
+        )
         made.append(
-            _row(
-                *key, endpoint, f"pipeline:{variant}", float(quality[name]), "mL",
+            make(
+                *(endpoint, f"pipeline:{variant}", float(quality[name]), "mL"),
                 repeat=mask.repeat,
                 scan_ids=mask.scan_ids,
-                reason=joined_reasons(
-                    f"{mask.source} with its thresholds at the limits that give the "
-                    f"{'smallest' if end == 'lower' else 'largest'} volume{added}",
-                    mask.reason,
-                ),
+                reason=joined_reasons(words, mask.reason),
             )
-        )  # fmt: skip
+        )
     return made
 
 
-def _perfusion_rows(
-    participant_id: str, visit: str, perfused: Perfused, folder: Path
-) -> list[MeasurementRow]:
+def _perfusion_rows(make: _Make, perfused: Perfused, folder: Path) -> list[MeasurementRow]:
     """Volumes by every published cut-off, and ratios and indices of the perfusion stage."""
-    rows = _registry_rows(perfused.registry, folder, participant_id, visit)
-    for quantity in perfused.quantities:
-        rows.append(
-            _row(
-                participant_id,
-                visit,
-                quantity.endpoint,
-                quantity.source,
-                quantity.value,
-                quantity.unit,
-                status=quantity.status,
-                reason=quantity.reason,
-                scan_ids=quantity.scan_ids or (),
-            )
+    return _registry_rows(make, perfused.registry, folder) + [
+        make(
+            *(quantity.endpoint, quantity.source, quantity.value, quantity.unit),
+            status=quantity.status,
+            reason=quantity.reason,
+            scan_ids=quantity.scan_ids or (),
         )
-    return rows
+        for quantity in perfused.quantities
+    ]
 
 
 def _acquisition_rows(prepared: Prepared, perfused: Perfused | None) -> list[AcquisitionRow]:
@@ -464,7 +419,7 @@ def measure_supplied(
             files.append(file)
             if mask.label == "brain":
                 continue
-            rows += _mask_rows(*key, mask, image, loaded)
+            rows += _mask_rows(partial(_row, *key), mask, image, loaded)
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)

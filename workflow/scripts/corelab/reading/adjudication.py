@@ -375,16 +375,18 @@ class _Case:
         """Row of the adjudication table before anything is decided."""
         third = self.third
         compared = self.numeric and len(self.values) > 1
+        difference, relative = differences(self.values) if compared else (None, None)
         return Adjudication(
             *self.key,
-            "needed",
-            self.final().readers,
-            ",".join("n/a" if r.value is None else f"{r.value}" for r in self.read),
-            *(differences(self.values) if compared else (None, None)),
-            discordant,
-            third.reader if third else None,
-            third.value if third else None,
-            _agreeing(self.valued, third, self.rule),
+            state="needed",
+            readers=self.final().readers,
+            values=",".join("n/a" if r.value is None else f"{r.value}" for r in self.read),
+            difference=difference,
+            relative_difference=relative,
+            discordant_by=discordant,
+            adjudicator=third.reader if third else None,
+            value=third.value if third else None,
+            agrees_with=_agreeing(self.valued, third, self.rule),
         )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from corelab.measurement.rows import rows_frame
 from corelab.reading.charter import Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
-from corelab.reading.reader_list import days_of_reads
+from corelab.reading.reader_list import by_roles, days_of_reads
 from corelab.records import ScanRow
 from corelab.settings.reading import ReadingSettings
 
@@ -50,9 +50,7 @@ def central_rows(sheet: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of readers and of those who decide."""
     if sheet is None:
         return pd.DataFrame(columns=["participant_id", "visit", "endpoint", "reader", "value"])
-    if "role" not in sheet:
-        return sheet
-    return sheet[sheet["role"].fillna("reader").isin(["reader", "adjudicator", "consensus"])]
+    return by_roles(sheet, "reader", "adjudicator", "consensus")
 
 
 def times(frame: pd.DataFrame, *columns: str) -> pd.Series:

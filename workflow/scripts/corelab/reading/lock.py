@@ -130,7 +130,6 @@ def make_lock(
     final: pd.DataFrame,
     settings: ReadingSettings,
     *,
-    log: Sequence[Change] = (),
     contours: Mapping[str, str] | None = None,
     key: bytes | None = None,
     open_at_lock: Sequence[str] = (),
@@ -146,8 +145,6 @@ def make_lock(
     settings
         ``reading`` of the config: what was fixed before, who locked and when;
         without ``locked_at`` the lock is free of any clock.
-    log
-        Entries of the change log that came before the lock; normally none.
     contours
         Scan identifier -> SHA-256 of a reader's contour.
     key
@@ -171,7 +168,7 @@ def make_lock(
         {name: _sha256(text) for name, text in sorted(rows.items())},
         dict(sorted(_finals(final).items())),
         _charter(settings),
-        LogState(len(log), log[-1].sha256 if log else None),
+        LogState(0, None),
         tuple(open_at_lock) or None,
         settings.locked_at,
         settings.locked_by,

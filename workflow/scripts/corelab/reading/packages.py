@@ -26,6 +26,7 @@ from corelab.provenance.products import (
 )
 from corelab.reading.blinding import CLOSED, blinded_nifti, check_package, forbidden_tokens
 from corelab.reading.presentation import Case, Shown, presentation_order, repeated_cases
+from corelab.reading.reader_list import by_roles
 from corelab.reading.reference_cases import (
     REFERENCE_VISIT,
     reference_cases,
@@ -124,7 +125,7 @@ def study_readers(study: Study) -> list[str]:
     frame = study.sheets.get("reads")
     if configured or frame is None:
         return list(configured) or ["reader-1", "reader-2"]
-    readers = _read_by_readers(frame)["reader"].dropna().unique()
+    readers = by_roles(frame, "reader")["reader"].dropna().unique()
     return sorted(map(str, readers)) or ["reader-1", "reader-2"]
 
 
@@ -136,14 +137,8 @@ def study_endpoints(study: Study) -> list[str]:
     found = {rule.endpoint for rule in settings.adjudication}
     frame = study.sheets.get("reads")
     if frame is not None:
-        found |= set(_read_by_readers(frame)["endpoint"].dropna())
+        found |= set(by_roles(frame, "reader")["endpoint"].dropna())
     return sorted(found) or [volume_endpoint(label) for label in study.mask_labels]
-
-
-def _read_by_readers(frame: pd.DataFrame) -> pd.DataFrame:
-    if "role" not in frame:
-        return frame
-    return frame[frame["role"].isna() | (frame["role"] == "reader")]
 
 
 def _kept_secret(key_path: Path) -> str:
@@ -315,6 +310,9 @@ def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Im
     return found
 
 
+_NO_IMAGE: list[tuple[None, None, None]] = [(None, None, None)]
+
+
 def _write_package(
     study: Study,
     shown: Sequence[tuple[Shown, str, str]],
@@ -330,8 +328,7 @@ def _write_package(
             *(item.time_point, case, presentation, kind, name),
         )
         for item, case, subject in shown
-        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], []))
-        or [(None, None, None)]
+        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], [])) or _NO_IMAGE
     ]
     write_table(_frame(rows, CASES), package / "cases.tsv", CASES, sort=False)
     form = [

@@ -16,7 +16,7 @@ import pandas as pd
 
 from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import Rule, readings_of
-from corelab.reading.reader_list import reading_order
+from corelab.reading.reader_list import by_roles, reading_order
 
 RATES = {
     "endpoint": "Name of the endpoint",
@@ -49,7 +49,11 @@ P_CHART = {
 }
 
 
-def wilson_interval(count: int, n: int, level: float = 0.95) -> tuple[float | None, float | None]:
+#: Confidence level of the intervals.
+LEVEL = 0.95
+
+
+def wilson_interval(count: int, n: int, level: float = LEVEL) -> tuple[float | None, float | None]:
     """Score interval of a proportion (Wilson 1927), None where n is 0.
 
     Examples
@@ -129,7 +133,6 @@ def rate(
     count: int,
     n: int,
     limits: Mapping[str, float],
-    level: float = 0.95,
 ) -> Rate:
     """A rate against the limits of the charter.
 
@@ -138,11 +141,11 @@ def rate(
     >>> rate("aspects", "adjudication_rate", "all", 3, 10, {"adjudication_rate_max": 0.4}).verdict
     'within'
     """
-    interval = wilson_interval(count, n, level)
+    interval = wilson_interval(count, n)
     estimate = count / n if n else None
     limit, verdict, of_interval = against_limits(statistic, estimate, interval, limits)
     return Rate(
-        *(endpoint, statistic, group, count, n, estimate, *interval, level, "Wilson score"),
+        *(endpoint, statistic, group, count, n, estimate, *interval, LEVEL, "Wilson score"),
         *(limit, verdict, of_interval),
     )
 
@@ -169,7 +172,6 @@ def adjudication_rates(
     adjudication: pd.DataFrame,
     *,
     limits: Mapping[str, float] | None = None,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Rates of a double read by endpoint, with Wilson intervals, against the charter's limits.
 
@@ -185,8 +187,6 @@ def adjudication_rates(
         Of :func:`corelab.reading.adjudication.adjudicate`.
     limits
         ``<statistic>_min`` or ``<statistic>_max`` -> limit, 0 to 1.
-    level
-        Confidence level.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def adjudication_rates(
     rows: list[Rate] = []
 
     def add(endpoint: str, statistic: str, group: str, count: int, n: int) -> None:
-        rows.append(rate(endpoint, statistic, group, count, n, limits or {}, level))
+        rows.append(rate(endpoint, statistic, group, count, n, limits or {}))
 
     for endpoint in sorted(final["endpoint"].unique()):
         cases = final[final["endpoint"] == endpoint]
@@ -227,7 +227,6 @@ def intra_reader_rates(
     rules: Mapping[str, Rule],
     *,
     limits: Mapping[str, float] | None = None,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Intra-reader difference: repeats 1 and 2, judged by the charter's rule.
 
@@ -237,7 +236,7 @@ def intra_reader_rates(
         The reads sheet as text.
     rules
         Of the charter; an endpoint without a rule is different where the values are not equal.
-    limits, level
+    limits
         As in :func:`adjudication_rates`; ``intra_reader_difference_max`` is the usual one.
 
     Examples
@@ -263,10 +262,7 @@ def intra_reader_rates(
         for group in ("all", f"reader={reader}"):
             verdicts.setdefault((endpoint, group), []).append(different)
     rows = [
-        rate(
-            *(endpoint, "intra_reader_difference", group),
-            *(sum(found), len(found), limits or {}, level),
-        )
+        rate(endpoint, "intra_reader_difference", group, sum(found), len(found), limits or {})
         for (endpoint, group), found in sorted(verdicts.items())
     ]
     return rows_frame(rows, RATES, object)
@@ -288,9 +284,7 @@ def sequence_parts(sheet: pd.DataFrame | None, parts: int) -> dict[tuple[str, st
     """
     if sheet is None or not len(sheet):
         return {}
-    own = sheet[
-        sheet.get("role", pd.Series("reader", index=sheet.index)).fillna("reader") == "reader"
-    ]
+    own = by_roles(sheet, "reader")
     order = reading_order(own)
     if order is None:
         return {}

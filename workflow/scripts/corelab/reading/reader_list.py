@@ -7,6 +7,19 @@ from collections.abc import Mapping
 import pandas as pd
 
 
+def by_roles(sheet: pd.DataFrame, *roles: str) -> pd.DataFrame:
+    """Reads of some roles; a row without a role is a reader's.
+
+    Examples
+    --------
+    >>> len(by_roles(pd.DataFrame({"role": [None, "software"]}), "reader"))
+    1
+    """
+    if "role" not in sheet:
+        return sheet
+    return sheet[sheet["role"].fillna("reader").isin(roles)]
+
+
 def certification_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str]) -> list[str]:
     """Reads that their reader was not certified for; nothing is checked without certificates.
 
@@ -27,10 +40,8 @@ def certification_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str
     if sheet is None or not certified:
         return []
     faults = set()
-    for cells in sheet.to_dict("records"):
+    for cells in by_roles(sheet, "reader", "adjudicator").to_dict("records"):
         reader, read_at = cells["reader"], cells.get("read_at")
-        if (cells.get("role") or "reader") not in {"reader", "adjudicator"}:
-            continue
         where = f"{reader} read {cells['participant_id']} {cells['visit']}"
         if reader not in certified:
             faults.add(f"{where} without a certificate (reading.certified)")
@@ -74,9 +85,7 @@ def days_of_reads(sheet: pd.DataFrame) -> dict[str, dict[str, int]]:
     """
     if "read_at" not in sheet:
         return {}
-    dated = sheet[sheet["read_at"].notna()]
-    if "role" in dated:
-        dated = dated[dated["role"].isna() | dated["role"].isin(["reader", "adjudicator"])]
+    dated = by_roles(sheet[sheet["read_at"].notna()], "reader", "adjudicator")
     if not len(dated):
         return {}
     cases = dated[["participant_id", "visit"]].agg("\x1f".join, axis=1)
