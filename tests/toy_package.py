@@ -9,14 +9,8 @@ TOY = '''
 import numpy as np
 
 from corelab.perfusion.deconvolution import Residue
-from typing import ClassVar, Literal
-
-from pydantic import Field
-
 from corelab.registration.registrar import Registrar, Transform
 from corelab.segmentation.segmenter import Segmentation, check_grid
-from corelab.settings.analyses.base import AnalysisSpec, AnalysisType
-from corelab.terms.statistics import Statistic
 
 
 def engine(problem):
@@ -48,6 +42,16 @@ class Segmenter:
 
 def extractor(settings):
     return lambda image, kind: (np.asarray(image.dataobj) > 0, None), {"made_by": "toy"}
+'''
+#: The module of analyses: an edit of it concerns no image.
+TOY_ANALYSIS = '''
+"""A toy of an analysis type and of a statistic."""
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from corelab.settings.analyses.base import AnalysisSpec, AnalysisType
+from corelab.terms.statistics import Statistic
 
 
 class Spec(AnalysisSpec):
@@ -74,9 +78,9 @@ toy_segmenter = toy_corelab:Segmenter
 [corelab.brain_extractors]
 toy_extractor = toy_corelab:extractor
 [corelab.analysis_types]
-toy_type = toy_corelab:Spec
+toy_type = toy_analysis:Spec
 [corelab.statistics]
-toy_ratio = toy_corelab:STATISTIC
+toy_ratio = toy_analysis:STATISTIC
 """
 
 
@@ -84,6 +88,7 @@ def write_package(folder: Path) -> Path:
     """Write the package into a folder that is then put on the path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "toy_corelab.py").write_text(TOY)
+    (folder / "toy_analysis.py").write_text(TOY_ANALYSIS)
     info = folder / "corelab_toy-1.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corelab-toy\nVersion: 1.5\n")

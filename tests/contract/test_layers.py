@@ -30,6 +30,7 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 #: Packages whose own modules are imported at the top of a file only.
 TOP_ONLY = (
     *("imaging", "registration", "segmentation", "measurement", "radiomics", "reading"),
+    "agreement",
     *("phantom", "workflow"),
 )
 #: Own modules that load a heavy third-party package at their top (Numba, Nipype).

@@ -125,11 +125,19 @@ scripts = Path({str(SCRIPTS)!r})
 print(json.dumps({{n: digest_of_script(str(scripts / f"{{n}}.py"))
     for n in ("perfuse", "segment", "prepare", "normalise", "analyse", "report", "verify")}}))
 """
-    before = run(site, program)
-    with (site / "toy_corelab.py").open("a") as file:
-        file.write("\n# edited\n")
-    after = run(site, program)
-    assert {name for name in before if before[name] != after[name]} == set(before) - {"verify"}
+    users = {
+        "toy_corelab.py": {"perfuse", "segment", "prepare", "normalise"},
+        "toy_analysis.py": {"analyse", "report"},
+    }
+    for file, rules in users.items():
+        before = run(site, program)
+        with (site / file).open("a") as written:
+            written.write("\n# edited\n")
+        after = run(site, program)
+        changed = {name for name in before if before[name] != after[name]}
+        assert rules <= changed and "verify" not in changed
+        assert changed <= set().union(*users.values())
+        assert file != "toy_analysis.py" or changed == rules
 
 
 def test_two_packages_with_one_name_are_refused(site, tmp_path):

@@ -32,6 +32,7 @@ from corelab.agreement.estimates import (
     quantile_normal,
     quantile_t,
 )
+from corelab.agreement.metrology import proportion
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
 from corelab.terms.results import Estimate, join_notes
@@ -562,11 +563,7 @@ def brennan_prediger(
     return table.coefficient(expected, local, alpha, name)
 
 
-def light_kappa(
-    ratings: ArrayLike,
-    weights: str = "none",
-    categories: Sequence[Any] | None = None,
-) -> Estimate:
+def light_kappa(ratings: ArrayLike) -> Estimate:
     """Light's kappa (1971): mean of Cohen's kappas of all pairs of readers, each on its pairs.
 
     Examples
@@ -574,11 +571,11 @@ def light_kappa(
     >>> round(light_kappa([[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]).estimate, 4)
     0.4788
     """
-    grades, _ = _grades(ratings, categories)
+    grades, _ = _grades(ratings, None)
     pairs, without = [], []
     for i, j in combinations(range(grades.shape[1]), 2):
         try:
-            pairs.append(weighted_kappa(grades[:, i], grades[:, j], weights).estimate)
+            pairs.append(weighted_kappa(grades[:, i], grades[:, j], "none").estimate)
         except NotComputable as reason:
             without.append(str(reason))
     if not pairs:
@@ -586,7 +583,7 @@ def light_kappa(
     note = f"{len(without)} of {len(without) + len(pairs)} pairs left out: {without[0]}" if (
         without
     ) else ""  # fmt: skip
-    method = f"Light 1971, {weights} weights"
+    method = "Light 1971, none weights"
     return Estimate(float(np.mean(pairs)), n=len(grades), method=method, note=note)
 
 
@@ -636,8 +633,6 @@ def percent_agreement(
     >>> result.estimate
     75.0
     """
-    from corelab.agreement.metrology import proportion
-
     grades, codes = _grades(ratings, categories, clusters)
     counts, _ = _counts(grades)
     per_target = counts.sum(axis=1)

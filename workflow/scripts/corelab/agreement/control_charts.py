@@ -13,14 +13,18 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from corelab.agreement.metrology import proportion
+from corelab.agreement.phantoms import phantom_verdicts
 from corelab.measurement.schedule import moment
-from corelab.provenance.exhibits import Alarm
+from corelab.provenance.exhibits import Alarm, write_exhibit
+from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
+from corelab.provenance.products import read_table, write_table
 from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import (
     ACQUISITION_SUMMARY,
     COMPLETENESS,
     CONTROL_CHARTS,
     PHANTOM_SITES,
+    PHANTOM_VERDICTS,
     REPEAT_REQUESTS,
 )
 
@@ -336,8 +340,6 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure as NewFigure
     from matplotlib.ticker import MaxNLocator
 
-    from corelab.provenance.figure_style import BLUE, GREY, RED
-
     keys = ["site", "scanner", "kind", "quantity"]
     groups = [
         (key, part)
@@ -393,10 +395,6 @@ def write_quality(
         Object with the attributes ``summary, charts, requests, completeness,
         phantom_verdicts, phantom_sites``.
     """
-    from corelab.agreement.phantoms import phantom_verdicts
-    from corelab.provenance.products import write_table
-    from corelab.study.columns import PHANTOM_VERDICTS
-
     charts = control_chart_rows(acquisition)
     verdicts = phantom_verdicts(phantoms, phantom_qa)
     sites = phantom_site_rows(acquisition, verdicts, phantoms, float(phantom_qa.interval_days))
@@ -474,10 +472,6 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
     wanted
         Paths of the exhibits to write, named after :data:`_EXHIBITS`.
     """
-    from corelab.provenance.exhibits import write_exhibit
-    from corelab.provenance.figure_style import save_figure
-    from corelab.provenance.products import read_table
-
     for path in map(Path, wanted):
         title, caption, table = _EXHIBITS[path.stem]
         numeric = list(_CHART_NUMBERS) if path.stem == "quality_charts" else []

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from corelab.agreement import clusters as groups_of
+from corelab.agreement import icc
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
@@ -554,8 +555,6 @@ def concordance_by_components(
     >>> round(concordance_by_components(table, clusters=[1, 1, 2, 2, 3, 3]).estimate, 3)
     0.996
     """
-    from corelab.agreement import icc
-
     values, codes = icc.checked(ratings, clusters)
     n = len(values)
     if n < 3:

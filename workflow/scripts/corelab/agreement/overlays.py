@@ -8,6 +8,7 @@ import numpy as np
 
 from corelab.agreement import figures
 from corelab.agreement.sources import chosen_sources
+from corelab.imaging.geometry import resample_to
 from corelab.measurement.selection import NotComputable, Tables, population
 from corelab.provenance.exhibits import Drawn
 from corelab.records import VisitRecords, read_visits
@@ -67,8 +68,6 @@ def draw_contours(analysis: OverlapSpec, tables: Tables, folder: Path) -> Drawn:
         If no subject has a scan under its masks.
     """
     import nibabel as nib
-
-    from corelab.imaging.geometry import resample_to
 
     label, panels = analysis.label, []
     for participant_id, visit, dice in _cases(analysis, tables):

@@ -23,8 +23,8 @@ from corelab.measurement.selection import (
 from corelab.settings.acquisition import PhantomLimit, PhantomQaSettings
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.phantom import PhantomSpec
-from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import PHANTOM_VERDICTS
+from corelab.terms.endpoints import VOLUME_UNITS_ML
 from corelab.terms.results import Estimate, StatisticRow, not_computable
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 

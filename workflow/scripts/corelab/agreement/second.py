@@ -21,6 +21,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from corelab.agreement.estimates import Floats
+from corelab.agreement.icc import variance_components
+from corelab.agreement.metrology import proportion
 from corelab.provenance.two_computations import CLOSED_FORM, ComputationsDisagree, compare
 from corelab.terms.results import Second
 
@@ -198,8 +200,6 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
     A likelihood above ours proves that ours is not the maximum and stops the analysis. One below
     ours proves that statsmodels stopped early; its coefficients are then no second opinion.
     """
-    from corelab.agreement.icc import variance_components
-
     compared = ("icc_a_1", "icc_c_1")
     library = "statsmodels MixedLM (REML)"
 
@@ -536,8 +536,6 @@ def second_percent(ratings: Floats, alpha: float, ours: float) -> Second:
     75.0
     """
     from statsmodels.stats.proportion import proportion_confint
-
-    from corelab.agreement.metrology import proportion
 
     if ratings.shape[1] != 2 or np.isnan(ratings).any():
         return Second()

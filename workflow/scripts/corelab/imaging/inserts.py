@@ -17,8 +17,8 @@ from corelab.imaging.geometry import resample_to, same_grid, voxel_sizes_mm, vox
 from corelab.imaging.nifti import conform
 from corelab.imaging.values import chosen_labels
 from corelab.records import InsertRow
-from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import PHANTOMS
+from corelab.terms.endpoints import VOLUME_UNITS_ML
 
 #: Units of a diffusion coefficient and their factor from mm2/s.
 DIFFUSION_UNITS = {

@@ -46,22 +46,10 @@ from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Sc
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
-from corelab.terms.kinds import DATATYPES
+from corelab.terms.kinds import BRAIN_ORDER, DATATYPES, REFERENCE_ORDER, SERIES_KINDS
 from corelab.terms.plugins import registry
 from corelab.terms.verdicts import FAIL, PASS
 
-#: Kinds that are time series.
-SERIES_KINDS = ("ctp", "dsc")
-#: Whose grid is the reference of a visit, best first.
-REFERENCE_ORDER = (
-    *("T1w", "T1c", "dwi", "adc", "b0", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc"),
-    *("cbf", "cbv", "mtt", "tmax", "ttp"),
-)
-#: Which image of a grid shows the brain's border best, best first.
-BRAIN_ORDER = (
-    *("T1w", "T1c", "dwi", "FLAIR", "T2w", "b0", "gre", "ncct", "ctp", "dsc", "adc"),
-    *("cbv", "cbf", "mtt", "tmax", "ttp"),
-)
 #: Keys of a BIDS sidecar and what they are called in ``metadata``.
 _SIDECAR_KEYS = {
     "EchoTime": "echo_time_s",

@@ -42,7 +42,6 @@ from corelab.records import (
     read_measured,
 )
 from corelab.settings.measurement import MeasurementSettings, SerialImagingSettings
-from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import (
     ACQUISITION,
     FLOW,
@@ -53,7 +52,7 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
-from corelab.terms.endpoints import ENDPOINTS, unit_of
+from corelab.terms.endpoints import ENDPOINTS, VOLUME_UNITS_ML, unit_of
 
 
 def _in_unit(

@@ -20,7 +20,7 @@ from scipy import ndimage
 from corelab.imaging import save_image
 from corelab.imaging.inserts import DIFFUSION_UNITS
 from corelab.records import InsertRow
-from corelab.study.checks import VOLUME_UNITS_ML
+from corelab.terms.endpoints import VOLUME_UNITS_ML
 
 _SHAPE = (128, 128, 24)
 _SIZES_MM = (1.5, 1.5, 4.0)

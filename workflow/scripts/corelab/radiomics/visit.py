@@ -30,6 +30,8 @@ from corelab.segmentation.scans import NotSegmentable, VisitScans
 from corelab.settings.radiomics import RadiomicsSettings
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
 
+#: Length over which the displacement of a perturbed border varies.
+_LENGTH_MM = 6.0
 #: Series that are derived from others.
 DERIVED = {"T2edge": ("T2w",), "Gdzscore": ("T1w", "T1c")}
 
@@ -234,7 +236,6 @@ def perturb_mask(
     rng: np.random.Generator,
     *,
     sd_mm: float,
-    length_mm: float = 6.0,
 ) -> NDArray[np.bool_]:
     """A mask whose border wavers smoothly about where it was.
 
@@ -248,8 +249,6 @@ def perturb_mask(
         Of the perturbation.
     sd_mm
         SD of the border's displacement.
-    length_mm
-        Length over which the displacement varies.
 
     Notes
     -----
@@ -269,7 +268,7 @@ def perturb_mask(
     # The border runs half a voxel from the centres of the outermost voxels.
     half = float(np.mean(sizes_mm)) / 2
     depth = np.where(voxels, inside - half, half - outside)
-    sigma = [length_mm / float(size) / 2 for size in sizes_mm]
+    sigma = [_LENGTH_MM / float(size) / 2 for size in sizes_mm]
     noise = ndimage.gaussian_filter(rng.standard_normal(voxels.shape), sigma, mode="wrap")
     return np.asarray(depth + sd_mm * noise / noise.std() > 0)
 

@@ -17,8 +17,7 @@ import pandas as pd
 
 from corelab.measurement.rows import rows_frame
 from corelab.settings.reading import AdjudicationRule
-from corelab.study.checks import VOLUME_UNITS_ML
-from corelab.terms.endpoints import unit_of
+from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
 
 FINAL_READS = {
     "participant_id": "Subject identifier",

@@ -17,9 +17,8 @@ from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import is_number
 from corelab.reading.presentation import Case
 from corelab.reading.rates import RATES, Rate, rate
-from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.model import Study
-from corelab.terms.endpoints import unit_of
+from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
 
 REFERENCE_VISIT = "reference"
 REFERENCE_READS = {

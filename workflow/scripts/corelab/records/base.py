@@ -116,7 +116,7 @@ class Record:
         return cls(**values)
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def unwritten(self) -> tuple[str, ...]:
         """Keys that this record does not write."""
         return ()
 
@@ -131,7 +131,7 @@ class Record:
         readers, optional, _ = _layout(type(self))
         for name in readers:
             value = getattr(self, name)
-            if name not in self.left_out and (value is not None or name not in optional):
+            if name not in self.unwritten and (value is not None or name not in optional):
                 content[name] = _json(value)
         return content
 

@@ -344,7 +344,7 @@ class AcquisitionRow(Record):
     visit: str | None = omitted()
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def unwritten(self) -> tuple[str, ...]:
         """Limits of the charter and gates have no ``reason``."""
         return () if self.criterion in _EXPLAINED else ("reason",)
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from corelab.imaging import load_image, save_image
 from corelab.imaging.brain_quality import brain_rows, judged_mask
-from corelab.imaging.prepare import SERIES_KINDS
 from corelab.provenance.products import file_sha256
 from corelab.records import SUPPLIED, BrainQuality, Prepared, Transform
 from corelab.registration.transforms import apply_transforms, read_steps
+from corelab.terms.kinds import SERIES_KINDS
 from corelab.terms.verdicts import PASS
 
 #: Images that show the brain's border, best first.

@@ -11,9 +11,8 @@ from scipy import ndimage
 
 from corelab.imaging.laterality import BRAIN_WINDOW_HU, CT_KINDS
 from corelab.records import Scan
+from corelab.terms.kinds import TEMPLATE_ORDER
 
-#: Which scan of a grid is registered, best first.
-SCAN_ORDER = ("T1w", "T1c", "b0", "dwi", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc", "adc")
 #: Kinds on which a deformable fit is allowed, and the thickest voxel (mm) for it: a deformable
 #: fit of 5 mm slices is worse than an affine one (registration error 4.0 against 3.6 mm).
 DEFORMABLE_KINDS = ("T1w", "T1c")
@@ -38,7 +37,7 @@ def best_scan(scans: Sequence[Scan], grid: str) -> Scan | None:
         and scan.space == "native"
         and scan.kind != "aif"
     ]
-    order = {kind: rank for rank, kind in enumerate(SCAN_ORDER)}
+    order = {kind: rank for rank, kind in enumerate(TEMPLATE_ORDER)}
     # Equal kinds: the order of the sheet decides, so that the choice does not hang on ids.
     ranked = sorted(usable, key=lambda scan: order.get(scan.kind, len(order)))
     return ranked[0] if ranked else None

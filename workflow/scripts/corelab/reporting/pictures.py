@@ -28,12 +28,11 @@ from corelab.provenance.products import atomic_path
 from corelab.records import Mask, VisitMask
 from corelab.records.base import Record
 from corelab.reporting.results import FrequencyMap, Visit
+from corelab.terms.kinds import SHOWN_ORDER
 from corelab.terms.labels import label as mask_label
 
 #: Colours of further outlines of a label (readers, software), after the pipeline's own.
 SOURCE_COLOURS = ((0, 158, 115), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 114, 178))
-#: Which scan of a visit is shown first.
-KIND_ORDER = ("dwi", "FLAIR", "T1c", "ncct", "ctp", "dsc", "T2w", "adc", "T1w", "gre", "b0")
 #: Scans and maps whose contrast has a fixed display window.
 WINDOWS = {
     "ncct": (0.0, 80.0),
@@ -538,7 +537,7 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
     by_grid: dict[str, list[VisitMask]] = {}
     for mask in visit.masks:
         by_grid.setdefault(str(mask.grid), []).append(mask)
-    rank = {kind: number for number, kind in enumerate(KIND_ORDER)}
+    rank = {kind: number for number, kind in enumerate(SHOWN_ORDER)}
     shown = [
         scan
         for scan in visit.scans

@@ -179,7 +179,7 @@ class AcquisitionSettings(Settings):
     """Which form places an image whose qform and sform differ; without it the sform, with a warning
     where they are mirrored or 20 mm apart
     """
-    trial: TrialCriteria = TrialCriteria()
+    trial: TrialCriteria = TrialCriteria.model_construct()
 
 
 #: Statistics of phantom scans that a limit can be put on.

@@ -57,21 +57,21 @@ class Config(Settings):
     phantom: PhantomSettings | None = None
     atlases: tuple[AtlasSettings, ...] = ()
     """Region atlases; a territory_fraction row is written per region"""
-    acquisition: AcquisitionSettings = AcquisitionSettings()
-    phantom_qa: PhantomQaSettings = PhantomQaSettings()
-    dicom: DicomSettings = DicomSettings()
-    registration: RegistrationSettings = RegistrationSettings()
-    brain_extraction: BrainExtractionSettings = BrainExtractionSettings()
-    segmentation: SegmentationSettings = SegmentationSettings()
-    perfusion: PerfusionSettings = PerfusionSettings()
-    radiomics: RadiomicsSettings = RadiomicsSettings()
-    measurement: MeasurementSettings = MeasurementSettings()
-    noise_floor: NoiseFloorSettings = NoiseFloorSettings()
-    recovery: RecoverySettings = RecoverySettings()
-    reading: ReadingSettings = ReadingSettings()
-    charter: CharterSettings = CharterSettings()
-    review: ReviewSettings = ReviewSettings()
-    visits: VisitSettings = VisitSettings()
+    acquisition: AcquisitionSettings = AcquisitionSettings.model_construct()
+    phantom_qa: PhantomQaSettings = PhantomQaSettings.model_construct()
+    dicom: DicomSettings = DicomSettings.model_construct()
+    registration: RegistrationSettings = RegistrationSettings.model_construct()
+    brain_extraction: BrainExtractionSettings = BrainExtractionSettings.model_construct()
+    segmentation: SegmentationSettings = SegmentationSettings.model_construct()
+    perfusion: PerfusionSettings = PerfusionSettings.model_construct()
+    radiomics: RadiomicsSettings = RadiomicsSettings.model_construct()
+    measurement: MeasurementSettings = MeasurementSettings.model_construct()
+    noise_floor: NoiseFloorSettings = NoiseFloorSettings.model_construct()
+    recovery: RecoverySettings = RecoverySettings.model_construct()
+    reading: ReadingSettings = ReadingSettings.model_construct()
+    charter: CharterSettings = CharterSettings.model_construct()
+    review: ReviewSettings = ReviewSettings.model_construct()
+    visits: VisitSettings = VisitSettings.model_construct()
     attestations: Mapping[Annotated[str, Field(pattern=r"^C\d{2}[a-z]?$")], Attestation] = {}
     """Statements that only people can make (rows of docs/guideline_checklist.md) -> who made them
     and when; all others stay NOT ATTESTED
@@ -86,7 +86,7 @@ class Config(Settings):
     """
     published: str | None = None
     """Sheet of published endpoints to reproduce"""
-    certificate: CertificateSettings = CertificateSettings()
+    certificate: CertificateSettings = CertificateSettings.model_construct()
     preset: Annotated[str, pattern(r"^[a-z0-9_-]+$")] | None = None
     """A trial design of config/presets to build on; its keys take effect where this config has none
     (never its study id, inputs or results folder)
@@ -96,7 +96,7 @@ class Config(Settings):
     """plan.json of the locked plan (copy of statistics/plan.json at the lock); deviations from it
     are listed in statistics/plan_deviations.tsv
     """
-    analysis_sets: AnalysisSets = AnalysisSets()
+    analysis_sets: AnalysisSets = AnalysisSets.model_construct()
     cohort_flows: tuple[CohortFlow, ...] = ()
     """Flows of participants, by criteria over the participants sheet or from declared counts;
     statistics/cohort_flow.tsv and a figure each

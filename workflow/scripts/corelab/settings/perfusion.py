@@ -61,8 +61,8 @@ class GateLimits(Settings):
 class PerfusionSettings(Settings):
     """Perfusion engines and cut-offs."""
 
-    core: Core = Core()
-    hypoperfusion: Hypoperfusion = Hypoperfusion()
+    core: Core = Core.model_construct()
+    hypoperfusion: Hypoperfusion = Hypoperfusion.model_construct()
     registry_engine: Engine = "osvd"
     """Engine that the published cut-offs are applied with"""
     reference_infarct: str | None = None

@@ -10,6 +10,6 @@ from corelab.settings.segmentation import BrainExtractionSettings
 class PrepareSettings(Settings):
     """What the stage ``prepare`` takes from the config."""
 
-    acquisition: AcquisitionSettings = AcquisitionSettings()
-    dicom: DicomSettings = DicomSettings()
-    brain_extraction: BrainExtractionSettings = BrainExtractionSettings()
+    acquisition: AcquisitionSettings = AcquisitionSettings.model_construct()
+    dicom: DicomSettings = DicomSettings.model_construct()
+    brain_extraction: BrainExtractionSettings = BrainExtractionSettings.model_construct()

@@ -62,7 +62,7 @@ class RadiomicsSettings(Settings):
     """Share of the brain's voxels that is too bright, fraction (0.1 % is 0.001)"""
     top: Mapping[str, Literal["exclude", "clip", "full"]] = {}
     """Series -> what becomes of the brightest voxels; default exclude, and full for T2w"""
-    edge: EdgeFilter = EdgeFilter()
+    edge: EdgeFilter = EdgeFilter.model_construct()
     families: Annotated[tuple[Family, ...], Field(min_length=1)] = (
         "shape",
         "first-order",
@@ -77,4 +77,4 @@ class RadiomicsSettings(Settings):
     """How directions of texture are put together (IBSI)"""
     min_voxels: Annotated[int, Field(ge=2)] = 27
     """Masks with fewer voxels have no features"""
-    perturbations: Perturbations = Perturbations()
+    perturbations: Perturbations = Perturbations.model_construct()

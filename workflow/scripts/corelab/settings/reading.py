@@ -191,7 +191,7 @@ class ReadingSettings(Settings):
     """
     reads_per_day: OneOrMore | None = None
     """More cases of one reader on one day are told"""
-    panel: Panel = Panel()
+    panel: Panel = Panel.model_construct()
     change_log: str | None = None
     """Log of changes after the lock (JSON lines); default <results>/reading/change_log.jsonl"""
     locked_at: Annotated[str, pattern(DATE)] | None = None
@@ -223,7 +223,7 @@ class ReadingSettings(Settings):
     """Longest time from receipt of the images to the confirmed read, days"""
     visit_windows: Mapping[str, ReadingWindow] = {}
     """Visit -> its window in days from the baseline scan (acquired_at)"""
-    charter: ReviewConduct = ReviewConduct()
+    charter: ReviewConduct = ReviewConduct.model_construct()
     quality_readers: Annotated[Texts, UNIQUE] = ()
     """Readers for quality control"""
     rereview: Rereview | None = None

@@ -64,4 +64,4 @@ class RegistrationSettings(Settings):
     """Seed of the optimiser"""
     ct_template: str | None = None
     """CT template in MNI152 space, if the user has one"""
-    limits: RegistrationLimits = RegistrationLimits()
+    limits: RegistrationLimits = RegistrationLimits.model_construct()

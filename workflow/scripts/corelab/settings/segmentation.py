@@ -496,16 +496,16 @@ class SegmentationSettings(Settings):
     "developed on" and on simulated heads.
     """
 
-    infarct: InfarctThresholds = InfarctThresholds()
-    infarct_strict: StrictInfarctThresholds = StrictInfarctThresholds()
-    infarct_flair: FlairInfarctThresholds = FlairInfarctThresholds()
-    infarct_ncct: CtInfarctThresholds = CtInfarctThresholds()
-    haematoma: HaematomaThresholds = HaematomaThresholds()
-    haematoma_gre: GreHaematomaThresholds = GreHaematomaThresholds()
-    enhancing: EnhancingThresholds = EnhancingThresholds()
-    oedema: OedemaThresholds = OedemaThresholds()
+    infarct: InfarctThresholds = InfarctThresholds.model_construct()
+    infarct_strict: StrictInfarctThresholds = StrictInfarctThresholds.model_construct()
+    infarct_flair: FlairInfarctThresholds = FlairInfarctThresholds.model_construct()
+    infarct_ncct: CtInfarctThresholds = CtInfarctThresholds.model_construct()
+    haematoma: HaematomaThresholds = HaematomaThresholds.model_construct()
+    haematoma_gre: GreHaematomaThresholds = GreHaematomaThresholds.model_construct()
+    enhancing: EnhancingThresholds = EnhancingThresholds.model_construct()
+    oedema: OedemaThresholds = OedemaThresholds.model_construct()
     external: tuple[ExternalProgram, ...] = ()
     """Programs and networks of others (a container, nnU-Net, DeepISLES, a MeshNet) whose masks
     stand beside the pipeline's own as pipeline:<id>; none by default, nothing is downloaded
     """
-    consensus: Consensus = Consensus()
+    consensus: Consensus = Consensus.model_construct()

@@ -29,7 +29,7 @@ def _design(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
         yield in_config("study.design", "single_arm", message, remedy)
     if reading.sample:
         message = "in a single-arm trial every subject is read centrally, not a sample of them"
-        yield in_config("reading.sample", reading.sample.share, message, "leave it out")
+        yield in_config("reading.sample", f"{reading.sample.share:g}", message, "leave it out")
 
 
 def _sample(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:

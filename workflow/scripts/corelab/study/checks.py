@@ -33,14 +33,19 @@ from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding, in_config
 from corelab.study.naming import subject_entity
-from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES, unit_of
+from corelab.terms.endpoints import (
+    ENDPOINT_LABELS,
+    ENDPOINT_UNITS,
+    ENDPOINTS,
+    SCALES,
+    VOLUME_UNITS_ML,
+    unit_of,
+)
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.labels import SHOWN_BY
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}
-#: Factor to mL of the units that volumes come in.
-VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
 #: Kinds of scan that a variant of the pipeline is named after.
 IMAGE_WORDS = tuple(DATATYPES)
 MANY = 20
@@ -906,9 +911,9 @@ def _atlases(config: Config) -> Iterator[Finding]:
 def _subjects(config: Config, scans: Sequence[ScanRow]) -> Iterator[Finding]:
     """Participants chosen for the noise floor or the target recovery who have no scans."""
     known = {scan.participant_id for scan in scans}
-    chosen = {"noise_floor": config.noise_floor, "recovery": config.recovery}
-    for block, settings in chosen.items():
-        for number, subject in enumerate(settings.subjects):
+    chosen = {"noise_floor": config.noise_floor.subjects, "recovery": config.recovery.subjects}
+    for block, subjects in chosen.items():
+        for number, subject in enumerate(subjects):
             if subject not in known:
                 message = "no participant with scans has this id"
                 remedy = "name participants of the scans sheet"

@@ -472,7 +472,7 @@ def _scan_rows(
     rows: list[ScanRow] = []
     paths: dict[str, str] = {}
     for line, cells in zip(frame.index, frame.to_dict("records"), strict=True):
-        given = {name: cells[name] for name in SCAN_COLUMNS if cells.get(name)}
+        given: dict[str, Any] = {n: cells[n] for n in SCAN_COLUMNS if cells.get(n)}
         if not {"participant_id", "visit", "kind", "path"} <= given.keys():
             continue
         path, simulated = Path(given["path"]).expanduser(), False
@@ -488,9 +488,9 @@ def _scan_rows(
         numbers = {name: _number(cells.get(name)) for name in SCAN_NUMBERS}
         found = os.fspath(path if simulated else path.absolute())
         size = _size(found) if not simulated else None
-        cells = {**given, **numbers, "path": found, "source": given["path"], "repeat": whole}
+        known: dict[str, Any] = {"path": found, "source": given["path"], "repeat": whole}
         row = ScanRow(
-            **cells,
+            **(given | numbers | known),
             scan_id="",
             line=int(line),
             simulated=simulated,

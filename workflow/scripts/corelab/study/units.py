@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from corelab.study.cells import is_missing, number
-from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.findings import Finding
-from corelab.terms.endpoints import unit_of
+from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
 _LENGTHS_MM = {"mm": 1.0, "cm": 10.0, "um": 1e-3, "m": 1e3}

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from corelab.terms.labels import LABELS, volume_endpoint
 
+#: Factor to mL of the units that volumes come in.
+VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
+
 
 @dataclass(frozen=True)
 class Endpoint:

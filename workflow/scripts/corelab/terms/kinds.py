@@ -53,6 +53,23 @@ KINDS = {one.name: one for one in _TABLE}
 PERFUSION_KINDS = tuple(k for k, one in KINDS.items() if one.folder == "perf" and one.suffixes)
 STRUCTURAL_KINDS = tuple(k for k, one in KINDS.items() if one.folder != "perf")
 IMAGE_KINDS = STRUCTURAL_KINDS + PERFUSION_KINDS
+#: Kinds that are time series.
+SERIES_KINDS = tuple(k for k, one in KINDS.items() if one.series)
+_MAPS = ("mtt", "tmax", "ttp")
+#: Whose grid is the reference of a visit, best first.
+REFERENCE_ORDER = (
+    *("T1w", "T1c", "dwi", "adc", "b0", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc"),
+    *("cbf", "cbv", *_MAPS),
+)
+#: Which image of a grid shows the brain's border best, best first.
+BRAIN_ORDER = (
+    *("T1w", "T1c", "dwi", "FLAIR", "T2w", "b0", "gre", "ncct", "ctp", "dsc", "adc"),
+    *("cbv", "cbf", *_MAPS),
+)
+#: Which scan of a grid is registered to the template, best first.
+TEMPLATE_ORDER = ("T1w", "T1c", "b0", "dwi", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc", "adc")
+#: Which scan of a visit is shown first.
+SHOWN_ORDER = ("dwi", "FLAIR", "T1c", "ncct", "ctp", "dsc", "T2w", "adc", "T1w", "gre", "b0")
 #: Kind -> folder of its derivatives.
 DATATYPES = {name: one.folder for name, one in KINDS.items() if one.folder}
 #: Suffix of a BIDS file -> kind.

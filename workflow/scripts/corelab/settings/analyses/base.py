@@ -373,7 +373,10 @@ class Shared:
 
 
 #: For the type checker a type has the shared keys; pydantic knows those that are its own.
-_Keys = Shared if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Keys = Shared
+else:
+    _Keys = object
 
 
 def _literals(form: Any) -> tuple[str, ...]:
