@@ -155,7 +155,6 @@ def test_the_source_of_a_scan_is_the_file_as_listed(tmp_path):
     assert [scan.source for scan in scans] == ["scans/no.nii.gz", str(missing)]
 
 
-
 def test_a_visit_of_faulty_files_alone_has_failed(tmp_path):
     record = prepare_rows([row("dwi", tmp_path / "no.nii.gz")], tmp_path / "out")
     assert record.status == "failed" and "is missing" in record.reason
