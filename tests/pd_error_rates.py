@@ -453,7 +453,7 @@ def common_odds(rng, planted):
     log_odds = 0.8 * planted
     y = np.digitize(log_odds * ARM + rng.logistic(size=N), CUTS)
     fit = proportional_odds.fit_proportional_odds(ARM, y)
-    found = proportional_odds.odds_estimate(fit, 0)
+    found = fit.odds(0)
     return found.p_value, math.log(found.ci_low), math.log(found.ci_high), log_odds
 
 
@@ -648,7 +648,11 @@ def indirect_effect(rng, planted):
     """BCa interval of the effect through the endpoint; 400 resamples, the plan's 2000 are finer."""
     m = -0.8 * ARM + rng.normal(0, 1, N)
     y = 0.9 * m + rng.normal(0, 1, N)
-    product = mediation.indirect_of(ARM, m, y)
+
+    def product(rows):
+        a, b, _ = mediation.path_estimates(ARM[rows], m[rows], y[rows], np.empty((N, 0)))
+        return a * b
+
     low, high = correlation.bca_limits(
         product, N, 0.05, resamples=400, seed=int(rng.integers(1 << 30))
     )

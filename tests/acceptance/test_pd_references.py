@@ -358,7 +358,7 @@ def test_t29_supervised_components_scores_as_superpc(reference):
     """R superpc 1.12, recipe of its manual, seed 464: every score to 1e-10."""
     expected, tolerance = reference["T29"]
     x, time, event = superpc_data()
-    scores = supervised_components.cox_scores(x, time, event).scores
+    scores = supervised_components.cox_scores(x, time, event)
     close(scores, table("superpc_scores.csv")["x"], 1e-10)
     close(scores[:6], expected["scores_1_6"], tolerance)
     close(np.quantile(np.abs(scores), [0.5, 0.9, 0.99]), expected["q50_90_99_abs"], tolerance)

@@ -152,7 +152,7 @@ def problems(analysis, tables):
             frame = run({"id": "a", **analysis}, tables)
         except NotComputable:
             return []
-    reported = frame["note"].fillna("").str.contains("not_computable|not reached|not defined")
+    reported = frame["note"].fillna("").str.contains("^not_computable|not reached|not defined")
     estimates = frame["estimate"].astype(float)
     bad = frame[(~np.isfinite(estimates) & ~reported) | np.isinf(estimates)]
     return [f"{row.statistic} {row.group}: {row.estimate} {row.note}" for row in bad.itertuples()]

@@ -115,10 +115,9 @@ def write_sensitivity(
     they are none, and the tables have a header only. ``measurements`` and ``whole`` are
     ``measurements.tsv`` with and without exclusions.
     """
-    numbers = ("estimate", "ci_low", "ci_high", "n")
 
     def read(paths: Sequence[str]) -> pd.DataFrame:
-        frames = [read_table(path, numeric=numbers, text_missing=True) for path in paths]
+        frames = [read_table(path, numeric=_NUMBERS, text_missing=True) for path in paths]
         frames = [frame for frame in frames if len(frame)]
         return (
             pd.concat(frames, ignore_index=True)

@@ -303,6 +303,9 @@ def rankin_bars(
     name: str = "mRS",
 ) -> Axes:
     """Stacked bars of an ordinal scale per group ("Grotta bars"), shares in the boxes."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
     y, labels = np.asarray(scores, float), np.asarray(groups).astype(str)
     names = list(order or in_order(labels))
     if len(categories) == len(RANKIN_COLOURS):
@@ -319,7 +322,7 @@ def rankin_bars(
             share = 100 * float(np.mean(inside == category)) if inside.size else 0.0
             axes.barh(k, share, left=left, height=0.55, color=colour, edgecolor="0.25", lw=0.7)
             if share >= 4:
-                dark = np.mean(_rgb(colour)) < 0.5
+                dark = np.mean(to_rgb(colour)) < 0.5
                 axes.text(
                     left + share / 2,
                     k,
@@ -339,8 +342,6 @@ def rankin_bars(
     axes.set_xlim(0, 100)
     axes.set_ylim(-0.5, len(names) - 0.3)
     axes.set_xlabel("Participants, %")
-    from matplotlib.patches import Patch
-
     handles = [
         Patch(facecolor=colour, edgecolor="0.25", label=str(category))
         for colour, category in zip(colours, categories, strict=True)
@@ -359,12 +360,6 @@ def rankin_bars(
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     return without_frame(axes)
-
-
-def _rgb(colour: Any) -> np.ndarray:
-    from matplotlib.colors import to_rgb
-
-    return np.array(to_rgb(colour))
 
 
 def quantile_coefficients_figure(

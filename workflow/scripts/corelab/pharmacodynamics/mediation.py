@@ -230,10 +230,6 @@ class _Case:
                 self.treatment[rows], self.endpoint[rows], self.outcome[rows], self.rest[rows]
             )
 
-        return self.limits(of_rows)
-
-    def limits(self, of_rows: Callable[[np.ndarray], float]) -> tuple[float, float, float]:
-        """Limits and p of a statistic of row numbers."""
         return limits_and_p(
             of_rows, self.outcome.size, self.alpha, resamples=self.resamples, seed=self.seed
         )
@@ -280,39 +276,15 @@ def _case_rows(
                 yield row.within(*words, visit=visit, group=arms.group(level), n=len(part))
 
 
-def _fast_paths(
+def path_estimates(
     t: np.ndarray, m: np.ndarray, y: np.ndarray, rest: np.ndarray
 ) -> tuple[float, float, float]:
-    """a, b and the total effect, for resamples."""
+    """The paths a and b and the total effect, for resamples."""
     one = np.ones(t.size)
     x = np.column_stack([one, t, rest])
     a, total = _coefficients(x, np.column_stack([m, y]))[1]
     b = _coefficients(np.column_stack([one, t, m, rest]), y)[2]
     return float(a), float(b), float(total)
-
-
-def indirect_of(
-    treatment: np.ndarray, mediator: np.ndarray, outcome: np.ndarray, rest: np.ndarray | None = None
-) -> Callable[[np.ndarray], float]:
-    """Effect through the mediator as a function of row numbers, for a bootstrap.
-
-    Examples
-    --------
-    >>> t = np.tile([0.0, 1.0], 6)
-    >>> m = 2 * t + np.arange(12) % 5
-    >>> of_rows = indirect_of(t, m, 3 * m + t + np.cos(np.arange(12)))
-    >>> bool(abs(of_rows(np.arange(12)) - 6) < 0.5)
-    True
-    """
-    others = np.empty((treatment.size, 0)) if rest is None else rest
-
-    def of_rows(rows: np.ndarray) -> float:
-        if np.ptp(treatment[rows]) == 0 or np.ptp(mediator[rows]) == 0:
-            return math.nan
-        a, b, _ = _fast_paths(treatment[rows], mediator[rows], outcome[rows], others[rows])
-        return a * b
-
-    return of_rows
 
 
 def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
@@ -330,8 +302,12 @@ def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
         tolerance=CLOSED_FORM * 100,
         scale=max(abs(paths.indirect), abs(paths.a.se * paths.b.se)),
     )
-    through = indirect_of(case.treatment, case.endpoint, case.outcome, case.rest)
-    limits = case.limits(through)
+
+    def through(*data: np.ndarray) -> float:
+        a, b, _ = path_estimates(*data)
+        return a * b
+
+    limits = case.bootstrap(through)
     yield Estimate(paths.indirect, *limits).row(
         "indirect_effect",
         method=f"{method}: effect through the endpoint, a b; BCa bootstrap, "
@@ -353,7 +329,7 @@ def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> Statis
     """Share of the total effect; meaningless where the total effect may be 0."""
 
     def share(*data: np.ndarray) -> float:
-        a, b, total = _fast_paths(*data)
+        a, b, total = path_estimates(*data)
         return a * b / total if total else math.nan
 
     low, high, _ = case.bootstrap(share)
@@ -391,7 +367,7 @@ def _surrogacy_rows(case: _Case) -> Iterator[StatisticRow]:
             note=said,
         )
     yield _share_row(case, "proportion_explained", paths, f"Freedman{case.adjusted}")
-    low, high, _ = case.bootstrap(lambda *data: _relative(*_fast_paths(*data)))
+    low, high, _ = case.bootstrap(lambda *data: _relative(*path_estimates(*data)))
     yield Estimate(paths.total.estimate / paths.a.estimate, low, high).row(
         "relative_effect",
         method="effect on the outcome per unit of effect on the endpoint; BCa bootstrap",

@@ -157,7 +157,6 @@ def fit_mmrm(
     terms: Sequence[str],
     *,
     covariance: str | Sequence[str] = "us",
-    ml: bool = False,
     group: Any = None,
 ) -> Mmrm:
     """Fit an MMRM.
@@ -176,8 +175,6 @@ def fit_mmrm(
         p names.
     covariance
         Structure or pre-specified ladder of :data:`STRUCTURES`.
-    ml
-        Maximum likelihood instead of REML (for comparing fixed effects).
     group
         (n,) labels of subjects, each with a covariance of its own; default one for all.
 
@@ -222,9 +219,7 @@ def fit_mmrm(
         structure = _of_groups(_structure(name, m), groups)
         start = np.concatenate([_start(name, *one) for one in starts])
         try:
-            fit = fit_reml(
-                blocks, start, structure, ml=ml, linear=structure if name == "us" else None
-            )
+            fit = fit_reml(blocks, start, structure, linear=structure if name == "us" else None)
         except NotComputable as reason:
             tried.append(f"{name}: {reason}")
             continue

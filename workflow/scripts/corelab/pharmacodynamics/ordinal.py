@@ -44,7 +44,6 @@ from corelab.pharmacodynamics.proportional_odds import (
     ProportionalOdds,
     brant_test,
     fit_proportional_odds,
-    odds_estimate,
     proportional_odds_score_test,
 )
 from corelab.pharmacodynamics.proportions import risk_difference, two_counts
@@ -264,7 +263,7 @@ def _odds_row(
         raise NotComputable(
             f"the log odds ratio per unit is {log:.3g}: give {term} in another unit"
         )
-    ratio = odds_estimate(fit, position, alpha)
+    ratio = fit.odds(position, alpha)
     check: dict[str, float | str] = {}
     if second is not None:
         other, name = float(second[position]), "statsmodels OrderedModel"

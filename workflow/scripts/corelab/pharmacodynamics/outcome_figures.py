@@ -109,7 +109,7 @@ def _survival(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Ite
         if by or not imaging:
             groups = None
             if by:
-                levels = participant_columns(analysis, tables, [by])[by].reindex(times.index)
+                levels = participant_columns(analysis, tables, [by])[str(by)].reindex(times.index)
                 times = times[levels.notna().to_numpy()]
                 groups = levels.dropna().map(str)
             reference = analysis.reference

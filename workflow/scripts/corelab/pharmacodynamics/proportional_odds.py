@@ -44,6 +44,11 @@ class ProportionalOdds:
         """Standard errors of the coefficients."""
         return np.sqrt(np.diag(self.covariance))[: self.coefficients.size]
 
+    def odds(self, position: int, alpha: float = 0.05) -> Estimate:
+        """Common odds ratio of one term, Wald interval and test."""
+        log, error = float(self.coefficients[position]), float(self.standard_errors[position])
+        return ratio_estimate(math.exp(log), error, alpha)
+
 
 def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> ProportionalOdds:
     """Proportional-odds logistic regression by Newton's method.
@@ -65,8 +70,8 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     Examples
     --------
     >>> fit = fit_proportional_odds([[0], [0], [0], [1], [1], [1]], [0, 1, 2, 1, 2, 2])
-    >>> round(float(fit.coefficients[0]), 3)
-    1.724
+    >>> round(float(fit.coefficients[0]), 3), round(fit.odds(0).estimate, 2)
+    (1.724, 5.61)
     """
     x, y = np.asarray(matrix, float), np.asarray(outcome, float)
     x = x.reshape(y.size, -1)
@@ -210,19 +215,6 @@ def logistic(values: np.ndarray) -> np.ndarray:
     [0.5, 1.0]
     """
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
-
-
-def odds_estimate(fit: ProportionalOdds, position: int, alpha: float = 0.05) -> Estimate:
-    """Common odds ratio of one term, Wald interval and test.
-
-    Examples
-    --------
-    >>> fit = fit_proportional_odds([[0], [0], [0], [1], [1], [1]], [0, 1, 2, 1, 2, 2])
-    >>> round(odds_estimate(fit, 0).estimate, 2)
-    5.61
-    """
-    log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
-    return ratio_estimate(math.exp(log), error, alpha)
 
 
 def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:

@@ -74,18 +74,16 @@ def feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
     return rows
 
 
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    doubled = rows.duplicated(["participant_id", "name"])
+def _single(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """The rows, which have one value per feature and participant (and further keys)."""
+    doubled = rows.duplicated(["participant_id", "name", *keys])
     if doubled.any():
         first = rows[doubled].iloc[0]
         raise ValueError(
             f"two values of feature {first['name']} for participant {first['participant_id']}; "
             "duplicates are never averaged"
         )
-    wide = rows.pivot_table(
-        index="participant_id", columns="name", values="value", aggfunc="first", sort=True
-    )
-    return wide.astype(float)
+    return rows
 
 
 def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[StatisticRow]:
@@ -140,13 +138,7 @@ def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[StatisticRow]
     people = sorted(set(rows["participant_id"]))
     index = pd.MultiIndex.from_product([names, people, ratings])
     keys = ["name", "participant_id", "rating"]
-    if rows.duplicated(keys).any():
-        first = rows[rows.duplicated(keys)].iloc[0]
-        raise ValueError(
-            f"two values of feature {first['name']} for participant {first['participant_id']}; "
-            "duplicates are never averaged"
-        )
-    values = rows.set_index(keys)["value"].reindex(index).to_numpy(float)
+    values = _single(rows, "rating").set_index(keys)["value"].reindex(index).to_numpy(float)
     cube = values.reshape(len(names), len(people), len(ratings))
     complete = np.isfinite(cube).all(axis=2)
     how = f"ICC(A,1) over {kind}: {', '.join(ratings)}; McGraw and Wong's interval"
@@ -179,7 +171,10 @@ def _features(
     """Complete cases of reproducible features with times; their names, and words on them."""
     sources = set(rows["source"])
     source = analysis.source or ("pipeline" if "pipeline" in sources else sorted(sources)[0])
-    wide = _wide(rows[(rows["source"] == source) & (rows["repeat"] == 1)])
+    own = _single(rows[(rows["source"] == source) & (rows["repeat"] == 1)])
+    wide = own.pivot_table(
+        index="participant_id", columns="name", values="value", aggfunc="first", sort=True
+    ).astype(float)
     least, event = analysis.min_icc, analysis.event_endpoint
     dropped = [n for n in wide.columns if least is not None and not icc.get(n, math.inf) >= least]
     wide = wide.drop(columns=dropped)
@@ -215,7 +210,7 @@ def _superpc_rows(
     folds, seed = analysis.folds, analysis.seed
     threshold = fixed
     if threshold is None:
-        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed, scale=True).chosen
+        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed, scale=True)
     x = scaled(raw, np.ones(n, bool))
     model = train(x, t, e, threshold)
     chosen = "fixed" if fixed is not None else "cross-validated"

@@ -371,10 +371,8 @@ def _precision_size(analysis: SampleSizeSpec, method: str) -> tuple[float, str]:
     """Participants of a study of agreement, and the method in words."""
     power, alpha, raters = analysis.power, analysis.alpha, analysis.raters
     if method == "limits":
-        share, sd, width = (
-            analysis.limits_coverage,
-            *(_number(analysis, key) for key in ("sd", "width")),
-        )
+        share, sd = analysis.limits_coverage, _number(analysis, "sd")
+        width = _number(analysis, "width")
         return limits_precision(sd, width, share, alpha), (
             f"limits of agreement ({100 * share:g} %) with intervals of width "
             f"{width:g}, SD of differences {sd:g} (Bland-Altman 1999)"

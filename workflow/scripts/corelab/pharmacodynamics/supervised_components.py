@@ -9,7 +9,6 @@ three.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,26 +17,10 @@ from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.survival import check_times, concordance, fit_cox
 
 
-@dataclass(frozen=True)
-class FeatureScores:
-    """Univariate Cox scores of features.
+def cox_scores(features: np.ndarray, time: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """(p,) standardised univariate Cox scores (Breslow ties), all features at once.
 
-    Attributes
-    ----------
-    scores
-        (p,) score / (sd + s0).
-    s0
-        Exchangeability constant: the median of the sd unless a percentile was requested.
-    """
-
-    scores: np.ndarray
-    s0: float
-
-
-def cox_scores(
-    features: np.ndarray, time: np.ndarray, event: np.ndarray, s0_percentile: float | None = None
-) -> FeatureScores:
-    """Standardised univariate Cox scores (Breslow ties), all features at once.
+    Score / (sd + s0), s0 the median of the sd.
 
     Parameters
     ----------
@@ -45,8 +28,6 @@ def cox_scores(
         (p, n) features by participants.
     time, event
         (n,) times and event flags.
-    s0_percentile
-        Percentile (0 to 1) of the standard deviations used as s0; None for the median.
 
     Raises
     ------
@@ -56,7 +37,7 @@ def cox_scores(
     Examples
     --------
     >>> x = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
-    >>> cox_scores(x, np.array([1.0, 2, 3, 4]), np.ones(4)).scores.round(3).tolist()
+    >>> cox_scores(x, np.array([1.0, 2, 3, 4]), np.ones(4)).round(3).tolist()
     [1.139, -0.332]
     """
     t, e = check_times(time, event)
@@ -80,10 +61,9 @@ def cox_scores(
     variance = squares[:, first] / at_risk - mean**2
     score = x[:, e == 1].sum(axis=1) - mean @ deaths
     sd = np.sqrt(np.maximum(variance @ deaths, 0.0))
-    s0 = float(np.median(sd) if s0_percentile is None else np.quantile(sd, s0_percentile))
+    s0 = float(np.median(sd))
     with np.errstate(invalid="ignore", divide="ignore"):
-        scores = np.where(sd + s0 > 0, score / (sd + s0), 0.0)
-    return FeatureScores(scores, s0)
+        return np.where(sd + s0 > 0, score / (sd + s0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -106,8 +86,6 @@ class SupervisedComponents:
         (c,) Cox coefficients of the components.
     cut
         Median of the training risk score: above it is high risk.
-    threshold
-        On |score|.
     scores
         (p,) of all features.
     """
@@ -119,7 +97,6 @@ class SupervisedComponents:
     directions: np.ndarray
     coefficients: np.ndarray
     cut: float
-    threshold: float
     scores: np.ndarray
 
     def components(self, features: np.ndarray) -> np.ndarray:
@@ -152,8 +129,7 @@ def train(
     event: np.ndarray,
     threshold: float,
     n_components: int = 1,
-    s0_percentile: float | None = None,
-    scored: FeatureScores | None = None,
+    scored: np.ndarray | None = None,
 ) -> SupervisedComponents:
     """Train supervised components at a threshold.
 
@@ -172,13 +148,13 @@ def train(
     True
     """
     # Scores do not depend on the threshold: whoever tries several gives them.
-    found = scored or cox_scores(features, time, event, s0_percentile)
+    found = cox_scores(features, time, event) if scored is None else scored
     x = np.asarray(features, float)
-    selected = np.flatnonzero(np.abs(found.scores) >= threshold)
+    selected = np.flatnonzero(np.abs(found) >= threshold)
     if selected.size < n_components:
         raise NotComputable(
             f"{selected.size} features have a Cox score of at least {threshold:g} (largest "
-            f"{np.abs(found.scores).max():.3g}); {n_components} component(s) need more"
+            f"{np.abs(found).max():.3g}); {n_components} component(s) need more"
         )
     means = x[selected].mean(axis=1)
     u, d, _ = np.linalg.svd(x[selected] - means[:, None], full_matrices=False)
@@ -198,8 +174,7 @@ def train(
         directions,
         fit.coefficients * directions,
         float(np.median(risk)),
-        float(threshold),
-        found.scores,
+        found,
     )
 
 
@@ -248,39 +223,20 @@ def scaled(features: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, (x - mean) / np.where(spread > 0, spread, 1.0), 0.0)
 
 
-@dataclass(frozen=True)
-class CrossValidation:
-    """Cross-validated choice of a threshold.
-
-    Attributes
-    ----------
-    thresholds
-        Candidates.
-    statistic
-        Cross-validated likelihood-ratio chi-squared per candidate (pre-validated risk score in a
-        Cox model stratified by fold); nan where a fold had too few features.
-    chosen
-        The candidate with the largest statistic.
-    """
-
-    thresholds: np.ndarray
-    statistic: np.ndarray
-    chosen: float
-
-
 def cross_validate(
     features: np.ndarray,
     time: np.ndarray,
     event: np.ndarray,
     *,
     n_folds: int = 10,
-    thresholds: Sequence[float] | None = None,
     seed: int = 1,
     scale: bool = False,
-) -> CrossValidation:
-    """Choose the threshold by cross-validation: scores and components from training folds only.
+) -> float:
+    """Threshold chosen by cross-validation: scores and components from training folds only.
 
-    With ``scale``, features are standardised by the training participants of each fold.
+    It has the largest likelihood-ratio chi-squared of the pre-validated risk score in a Cox model
+    stratified by fold. With ``scale``, features are standardised by the training participants of
+    each fold.
 
     Raises
     ------
@@ -292,17 +248,12 @@ def cross_validate(
     >>> rng = np.random.default_rng(3)
     >>> x = rng.normal(size=(30, 60))
     >>> t = rng.exponential(np.exp(-x[:3].sum(axis=0)))
-    >>> bool(cross_validate(x, t, np.ones(60), n_folds=5).chosen > 0)
+    >>> bool(cross_validate(x, t, np.ones(60), n_folds=5) > 0)
     True
     """
     x = np.asarray(features, float)
-    grid = (
-        threshold_grid(
-            cox_scores(scaled(x, np.ones(len(time), bool)) if scale else x, time, event).scores
-        )
-        if thresholds is None
-        else np.asarray(thresholds, float)
-    )
+    everybody = scaled(x, np.ones(len(time), bool)) if scale else x
+    grid = threshold_grid(cox_scores(everybody, time, event))
     number = folds(event, n_folds, seed)
     validated = np.full((grid.size, len(time)), np.nan)
     for fold in range(n_folds):
@@ -329,7 +280,7 @@ def cross_validate(
             statistic[row] = math.copysign(gain, fit.coefficients[0])
     if not np.isfinite(statistic).any():
         raise NotComputable("no threshold leaves features in every fold of the cross-validation")
-    return CrossValidation(grid, statistic, float(grid[int(np.nanargmax(statistic))]))
+    return float(grid[int(np.nanargmax(statistic))])
 
 
 @dataclass(frozen=True)
@@ -338,7 +289,6 @@ class Prevalidated:
 
     risk: np.ndarray
     high_risk: np.ndarray
-    thresholds: np.ndarray
 
 
 def prevalidate(
@@ -354,26 +304,10 @@ def prevalidate(
 ) -> Prevalidated:
     """Outer cross-validation of the whole procedure, the choice of the threshold included.
 
-    Parameters
-    ----------
-    features, time, event
-        As for :func:`cox_scores`.
-    n_folds
-        Outer folds.
-    threshold
-        A fixed threshold, such as 1.54; None chooses one inside each training set.
-    seed
-        Of the folds.
-    inner_folds
-        Folds of the choice of a threshold inside each training set.
-    scale
-        Standardise features by each training set (units differ between features).
-
-    Returns
-    -------
-    Prevalidated
-        Risk scores standardised within the training set of each fold (they are compared over
-        folds), high-risk flags by the training median, and the thresholds.
+    A ``threshold`` is fixed, such as 1.54; None chooses one in ``inner_folds`` folds of each
+    training set. ``scale`` standardises features by each training set (their units differ). Risk
+    scores are standardised within the training set of each fold, as they are compared over folds;
+    high risk is above the training median.
 
     Examples
     --------
@@ -387,7 +321,6 @@ def prevalidate(
     x = np.asarray(features, float)
     number = folds(event, n_folds, seed)
     risk, high = np.zeros(len(time)), np.zeros(len(time), bool)
-    used = np.full(n_folds, np.nan)
     for fold in range(n_folds):
         inside = number != fold
         own = scaled(x, inside) if scale else x
@@ -401,7 +334,7 @@ def prevalidate(
                     n_folds=inner_folds,
                     seed=seed + fold,
                     scale=scale,
-                ).chosen
+                )
             model = train(own[:, inside], time[inside], event[inside], value)
         except NotComputable:
             # No feature passes in this training set: everybody has the average risk.
@@ -409,8 +342,7 @@ def prevalidate(
         trained = model.risk(own[:, inside])
         risk[~inside] = (model.risk(own[:, ~inside]) - trained.mean()) / trained.std()
         high[~inside] = model.high_risk(own[:, ~inside])
-        used[fold] = value
-    return Prevalidated(risk, high, used)
+    return Prevalidated(risk, high)
 
 
 def permutation_p(

@@ -326,7 +326,7 @@ def fit_cox(
     robust = None
     if clusters is not None:
         # Score residuals per unit of the covariates, summed over each cluster.
-        residuals = _score_residuals(beta, t, e, z, layer, ties) * scale
+        residuals = score_residuals(beta, t, e, z, layer, ties) * scale
         names, code = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
         grouped = np.zeros((names.size, x.shape[1]))
         np.add.at(grouped, code, residuals)
@@ -515,13 +515,27 @@ def _exact_derivatives(
     return value, score, information
 
 
-def _score_residuals(
-    beta: np.ndarray, t: np.ndarray, e: np.ndarray, z: np.ndarray, layer: np.ndarray, ties: str
+def score_residuals(
+    beta: np.ndarray,
+    t: np.ndarray,
+    e: np.ndarray,
+    z: np.ndarray,
+    layer: np.ndarray | None = None,
+    ties: str = "efron",
 ) -> np.ndarray:
-    """Score residuals of Lin and Wei with Efron's or Breslow's handling of ties."""
+    """(n, p) score residuals of Lin and Wei, with Efron's or Breslow's ties.
+
+    At any coefficients they add up to the score.
+
+    Examples
+    --------
+    >>> one = np.ones(2)
+    >>> float(score_residuals(np.zeros(1), np.array([1.0, 2]), one, np.array([[1.0], [0]])).sum())
+    0.5
+    """
     w = np.exp(z @ beta - (z @ beta).max())
     residuals = np.zeros_like(z)
-    for at_risk, deaths, _ in _tied(t, e, layer):
+    for at_risk, deaths, _ in _tied(t, e, np.zeros(t.size, int) if layer is None else layer):
         d = deaths.size
         dying = np.isin(at_risk, deaths)
         for k in range(d):
@@ -531,21 +545,6 @@ def _score_residuals(
             weight = w[at_risk] * np.where(dying, 1 - share, 1.0) / total
             residuals[at_risk] -= weight[:, None] * (z[at_risk] - mean)
     return residuals
-
-
-def score_residuals(
-    coefficients: Any, time: Any, event: Any, matrix: Any, *, ties: str = "efron"
-) -> np.ndarray:
-    """(n, p) score residuals of a Cox model at given coefficients; they add up to the score.
-
-    Examples
-    --------
-    >>> float(score_residuals([0.0], [1, 2], [1, 1], [[1.0], [0.0]]).sum())
-    0.5
-    """
-    t, e = check_times(time, event)
-    z = np.asarray(matrix, float).reshape(t.size, -1)
-    return _score_residuals(np.asarray(coefficients, float), t, e, z, np.zeros(t.size, int), ties)
 
 
 @dataclass(frozen=True)
@@ -563,11 +562,12 @@ def proportional_hazards_test(
     event: Any,
     matrix: Any,
     fit: CoxFit,
-    transform: str = "km",
     *,
     strata: Any = None,
 ) -> ProportionalHazardsTest:
     """Test that hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
+
+    Time is taken as 1 - Kaplan-Meier just before it.
 
     Parameters
     ----------
@@ -575,8 +575,6 @@ def proportional_hazards_test(
         As they were fitted.
     fit
         Result of :func:`fit_cox`.
-    transform
-        ``km`` (1 - Kaplan-Meier just before the time), ``identity``, ``log`` or ``rank``.
     strata
         (n,) labels with baselines of their own, as they were fitted.
 
@@ -594,16 +592,7 @@ def proportional_hazards_test(
     sets = _tied(t, e, layer)
     moments = np.array([now for _, _, now in sets])
     curve = kaplan_meier(t, e)
-    before = np.concatenate([[1.0], curve.survival])[np.searchsorted(curve.time, moments)]
-    values = {
-        "km": 1 - before,
-        "identity": moments,
-        "log": np.log(np.maximum(moments, 1e-300)),
-        "rank": scipy.stats.rankdata(moments),
-    }
-    if transform not in values:
-        raise ValueError(f"transform must be one of {', '.join(values)}, not '{transform}'")
-    g = values[transform]
+    g = 1 - np.concatenate([[1.0], curve.survival])[np.searchsorted(curve.time, moments)]
     deaths_at = np.array([deaths.size for _, deaths, _ in sets])
     g = g - np.average(g, weights=deaths_at)
     w = np.exp(z @ fit.coefficients)
