@@ -8,29 +8,28 @@ from types import SimpleNamespace
 import pytest
 from workflow_runs import copy_of_repository, snakemake, tables_study
 
-#: Seconds of the files that take longest, as `--durations` showed on two shared cores, for their
-#: order alone: a worker that starts one of them last would work alone at the end.
+#: CPU seconds of the files that take longest, for their order alone: a worker that starts one of
+#: them last would work alone at the end.
 SECONDS = {
-    "integration/test_images.py": 590,
-    "integration/test_faults.py": 310,
-    "integration/test_central_reading.py": 270,
-    "integration/test_reruns.py": 250,
-    "dag/test_dag.py": 200,
-    "acceptance/test_registration_accuracy.py": 150,
-    "acceptance/test_segmentation_truth.py": 120,
-    "dag/test_contents.py": 110,
-    "unit/test_imaging_brain.py": 110,
-    "unit/test_registration_stages.py": 73,
-    "unit/test_segmentation_visit.py": 60,
-    "acceptance/test_reporting_browser.py": 53,
-    "acceptance/test_real_examples.py": 75,
-    "unit/test_pd_error_rates.py": 43,
-    "integration/test_privacy.py": 42,
-    "unit/test_hostile.py": 34,
-    "contract/test_rules.py": 33,
-    "unit/test_registration_contract.py": 32,
-    "unit/test_pd_keys.py": 27,
-    "unit/test_reporting_report.py": 22,
+    "integration/test_images.py": 150,
+    "integration/test_reruns.py": 100,
+    "integration/test_faults.py": 95,
+    "integration/test_central_reading.py": 90,
+    "acceptance/test_registration_accuracy.py": 90,
+    "acceptance/test_segmentation_truth.py": 80,
+    "unit/test_imaging_brain.py": 70,
+    "unit/test_segmentation_visit.py": 45,
+    "dag/test_dag.py": 40,
+    "acceptance/test_reporting_browser.py": 45,
+    "acceptance/test_real_examples.py": 40,
+    "unit/test_registration_stages.py": 35,
+    "unit/test_pd_error_rates.py": 35,
+    "integration/test_privacy.py": 35,
+    "dag/test_contents.py": 30,
+    "unit/test_registration_contract.py": 25,
+    "unit/test_pd_keys.py": 25,
+    "unit/test_reporting_report.py": 20,
+    "unit/test_hostile.py": 15,
 }
 #: What the others are taken for, by folder; doctests of the library fill the gaps at the end.
 FOLDER_SECONDS = {"integration/": 40, "dag/": 10, "acceptance/": 15, "contract/": 10, "unit/": 5}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -63,10 +62,19 @@ def sex_term(text: Any) -> str | None:
     return _SEXES.get(str(text).strip().lower(), str(text))
 
 
-def _head(results: Results) -> list[Variable]:
+#: A variable with its values: a column, or one value for every record.
+Column = tuple[Variable, object]
+
+
+def _head(results: Results, people: pd.Series) -> list[Column]:
+    subject = Variable("USUBJID", "Unique Subject Identifier", comment="STUDYID, hyphen, subject",
+                       key=1)  # fmt: skip
     return [
-        Variable("STUDYID", "Study Identifier", comment="study.id of the config"),
-        Variable("USUBJID", "Unique Subject Identifier", comment="STUDYID, hyphen, subject", key=1),
+        (
+            Variable("STUDYID", "Study Identifier", comment="study.id of the config"),
+            results.study.id,
+        ),
+        (subject, [unique_subject(results, one) for one in people]),
     ]
 
 
@@ -114,117 +122,142 @@ def adsl(results: Results) -> Dataset:
     people = results.participants
     images = set(results.image_subjects)
     sets = analysis_sets(results)
-    variables = [
-        *_head(results),
-        Variable("SUBJID", "Subject Identifier for the Study", origin="Predecessor"),
-        Variable("SITEID", "Study Site Identifier", origin="Predecessor"),
-        Variable("TRT01P", "Planned Treatment for Period 01", origin="Predecessor"),
-        Variable("DOSE01P", "Planned Treatment Dose for Period 01", "float", "Predecessor"),
-        Variable("AGE", "Age", "float", "Predecessor"),
-        Variable("AGEU", "Age Units"),
-        Variable("SEX", "Sex", origin="Predecessor", codelist="SEX"),
-        *(
-            Variable(flag, label, "text", "Derived", rule, codelist="NY")
-            for flag, label, rule, _ in sets
+    who = people["participant_id"].map(str)
+    age = _numbers(_given(people, "age"))
+    columns: list[Column] = [
+        *_head(results, people["participant_id"]),
+        (Variable("SUBJID", "Subject Identifier for the Study", origin="Predecessor"), who),
+        (Variable("SITEID", "Study Site Identifier", origin="Predecessor"), _given(people, "site")),
+        (
+            Variable("TRT01P", "Planned Treatment for Period 01", origin="Predecessor"),
+            _given(people, "arm"),
         ),
-        Variable("IMGFL", "Images Processed Flag", origin="Derived", codelist="NY"),
+        (
+            Variable("DOSE01P", "Planned Treatment Dose for Period 01", "float", "Predecessor"),
+            _numbers(_given(people, "dose")),
+        ),
+        (Variable("AGE", "Age", "float", "Predecessor"), age),
+        (Variable("AGEU", "Age Units"), [None if math.isnan(one) else "YEARS" for one in age]),
+        (
+            Variable("SEX", "Sex", origin="Predecessor", codelist="SEX"),
+            [sex_term(one) for one in _given(people, "sex")],
+        ),
+        *(
+            (Variable(flag, label, "text", "Derived", rule, codelist="NY"), _yes_no(members))
+            for flag, label, rule, members in sets
+        ),
+        (
+            Variable("IMGFL", "Images Processed Flag", origin="Derived", codelist="NY"),
+            _yes_no(who.isin(images)),
+        ),
     ]
     known = {"participant_id", "site", "arm", "dose", "age", "sex"}
-    names = [v.name for v in variables]
-    covariates = {}
+    names = [variable.name for variable, _ in columns]
     for column in results.shown_columns:
         if column in known:
             continue
-        name = variable_name(str(column), names)
-        names.append(name)
+        names.append(variable_name(str(column), names))
         numeric = pd.to_numeric(people[column], errors="coerce")
         is_number = bool((numeric.notna() == people[column].notna()).all())
         kind = "float" if is_number and numeric.notna().any() else "text"
         label = ascii_label(str(column).replace("_", " ").capitalize())
-        variables.append(Variable(name, label, kind, "Predecessor"))
-        covariates[name] = (column, kind)
-    rows = []
-    for place, person in enumerate(people.to_dict("records")):
-        age = number_or_nan(person.get("age"))
-        row = {
-            "STUDYID": results.study.id,
-            "USUBJID": unique_subject(results, person["participant_id"]),
-            "SUBJID": str(person["participant_id"]),
-            "SITEID": person.get("site"),
-            "TRT01P": person.get("arm"),
-            "DOSE01P": number_or_nan(person.get("dose")),
-            "AGE": age,
-            "AGEU": None if math.isnan(age) else "YEARS",
-            "SEX": sex_term(person.get("sex")),
-            **{flag: "Y" if members.iloc[place] else "N" for flag, _, _, members in sets},
-            "IMGFL": "Y" if str(person["participant_id"]) in images else "N",
-        }
-        for name, (column, kind) in covariates.items():
-            row[name] = number_or_nan(person[column]) if kind == "float" else person[column]
-        rows.append(row)
+        values = numeric if kind == "float" else people[column]
+        columns.append((Variable(names[-1], label, kind, "Predecessor"), values))
     return make_dataset(
         "ADSL",
         "Subject-Level Analysis Dataset",
         "One record per subject",
         "SUBJECT LEVEL ANALYSIS DATASET",
-        variables,
-        pd.DataFrame(rows),
+        people.index,
+        columns,
     )
+
+
+def _given(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column of a sheet, empty where the sheet has none."""
+    return frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
+
+
+def _texts(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Texts of a column of a sheet; what is no text is missing."""
+    return _given(frame, name).map(lambda cell: cell if isinstance(cell, str) else None)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    return column.map(number_or_nan).astype(float)
+
+
+def _yes_no(flags: pd.Series, no: str | None = "N") -> list[str | None]:
+    return ["Y" if flag else no for flag in flags]
 
 
 def _visits(results: Results) -> dict[str, int]:
     return {visit: number for number, visit in enumerate(results.tables.visit_order)}
 
 
-def _value_variables(results: Results) -> list[Variable]:
+def _value_columns(results: Results, rows: pd.DataFrame, code: ParameterCodes) -> list[Column]:
+    """What every record of a measurement begins with."""
+    visits = rows["visit"].fillna("").map(str)
+    words = rows["endpoint"].map(endpoint_words)
+    units = rows["unit"].fillna("").map(str)
+    named = [f"{w} ({u})" if u else w for w, u in zip(words, units, strict=True)]
+    people = results.participants
+    arms = dict(zip(people["participant_id"].map(str), _given(people, "arm"), strict=True))
+    order = Variable(
+        "AVISITN", "Analysis Visit (N)", "integer", "Derived", "Order of the visit, from 0"
+    )
     return [
-        *_head(results),
-        Variable("TRTP", "Planned Treatment", origin="Predecessor"),
-        Variable("AVISIT", "Analysis Visit", key=2),
-        Variable(
-            "AVISITN", "Analysis Visit (N)", "integer", "Derived", "Order of the visit, from 0"
+        *_head(results, rows["participant_id"]),
+        (
+            Variable("TRTP", "Planned Treatment", origin="Predecessor"),
+            [arms.get(str(one)) for one in rows["participant_id"]],
         ),
-        Variable("PARAMCD", "Parameter Code", key=3),
-        Variable("PARAM", "Parameter"),
+        (Variable("AVISIT", "Analysis Visit", key=2), [visit or "all" for visit in visits]),
+        (order, visits.map(_visits(results))),
+        (
+            Variable("PARAMCD", "Parameter Code", key=3),
+            [code(str(endpoint)) for endpoint in rows["endpoint"]],
+        ),
+        (Variable("PARAM", "Parameter"), named),
     ]
 
 
-def _value_row(
-    results: Results, row: Any, code: ParameterCodes, arms: Mapping[str, Any]
-) -> dict[str, Any]:
-    words = endpoint_words(row.endpoint)
-    unit = str(row.unit) if row.unit is not None and pd.notna(row.unit) else ""
-    visit = "" if row.visit is None or pd.isna(row.visit) else str(row.visit)
-    return {
-        "STUDYID": results.study.id,
-        "USUBJID": unique_subject(results, row.participant_id),
-        "TRTP": arms.get(str(row.participant_id)),
-        "AVISIT": visit or "all",
-        "AVISITN": _visits(results).get(visit),
-        "PARAMCD": code(str(row.endpoint)),
-        "PARAM": f"{words} ({unit})" if unit else words,
-        "AVAL": row.value if row.status == "ok" else math.nan,
-        "AVALU": unit or None,
-        "STATUS": row.status,
-        "REASND": row.reason,
-        "SCANIDS": row.scan_ids,
-        "ROWID": row.row_id,
-    }
+def _values(rows: pd.DataFrame, origin: str, comment: str = "") -> list[Column]:
+    """The value of a measurement and its unit."""
+    units = [str(unit) if pd.notna(unit) and unit else None for unit in rows["unit"]]
+    return [
+        (
+            Variable("AVAL", "Analysis Value", "float", origin, comment),
+            rows["value"].where(rows["status"] == "ok"),
+        ),
+        (Variable("AVALU", "Analysis Value Unit"), units),
+    ]
 
 
-_TAIL = (
-    Variable("STATUS", "Status of the Value", codelist="STATUS"),
-    Variable("REASND", "Reason Not Done or Note"),
-    Variable("SCANIDS", "Scans Behind the Value"),
-    Variable("ROWID", "Row of measurements.tsv", comment="row_id, key of the provenance trace"),
-)
+def _source(rows: pd.DataFrame, *, sequence: str = "Read", region: bool = True) -> list[Column]:
+    """Source, repeat and region of a measurement: the end of its key."""
+    found: list[Column] = [
+        (Variable("SRC", "Source of the Value", key=4), rows["source"]),
+        (
+            Variable("READSEQ", f"Sequence of the {sequence}", "integer", key=5),
+            _numbers(rows["repeat"]),
+        ),
+        (Variable("REGION", "Atlas Region", key=6), rows["region"]),
+    ]
+    return found if region else found[:2]
 
 
-def _arms(results: Results) -> dict[str, Any]:
-    people = results.participants
-    if "arm" not in people:
-        return {}
-    return dict(zip(people["participant_id"].map(str), people["arm"], strict=True))
+def _tail(rows: pd.DataFrame) -> list[Column]:
+    """What every record of a measurement ends with."""
+    row_id = Variable(
+        "ROWID", "Row of measurements.tsv", comment="row_id, key of the provenance trace"
+    )
+    return [
+        (Variable("STATUS", "Status of the Value", codelist="STATUS"), rows["status"]),
+        (Variable("REASND", "Reason Not Done or Note"), rows["reason"]),
+        (Variable("SCANIDS", "Scans Behind the Value"), rows["scan_ids"]),
+        (row_id, rows["row_id"]),
+    ]
 
 
 def _is_primary(source: Any) -> bool:
@@ -233,219 +266,170 @@ def _is_primary(source: Any) -> bool:
 
 def adread(results: Results, code: ParameterCodes) -> Dataset:
     """Reads: one record per subject, visit, parameter, reader and repeat."""
-    arms = _arms(results)
     roles = {scan.reader for visit in results.visits for scan in visit.scans if scan.reader}
-    rows = []
-    for row in results.measurements.itertuples():
-        if _is_primary(row.source):
-            continue
-        source = str(row.source)
-        reader = source in roles or "reader" in source.lower()
-        rows.append(
-            {
-                **_value_row(results, row, code, arms),
-                "READERID": source,
-                "ROLE": "READER" if reader else "SOFTWARE",
-                "READSEQ": number_or_nan(row.repeat),
-                "REGION": row.region,
-                "ACPTFL": "Y" if row.status == "ok" else "N",
-            }
-        )
-    variables = [
-        *_value_variables(results),
-        Variable("READERID", "Reader or Software Identifier", key=4),
-        Variable("ROLE", "Role of the Source", origin="Derived", codelist="ROLE"),
-        Variable("READSEQ", "Sequence of the Read", "integer", key=5),
-        Variable("REGION", "Atlas Region", key=6),
-        Variable("AVAL", "Analysis Value", "float", "Predecessor"),
-        Variable("AVALU", "Analysis Value Unit"),
-        Variable("ACPTFL", "Accepted Record Flag", origin="Derived", codelist="NY"),
-        *_TAIL,
-    ]
+    rows = results.measurements
+    rows = rows[~rows["source"].map(_is_primary).astype(bool)]
+    sources = rows["source"].map(str)
+    is_reader = sources.isin(roles) | sources.str.lower().str.contains("reader", regex=False)
+    _, sequence, region = _source(rows)
     return make_dataset(
         "ADREAD",
         "Imaging Reads Analysis Dataset",
         "One record per subject, visit, parameter, reader, read and region",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_value_columns(results, rows, code),
+            (Variable("READERID", "Reader or Software Identifier", key=4), sources),
+            (
+                Variable("ROLE", "Role of the Source", origin="Derived", codelist="ROLE"),
+                ["READER" if one else "SOFTWARE" for one in is_reader],
+            ),
+            sequence,
+            region,
+            *_values(rows, "Predecessor"),
+            (
+                Variable("ACPTFL", "Accepted Record Flag", origin="Derived", codelist="NY"),
+                _yes_no(rows["status"] == "ok"),
+            ),
+            *_tail(rows),
+        ],
     )
 
 
 def adimg(results: Results, code: ParameterCodes) -> Dataset:
     """Imaging endpoints: the analysis values of the pipeline and of supplied masks."""
-    arms = _arms(results)
-    frame = results.measurements
-    frame = frame[frame["source"].map(_is_primary).astype(bool)]
-    baseline = results.tables.baseline
-    first = frame[(frame["visit"] == baseline) & (frame["status"] == "ok")]
+    rows = results.measurements
+    rows = rows[rows["source"].map(_is_primary).astype(bool)]
+    known, first = rows["status"] == "ok", rows["visit"] == results.tables.baseline
     key = ["participant_id", "endpoint", "source", "repeat", "region"]
-    base = dict(zip(first[key].itertuples(index=False, name=None), first["value"], strict=True))
-    rows = []
-    for row in frame.itertuples():
-        mine = (row.participant_id, row.endpoint, row.source, row.repeat, row.region)
-        start = number_or_nan(base.get(mine))
-        value = number_or_nan(row.value) if row.status == "ok" else math.nan
-        whole = str(row.source) in {"pipeline", "supplied"} and row.region in (None, "all")
-        rows.append(
-            {
-                **_value_row(results, row, code, arms),
-                "SRC": row.source,
-                "READSEQ": number_or_nan(row.repeat),
-                "REGION": row.region,
-                "BASE": start,
-                "CHG": value - start if row.visit != baseline else math.nan,
-                "ABLFL": "Y" if row.visit == baseline and row.status == "ok" else None,
-                "ANL01FL": "Y" if whole and row.status == "ok" else None,
-            }
-        )
-    variables = [
-        *_value_variables(results),
-        Variable("SRC", "Source of the Value", key=4),
-        Variable("READSEQ", "Sequence of the Analysis", "integer", key=5),
-        Variable("REGION", "Atlas Region", key=6),
-        Variable(
-            "AVAL", "Analysis Value", "float", "Derived", "Measured on the mask of the source"
-        ),
-        Variable("AVALU", "Analysis Value Unit"),
-        Variable("BASE", "Baseline Value", "float", "Derived", "AVAL at the baseline visit"),
-        Variable("CHG", "Change from Baseline", "float", "Derived", "AVAL - BASE"),
-        Variable("ABLFL", "Baseline Record Flag", origin="Derived", codelist="NY"),
-        Variable(
-            "ANL01FL",
-            "Analysis Flag 01",
-            origin="Derived",
-            comment="Primary source, whole lesion, value there",
-            codelist="NY",
-        ),
-        *_TAIL,
-    ]
+    at_baseline = rows[first & known]
+    base = dict(
+        zip(at_baseline[key].itertuples(index=False, name=None), at_baseline["value"], strict=True)
+    )
+    mine = rows[key].itertuples(index=False, name=None)
+    start = pd.Series([number_or_nan(base.get(one)) for one in mine], rows.index, dtype=float)
+    whole = rows["source"].isin(["pipeline", "supplied"]) & (rows["region"].fillna("all") == "all")
+    flag = Variable(
+        *("ANL01FL", "Analysis Flag 01", "text", "Derived"),
+        comment="Primary source, whole lesion, value there",
+        codelist="NY",
+    )
     return make_dataset(
         "ADIMG",
         "Imaging Endpoints Analysis Dataset",
         "One record per subject, visit, parameter, source and region",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_value_columns(results, rows, code),
+            *_source(rows, sequence="Analysis"),
+            *_values(rows, "Derived", "Measured on the mask of the source"),
+            (
+                Variable(
+                    "BASE", "Baseline Value", "float", "Derived", "AVAL at the baseline visit"
+                ),
+                start,
+            ),
+            (
+                Variable("CHG", "Change from Baseline", "float", "Derived", "AVAL - BASE"),
+                (rows["value"].where(known) - start).where(~first),
+            ),
+            (
+                Variable("ABLFL", "Baseline Record Flag", origin="Derived", codelist="NY"),
+                _yes_no(first & known, None),
+            ),
+            (flag, _yes_no(whole & known, None)),
+            *_tail(rows),
+        ],
     )
 
 
 def adseg(results: Results) -> Dataset:
     """Overlap of masks, case by case."""
-    rows = [
-        {
-            "STUDYID": results.study.id,
-            "USUBJID": unique_subject(results, row.participant_id),
-            "AVISIT": row.visit,
-            "PARAMCD": variable_name(str(row.metric), []),
-            "PARAM": str(row.metric),
-            "LABEL": row.label,
-            "SRCA": row.source_a,
-            "SRCB": row.source_b,
-            "READSEQ": number_or_nan(row.repeat),
-            "AVAL": number_or_nan(row.value),
-            "STATUS": row.status,
-            "REASND": row.reason,
-        }
-        for row in results.overlap.itertuples()
-    ]
-    variables = [
-        *_head(results),
-        Variable("AVISIT", "Analysis Visit", key=2),
-        Variable("PARAMCD", "Parameter Code", key=3),
-        Variable("PARAM", "Parameter"),
-        Variable("LABEL", "What the Masks Outline", key=4),
-        Variable("SRCA", "Source of the First Mask", key=5),
-        Variable("SRCB", "Source of the Second Mask", key=6),
-        Variable("READSEQ", "Sequence of the Read", "integer", key=7),
-        Variable("AVAL", "Analysis Value", "float", "Derived"),
-        Variable("STATUS", "Status of the Value", codelist="STATUS"),
-        Variable("REASND", "Reason Not Done or Note"),
-    ]
+    rows = results.overlap
+    codes = [variable_name(str(metric), []) for metric in rows["metric"]]
     return make_dataset(
         "ADSEG",
         "Segmentation Overlap Analysis Dataset",
         "One record per subject, visit, label, pair and measure",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_head(results, rows["participant_id"]),
+            (Variable("AVISIT", "Analysis Visit", key=2), rows["visit"]),
+            (Variable("PARAMCD", "Parameter Code", key=3), codes),
+            (Variable("PARAM", "Parameter"), rows["metric"].map(str)),
+            (Variable("LABEL", "What the Masks Outline", key=4), rows["label"]),
+            (Variable("SRCA", "Source of the First Mask", key=5), rows["source_a"]),
+            (Variable("SRCB", "Source of the Second Mask", key=6), rows["source_b"]),
+            (
+                Variable("READSEQ", "Sequence of the Read", "integer", key=7),
+                _numbers(rows["repeat"]),
+            ),
+            (Variable("AVAL", "Analysis Value", "float", "Derived"), _numbers(rows["value"])),
+            (Variable("STATUS", "Status of the Value", codelist="STATUS"), rows["status"]),
+            (Variable("REASND", "Reason Not Done or Note"), rows["reason"]),
+        ],
     )
 
 
 def adpd(results: Results) -> Dataset:
     """Clinical outcomes and drug exposures, as supplied."""
-    rows = []
-    order = _visits(results)
-    code = ParameterCodes()
-    for category, frame, name in (
-        ("OUTCOME", results.tables.outcomes, "outcome"),
-        ("EXPOSURE", results.tables.exposures, "exposure"),
-    ):
-        for row in frame.to_dict("records"):
-            visit = row.get("visit")
-            unit = row.get("unit")
-            rows.append(
-                {
-                    "STUDYID": results.study.id,
-                    "USUBJID": unique_subject(results, row["participant_id"]),
-                    "AVISIT": visit if isinstance(visit, str) else "all",
-                    "AVISITN": order.get(str(visit)),
-                    "PARCAT1": category,
-                    "PARAMCD": code(str(row[name])),
-                    "PARAM": str(row[name]),
-                    "AVAL": number_or_nan(row["value"]),
-                    "AVALU": unit if isinstance(unit, str) else None,
-                }
-            )
-    variables = [
-        *_head(results),
-        Variable("AVISIT", "Analysis Visit", key=2),
-        Variable("AVISITN", "Analysis Visit (N)", "integer", "Derived"),
-        Variable("PARCAT1", "Parameter Category 1", codelist="PARCAT", key=3),
-        Variable("PARAMCD", "Parameter Code", key=4),
-        Variable("PARAM", "Parameter"),
-        Variable("AVAL", "Analysis Value", "float", "Predecessor"),
-        Variable("AVALU", "Analysis Value Unit"),
-    ]
+    outcomes, exposures = results.tables.outcomes, results.tables.exposures
+    rows = pd.concat(
+        [
+            outcomes.rename(columns={"outcome": "name"}).assign(category="OUTCOME"),
+            exposures.rename(columns={"exposure": "name"}).assign(category="EXPOSURE"),
+        ],
+        ignore_index=True,
+    )
+    code, visits = ParameterCodes(), _texts(rows, "visit")
     return make_dataset(
         "ADPD",
         "Outcomes and Exposures Analysis Dataset",
         "One record per subject, visit and parameter",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_head(results, rows["participant_id"]),
+            (Variable("AVISIT", "Analysis Visit", key=2), visits.fillna("all")),
+            (
+                Variable("AVISITN", "Analysis Visit (N)", "integer", "Derived"),
+                visits.map(_visits(results)),
+            ),
+            (
+                Variable("PARCAT1", "Parameter Category 1", codelist="PARCAT", key=3),
+                rows["category"],
+            ),
+            (
+                Variable("PARAMCD", "Parameter Code", key=4),
+                [code(str(name)) for name in rows["name"]],
+            ),
+            (Variable("PARAM", "Parameter"), rows["name"].map(str)),
+            (Variable("AVAL", "Analysis Value", "float", "Predecessor"), _numbers(rows["value"])),
+            (Variable("AVALU", "Analysis Value Unit"), _texts(rows, "unit")),
+        ],
     )
 
 
 def adtr(results: Results, code: ParameterCodes) -> Dataset:
     """Tumour results: the records of ADIMG and ADREAD that measure a tumour."""
-    arms = _arms(results)
-    rows = []
-    for row in results.measurements.itertuples():
-        if not measures_tumour(str(row.endpoint)) or row.region != "all":
-            continue
-        rows.append(
-            {
-                **_value_row(results, row, code, arms),
-                "SRC": row.source,
-                "READSEQ": number_or_nan(row.repeat),
-            }
-        )
-    variables = [
-        *_value_variables(results),
-        Variable("SRC", "Source of the Value", key=4),
-        Variable("READSEQ", "Sequence of the Read", "integer", key=5),
-        Variable("AVAL", "Analysis Value", "float", "Predecessor"),
-        Variable("AVALU", "Analysis Value Unit"),
-        *_TAIL,
-    ]
+    rows = results.measurements
+    tumour = rows["endpoint"].map(str).map(measures_tumour).astype(bool)
+    rows = rows[tumour & (rows["region"] == "all")]
     return make_dataset(
         "ADTR",
         "Tumor Results Analysis Dataset",
         "One record per subject, visit, parameter, source and read",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_value_columns(results, rows, code),
+            *_source(rows, region=False),
+            *_values(rows, "Predecessor"),
+            *_tail(rows),
+        ],
     )
 
 
@@ -458,177 +442,141 @@ def _criterion(text: str) -> str:
 
 def adrs(results: Results) -> Dataset:
     """Response and progression by criterion, from the events sheet: RECIST and RANO apart."""
-    rows = []
-    for row in results.tables.events.to_dict("records"):
-        criterion = row.get("criterion")
-        if not isinstance(criterion, str):
-            continue
-        event = number_or_nan(row["event"])
-        known = not math.isnan(event)
-        rows.append(
-            {
-                "STUDYID": results.study.id,
-                "USUBJID": unique_subject(results, row["participant_id"]),
-                "PARCAT1": _criterion(criterion),
-                "PARAMCD": variable_name(f"PD{criterion}", []),
-                "PARAM": f"{row['endpoint']} by {criterion}",
-                "ASSESSOR": row.get("assessor") if isinstance(row.get("assessor"), str) else None,
-                "AVAL": number_or_nan(row["time_days"]),
-                "AVALC": ("Y" if event == 1 else "N") if known else None,
-            }
-        )
-    variables = [
-        *_head(results),
-        Variable("PARCAT1", "Parameter Category 1", codelist="CRITERIA", key=2),
-        Variable("PARAMCD", "Parameter Code", key=3),
-        Variable("PARAM", "Parameter"),
-        Variable("ASSESSOR", "Assessor", key=4),
-        Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
-        Variable("AVALC", "Analysis Value (C)", origin="Derived", codelist="NY"),
-    ]
+    rows = results.tables.events
+    rows = rows[_texts(rows, "criterion").notna()]
+    criteria, events = _texts(rows, "criterion"), _numbers(rows["event"])
+    named = zip(rows["endpoint"], criteria, strict=True)
     return make_dataset(
         "ADRS",
         "Response Analysis Dataset",
         "One record per subject, criterion, event and assessor",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_head(results, rows["participant_id"]),
+            (
+                Variable("PARCAT1", "Parameter Category 1", codelist="CRITERIA", key=2),
+                [_criterion(one) for one in criteria],
+            ),
+            (
+                Variable("PARAMCD", "Parameter Code", key=3),
+                [variable_name(f"PD{one}", []) for one in criteria],
+            ),
+            (Variable("PARAM", "Parameter"), [f"{what} by {one}" for what, one in named]),
+            (Variable("ASSESSOR", "Assessor", key=4), _texts(rows, "assessor")),
+            (
+                Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
+                _numbers(rows["time_days"]),
+            ),
+            (
+                Variable("AVALC", "Analysis Value (C)", origin="Derived", codelist="NY"),
+                [None if math.isnan(one) else "Y" if one == 1 else "N" for one in events],
+            ),
+        ],
     )
 
 
 def adrisk(results: Results) -> Dataset:
     """Radiomic risk: pre-validated score and group of each subject and analysis."""
-    frame = results.statistics.get("radiomics", pd.DataFrame(columns=["statistic"]))
-    own = frame[frame["statistic"] == "risk_score"]
-    rows = [
-        {
-            "STUDYID": results.study.id,
-            "USUBJID": unique_subject(results, row.participant_id),
-            "ANALID": row.analysis_id,
-            "PARAMCD": "RISK",
-            "PARAM": "Pre-validated radiomic risk score",
-            "AVAL": row.estimate,
-            "RISKGRP": str(row.group).partition("=")[2].upper() or None,
-            "METHOD": row.method,
-        }
-        for row in own.itertuples()
-    ]
-    variables = [
-        *_head(results),
-        Variable("ANALID", "Analysis Identifier", key=2),
-        Variable("PARAMCD", "Parameter Code", key=3),
-        Variable("PARAM", "Parameter"),
-        Variable(
-            "AVAL", "Analysis Value", "float", "Derived", "Score of a model that did not see it"
-        ),
-        Variable("RISKGRP", "Risk Group", origin="Derived", codelist="RISKGRP"),
-        Variable("METHOD", "Definition of the Score"),
-    ]
+    rows = results.all_statistics
+    rows = rows[(rows["table"] == "radiomics") & (rows["statistic"] == "risk_score")]
+    groups = [str(group).partition("=")[2].upper() or None for group in rows["group"]]
+    score = Variable(
+        "AVAL", "Analysis Value", "float", "Derived", "Score of a model that did not see it"
+    )
     return make_dataset(
         "ADRISK",
         "Radiomic Risk Analysis Dataset",
         "One record per subject and analysis",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_head(results, rows["participant_id"]),
+            (Variable("ANALID", "Analysis Identifier", key=2), rows["analysis_id"]),
+            (Variable("PARAMCD", "Parameter Code", key=3), "RISK"),
+            (Variable("PARAM", "Parameter"), "Pre-validated radiomic risk score"),
+            (score, rows["estimate"]),
+            (Variable("RISKGRP", "Risk Group", origin="Derived", codelist="RISKGRP"), groups),
+            (Variable("METHOD", "Definition of the Score"), rows["method"]),
+        ],
     )
 
 
 def adtte(results: Results) -> Dataset:
     """Times to events."""
-    code = ParameterCodes()
-    rows = [
-        {
-            "STUDYID": results.study.id,
-            "USUBJID": unique_subject(results, row["participant_id"]),
-            "PARAMCD": code(str(row["endpoint"])),
-            "PARAM": f"Time to {row['endpoint']} (days)",
-            "PARCAT1": row.get("criterion") if isinstance(row.get("criterion"), str) else None,
-            "ASSESSOR": row.get("assessor") if isinstance(row.get("assessor"), str) else None,
-            "AVAL": number_or_nan(row["time_days"]),
-            "CNSR": None
-            if math.isnan(number_or_nan(row["event"]))
-            else 1 - int(number_or_nan(row["event"])),
-        }
-        for row in results.tables.events.to_dict("records")
-    ]
-    variables = [
-        *_head(results),
-        Variable("PARAMCD", "Parameter Code", key=2),
-        Variable("PARAM", "Parameter"),
-        Variable("PARCAT1", "Criterion", key=3),
-        Variable("ASSESSOR", "Assessor", key=4),
-        Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
-        Variable("CNSR", "Censor", "integer", "Derived", "1 - event: 0 is an event", "CNSR"),
-    ]
+    code, rows = ParameterCodes(), results.tables.events
     return make_dataset(
         "ADTTE",
         "Time-to-Event Analysis Dataset",
         "One record per subject, event, criterion and assessor",
         "BASIC DATA STRUCTURE",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            *_head(results, rows["participant_id"]),
+            (
+                Variable("PARAMCD", "Parameter Code", key=2),
+                [code(str(name)) for name in rows["endpoint"]],
+            ),
+            (Variable("PARAM", "Parameter"), [f"Time to {one} (days)" for one in rows["endpoint"]]),
+            (Variable("PARCAT1", "Criterion", key=3), _texts(rows, "criterion")),
+            (Variable("ASSESSOR", "Assessor", key=4), _texts(rows, "assessor")),
+            (
+                Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
+                _numbers(rows["time_days"]),
+            ),
+            (
+                Variable(
+                    "CNSR", "Censor", "integer", "Derived", "1 - event: 0 is an event", "CNSR"
+                ),
+                1 - _numbers(rows["event"]),
+            ),
+        ],
     )
 
 
 def adard(results: Results) -> Dataset:
     """Analysis results: one record per statistic, full precision."""
-    frame = results.all_statistics
-    failed = is_not_computable(frame)
-    rows = []
-    for row, gone in zip(frame.itertuples(), failed, strict=True):
-        note = row.note if isinstance(row.note, str) else ""
-        rows.append(
-            {
-                "STUDYID": results.study.id,
-                "ANALID": row.analysis_id,
-                "POPEXPR": row.population,
-                "ENDPT": row.endpoint,
-                "AVISIT": row.visit,
-                "SUBJ": row.participant_id,
-                "GRP": row.group,
-                "STATNM": row.statistic,
-                "STAT": row.estimate,
-                "CILOW": row.ci_low,
-                "CIHIGH": row.ci_high,
-                "CILEVEL": row.ci_level,
-                "PVALUE": row.p_value,
-                "NSUBJ": row.n,
-                "METHOD": row.method,
-                "STAT2": row.second_estimate,
-                "METHOD2": row.second_method,
-                "STATUS": NOT_COMPUTABLE if gone else "ok",
-                "NOTE": note.removeprefix(NOT_COMPUTABLE).lstrip(": ") if gone else note,
-            }
-        )
-    variables = [
-        Variable("STUDYID", "Study Identifier"),
-        Variable("ANALID", "Analysis Identifier", key=1),
-        Variable("POPEXPR", "Population Expression", key=2),
-        Variable("ENDPT", "Endpoint", key=3),
-        Variable("AVISIT", "Analysis Visit", key=4),
-        Variable("SUBJ", "Subject or all", key=5),
-        Variable("GRP", "Pair, Level or Term", key=6),
-        Variable("STATNM", "Statistic Name", key=7),
-        Variable("STAT", "Estimate", "float", "Derived"),
-        Variable("CILOW", "Lower Confidence Limit", "float", "Derived"),
-        Variable("CIHIGH", "Upper Confidence Limit", "float", "Derived"),
-        Variable("CILEVEL", "Confidence Level", "float"),
-        Variable("PVALUE", "P Value", "float", "Derived"),
-        Variable("NSUBJ", "Number of Subjects or Targets", "integer", "Derived"),
-        Variable("METHOD", "Definition of the Statistic"),
-        Variable("STAT2", "Estimate by a Second Program", "float", "Derived"),
-        Variable("METHOD2", "Second Program"),
-        Variable("STATUS", "Status of the Statistic", codelist="STATUS"),
-        Variable("NOTE", "Reason or Warning"),
+    rows = results.all_statistics
+    failed = is_not_computable(rows)
+    notes = [note if isinstance(note, str) else "" for note in rows["note"]]
+    stripped = [
+        note.removeprefix(NOT_COMPUTABLE).lstrip(": ") if gone else note
+        for note, gone in zip(notes, failed, strict=True)
     ]
+    number = Variable("NSUBJ", "Number of Subjects or Targets", "integer", "Derived")
     return make_dataset(
         "ADARD",
         "Analysis Results Dataset",
         "One record per statistic",
         "ADAM OTHER",
-        variables,
-        pd.DataFrame(rows),
+        rows.index,
+        [
+            (Variable("STUDYID", "Study Identifier"), results.study.id),
+            (Variable("ANALID", "Analysis Identifier", key=1), rows["analysis_id"]),
+            (Variable("POPEXPR", "Population Expression", key=2), rows["population"]),
+            (Variable("ENDPT", "Endpoint", key=3), rows["endpoint"]),
+            (Variable("AVISIT", "Analysis Visit", key=4), rows["visit"]),
+            (Variable("SUBJ", "Subject or all", key=5), rows["participant_id"]),
+            (Variable("GRP", "Pair, Level or Term", key=6), rows["group"]),
+            (Variable("STATNM", "Statistic Name", key=7), rows["statistic"]),
+            (Variable("STAT", "Estimate", "float", "Derived"), rows["estimate"]),
+            (Variable("CILOW", "Lower Confidence Limit", "float", "Derived"), rows["ci_low"]),
+            (Variable("CIHIGH", "Upper Confidence Limit", "float", "Derived"), rows["ci_high"]),
+            (Variable("CILEVEL", "Confidence Level", "float"), rows["ci_level"]),
+            (Variable("PVALUE", "P Value", "float", "Derived"), rows["p_value"]),
+            (number, rows["n"]),
+            (Variable("METHOD", "Definition of the Statistic"), rows["method"]),
+            (
+                Variable("STAT2", "Estimate by a Second Program", "float", "Derived"),
+                rows["second_estimate"],
+            ),
+            (Variable("METHOD2", "Second Program"), rows["second_method"]),
+            (
+                Variable("STATUS", "Status of the Statistic", codelist="STATUS"),
+                [NOT_COMPUTABLE if gone else "ok" for gone in failed],
+            ),
+            (Variable("NOTE", "Reason or Warning"), stripped),
+        ],
     )
 
 

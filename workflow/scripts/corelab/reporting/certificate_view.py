@@ -11,10 +11,10 @@ from markupsafe import Markup
 from corelab.provenance.certificate import half_last_digit
 from corelab.provenance.products import write_text
 from corelab.reporting import page
-from corelab.reporting.documents import Block, DataTable, Heading, Paragraph
+from corelab.reporting.documents import Block, Heading, Paragraph
 from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import fixed, is_number, significant
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Table, heads
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import group_words
 from corelab.terms.statistics import statistic
@@ -92,7 +92,9 @@ def _why(row: Any) -> str:
     return ". ".join(str(text).rstrip(".") for text in (row.source_note, row.note) if text)
 
 
-def certificate_table(frame: pd.DataFrame, caption: str = "Published numbers") -> Table:
+def certificate_table(
+    frame: pd.DataFrame, caption: str = "Published numbers", *, sources: bool = True
+) -> Table:
     """Published numbers beside the recomputed ones, worst first.
 
     Parameters
@@ -101,6 +103,8 @@ def certificate_table(frame: pd.DataFrame, caption: str = "Published numbers") -
         Rows of ``certificate.tsv`` as text.
     caption
         Above the table.
+    sources
+        Whether each row names its publication.
     """
     body = []
     for row in _worst_first(frame).itertuples():
@@ -117,21 +121,21 @@ def certificate_table(frame: pd.DataFrame, caption: str = "Published numbers") -
                 Cell(_number(row.tolerance), row.tolerance),
                 Cell(verdict, str(row.verdict)),
                 _why(row),
-                row.citation or "",
+                (row.citation or "") if sources else "",
             ]
         )
-    columns = [
-        Column("Published"),
-        Column("Statistic"),
-        Column("Group"),
-        Column("Printed", "number"),
-        Column("Recomputed", "number main"),
-        Column("Difference", "number"),
-        Column("Tolerance", "number"),
-        Column("Verdict"),
-        Column("Notes", "why wide"),
-        Column("Source", "why wide"),
-    ]
+    columns = heads(
+        "Published",
+        "Statistic",
+        "Group",
+        ">Printed",
+        "*Recomputed",
+        ">Difference",
+        ">Tolerance",
+        "Verdict",
+        "?~Notes",
+        "?~Source",
+    )
     return Table(caption, columns, body, "", SOURCE)
 
 
@@ -144,12 +148,7 @@ def remarks_table(frame: pd.DataFrame) -> Table | None:
         [row.published_id, row.published, row.source_note, row.citation or ""]
         for row in rows.itertuples()
     ]
-    columns = [
-        Column("Published"),
-        Column("Printed", "number"),
-        Column("Remark", "wide"),
-        Column("Source", "why wide"),
-    ]
+    columns = heads("Published", ">Printed", "~Remark", "?~Source")
     return Table("What is odd in the sources", columns, body, "", SOURCE)
 
 
@@ -207,42 +206,16 @@ def certificate_blocks(results: Results) -> list[Block]:
     frame = results.certificate
     if frame is None:
         return []
-    rows = tuple(
-        (
-            str(row.published_id),
-            _statistic(row),
-            group_words(row.group),
-            str(row.published),
-            recomputed_text(str(row.published), row.recomputed),
-            _number(row.difference),
-            _number(row.tolerance),
-            str(row.verdict).replace("_", " ") + (f"; fits {_fits(row)}" if row.fits else ""),
-            _why(row),
-        )
-        for row in _worst_first(frame).itertuples()
-    )
-    heads = (
-        "Published",
-        "Statistic",
-        "Group",
-        ">Printed",
-        ">Recomputed",
-        ">Difference",
-        ">Tolerance",
-        "Verdict",
-        "Notes",
-    )
     sources = sorted({str(text) for text in frame["citation"].dropna()})
     notes = tuple(f"{name.replace('_', ' ')}: {means}." for name, means in VERDICTS.items())
     notes += tuple(f"Source: {text}." for text in sources)
+    title = "Published numbers, recomputed"
     blocks: list[Block] = [
         Heading("14.6 Certificate of reproduced numbers"),
         Paragraph(summary(frame)),
-        DataTable("14.6.1", "Published numbers, recomputed", heads, rows, SOURCE, notes),
+        page.printed(certificate_table(frame, sources=False), "14.6.1", title, notes),
     ]
     remarks = remarks_table(frame)
     if remarks is not None:
-        message = tuple(tuple(str(cell) for cell in row[:3]) for row in remarks.rows)
-        columns = ("Published", ">Printed", "Remark")
-        blocks.append(DataTable("14.6.2", remarks.caption, columns, message, SOURCE))
+        blocks.append(page.printed(remarks, "14.6.2"))
     return blocks

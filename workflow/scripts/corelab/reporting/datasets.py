@@ -171,19 +171,22 @@ def make_dataset(
     label: str,
     structure: str,
     adam_class: str,
-    variables: Sequence[Variable],
-    records: pd.DataFrame,
+    index: pd.Index,
+    columns: Sequence[tuple[Variable, object]],
 ) -> Dataset:
     """A data set of typed columns, sorted by its key.
 
     Parameters
     ----------
-    name, label, structure, adam_class, variables
+    name, label, structure, adam_class
         As in :class:`Dataset`.
-    records
-        Columns by variable name; what is absent is missing.
+    index
+        Of the records.
+    columns
+        Each variable with its values: a Series with that index, a list, or one value for all.
     """
-    frame = records.reindex(columns=[variable.name for variable in variables])
+    variables = tuple(variable for variable, _ in columns)
+    frame = pd.DataFrame({variable.name: values for variable, values in columns}, index=index)
     for variable in variables:
         if variable.kind == "text":
             column = frame[variable.name].astype(object)
@@ -194,7 +197,7 @@ def make_dataset(
             )
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
-    return Dataset(name, label, structure, adam_class, tuple(variables), frame)
+    return Dataset(name, label, structure, adam_class, variables, frame)
 
 
 def check_transport(dataset: Dataset) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -24,7 +24,7 @@ from corelab.reporting.numbers import (
     is_number,
     p_value,
 )
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.traces import statistic_link
 from corelab.reporting.vocabulary import (
@@ -220,58 +220,60 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
     """Effects of the primary analyses, or of the whole plan where none is called primary."""
     rows, _, any_primary = headlines(results)
     title = "Primary endpoints" if any_primary else "Main results"
-    if not rows:
-        return title, None
     spans: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for analysis, row in rows:
         if all(is_number(v) for v in (row.estimate, row.ci_low, row.ci_high)):
             spans.setdefault((analysis.id, row.statistic), []).append(
                 (float(row.estimate), float(row.ci_low), float(row.ci_high))
             )
-    axes = {
-        key: marks.interval_axis(values, statistic(key[1]).ratio) for key, values in spans.items()
-    }
-    body = []
-    for analysis, row in rows:
-        axis = axes.get((analysis.id, row.statistic))
-        drawn: Any = ""
-        if axis and is_number(row.ci_low):
-            ratio = statistic(row.statistic).ratio
-            low, high = float(row.ci_low), float(row.ci_high)
-            drawn = marks.forest_mark(float(row.estimate), low, high, axis, ratio)
-        cells = [_name(results, analysis, row), _value(results, analysis, row), drawn]
-        body.append([*cells, _p_cell(row), count(row.n)])
-    columns = [
-        Column("Analysis", "first", sortable=False),
-        Column("Estimate [CI]", "number estimate", sortable=False),
-        Column("Interval, no effect dotted", "drawn", sortable=False),
-        Column("p", "number", sortable=False),
-        Column("n", "number", sortable=False),
-    ]
-    return title, Table(_levels(rows), columns, body)
+
+    def drawn(analysis: AnalysisSpec, row: Any) -> Any:
+        own, ratio = spans.get((analysis.id, row.statistic)), statistic(row.statistic).ratio
+        if not own or not is_number(row.ci_low):
+            return ""
+        limits = float(row.ci_low), float(row.ci_high)
+        return marks.forest_mark(
+            float(row.estimate), *limits, marks.interval_axis(own, ratio), ratio
+        )
+
+    return title, _headline_table(results, rows, drawn, "Interval, no effect dotted", tested=True)
 
 
 def reliability_table(results: Results) -> Table | None:
     """How well the primary endpoints were measured: coefficients on 0 to 1, without tests."""
-    rows = headlines(results)[1]
+
+    def drawn(analysis: AnalysisSpec, row: Any) -> Any:
+        if statistic(row.statistic).scale != "reliability" or not is_number(row.estimate):
+            return ""
+        low, high = (float(v) if is_number(v) else None for v in (row.ci_low, row.ci_high))
+        return marks.share_mark(float(row.estimate), low, high)
+
+    table = _headline_table(results, headlines(results)[1], drawn, "0 to 1", tested=False)
+    return table and replace(table, label="Reliability of the primary endpoints")
+
+
+def _headline_table(
+    results: Results,
+    rows: Sequence[Headline],
+    drawn: Callable[[AnalysisSpec, Any], Any],
+    scale: str,
+    *,
+    tested: bool,
+) -> Table | None:
+    """Rows of the first screen: analysis, estimate, its picture on a scale, p where tested, n."""
     if not rows:
         return None
     body = []
-    for analysis, row in rows:
-        drawn: Any = ""
-        coefficient = statistic(row.statistic).scale == "reliability"
-        if coefficient and is_number(row.estimate):
-            low, high = (float(v) if is_number(v) else None for v in (row.ci_low, row.ci_high))
-            drawn = marks.share_mark(float(row.estimate), low, high)
-        cells = [_name(results, analysis, row), _value(results, analysis, row), drawn]
-        body.append([*cells, count(row.n)])
+    for one in rows:
+        cells = [_name(results, *one), _value(results, *one), drawn(*one)]
+        body.append([*cells, *[_p_cell(one[1])] * tested, count(one[1].n)])
     columns = [
         Column("Analysis", "first", sortable=False),
         Column("Estimate [CI]", "number estimate", sortable=False),
-        Column("0 to 1", "drawn", sortable=False),
-        Column("n", "number", sortable=False),
+        Column(scale, "drawn", sortable=False),
+        *heads(*[">=p"] * tested, ">=n"),
     ]
-    return Table(_levels(rows), columns, body, label="Reliability of the primary endpoints")
+    return Table(_levels(rows), columns, body)
 
 
 def overview_table(results: Results) -> Table | None:
@@ -307,15 +309,7 @@ def overview_table(results: Results) -> Table | None:
             )
     if not body:
         return None
-    columns = [
-        Column("Analysis", "first"),
-        Column("Objective"),
-        Column("Statistic", "wide"),
-        Column("Estimate [CI]", "number"),
-        Column("Unit"),
-        Column("p", "number"),
-        Column("n", "number"),
-    ]
+    columns = heads("#Analysis", "Objective", "~Statistic", ">Estimate [CI]", "Unit", ">p", ">n")
     return Table("The first result of every planned analysis", columns, body)
 
 

@@ -73,14 +73,22 @@ class Passage:
     settings: tuple[tuple[str, str], ...] = ()
 
 
-def _flatten(block: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flatten(block: object, prefix: str = "") -> list[tuple[str, str]]:
+    """Settings of a block by their dotted keys, as texts.
+
+    Examples
+    --------
+    >>> flatten({"core": {"below": 0.3}, "names": ["a", "b"], "steps": [{"n": 1}], "x": None})
+    [('core.below', '0.3'), ('names', 'a, b'), ('steps[1].n', '1'), ('x', 'not set')]
+    """
     if isinstance(block, Mapping):
-        rows: list[tuple[str, str]] = []
-        for key, value in block.items():
-            rows += _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-        return rows
+        parts = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in block.items()]
+        return [row for key, item in parts for row in flatten(item, key)]
     if isinstance(block, (list, tuple)):
-        return [(prefix, ", ".join(map(str, block)))] if block else []
+        if any(isinstance(item, (Mapping, list)) for item in block):
+            numbered = enumerate(block, start=1)
+            return [row for k, item in numbered for row in flatten(item, f"{prefix}[{k}]")]
+        return [(prefix, ", ".join(map(str, block)) or "none")]
     return [(prefix, "not set" if block is None else str(block))]
 
 
@@ -132,7 +140,7 @@ def _registration(results: Results) -> Passage | None:
         f"{block.preset}: {used}. The lesion was {message}. Template space serves "
         "location only."
     )
-    return Passage("Registration", (text,), tuple(_flatten(block.plain())))
+    return Passage("Registration", (text,), tuple(flatten(block.plain())))
 
 
 def _segmentation(results: Results) -> Passage | None:
@@ -141,7 +149,7 @@ def _segmentation(results: Results) -> Passage | None:
     for visit in results.visits:
         for mask in visit.segment.masks if visit.segment else ():
             labels[mask.label] = labels.get(mask.label, 0) + 1
-            for key, value in _flatten(mask.parameters):
+            for key, value in flatten(mask.parameters):
                 parameters.setdefault(f"{mask.label}.{key}", value)
     if not labels:
         return None
@@ -165,7 +173,7 @@ def _perfusion(results: Results) -> Passage | None:
         f"cut-offs were applied to maps of engine {block.registry_engine} and stand as sources "
         "pipeline:<cut-off>."
     )
-    return Passage("Perfusion", (text,), tuple(_flatten(block.plain())))
+    return Passage("Perfusion", (text,), tuple(flatten(block.plain())))
 
 
 def analysis_sentence(analysis: AnalysisSpec) -> str:
@@ -308,7 +316,7 @@ def methods_text(results: Results) -> list[Passage]:
         "repeat, region, unit, status and scans. Missing or non-evaluable values stay in the table "
         "with a reason; duplicates are never averaged."
     )
-    passages.append(Passage("Measurement", (text,), tuple(_flatten(measurement.plain()))))
+    passages.append(Passage("Measurement", (text,), tuple(flatten(measurement.plain()))))
     if results.analyses:
         plan = tuple(
             (

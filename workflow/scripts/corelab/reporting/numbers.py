@@ -141,19 +141,6 @@ def interval(low: Any, high: Any, decimals: int | None = None) -> str:
     return f"[{fixed(low, decimals)}, {fixed(high, decimals)}]"
 
 
-def with_interval(
-    value: Any, low: Any = None, high: Any = None, decimals: int | None = None
-) -> str:
-    """Estimate and interval in one text.
-
-    Examples
-    --------
-    >>> with_interval(0.943217, 0.9121, 0.9651)
-    '0.943 [0.912, 0.965]'
-    """
-    return f"{estimate(value, low, high, decimals)} {interval(low, high, decimals)}".strip()
-
-
 def p_value(value: Any) -> str:
     """A p value; never zero, never more digits than anybody uses.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
+from corelab.reporting.documents import DataTable
 from corelab.reporting.numbers import is_number
 
 HERE = Path(__file__).parent
@@ -69,6 +71,30 @@ class Column:
     title: str
     css: str = "text"
     sortable: bool = True
+
+
+#: Signs before a heading and what they mean for its cells.
+_SIGNS = {">": "number", "*": "number main", "?": "why", "~": "wide", "#": "first"}
+
+
+def heads(*titles: str) -> list[Column]:
+    """Columns by their headings, with signs before them.
+
+    ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text, ``#`` the first column;
+    ``=`` cannot be sorted by.
+
+    Examples
+    --------
+    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value", "?~Notes", ">=Range")]
+    [('text', True), ('number main', True), ('why wide', True), ('number', False)]
+    """
+    found = []
+    for head in titles:
+        title = head.lstrip("".join(_SIGNS) + "=")
+        signs = head[: len(head) - len(title)]
+        css = " ".join(_SIGNS[sign] for sign in signs if sign in _SIGNS)
+        found.append(Column(title, css or "text", "=" not in signs))
+    return found
 
 
 @dataclass(frozen=True)
@@ -198,10 +224,11 @@ def _column(column: Column, cells: Sequence[Any], first: bool) -> tuple[str, lis
     contents = [_content(cell) for cell in cells]
     if not first and contents and not any(contents):
         return "", []
-    name, css = "th" if first else "td", _class(column, contents)
+    name, css = "th" if first else "td", _class(column, contents).removeprefix("text").strip()
+    css = f' class="{css}"' if css else ""
     scope = ' scope="row"' if first else ""
     body = [
-        f'<{name}{scope} class="{css}"{_sort_key(cell)}>{content}</{name}>'
+        f"<{name}{scope}{css}{_sort_key(cell)}>{content}</{name}>"
         for cell, content in zip(cells, contents, strict=True)
     ]
     title, aria = escape(column.title), ' aria-sort="none"' * column.sortable
@@ -223,7 +250,7 @@ def render_table(table: Table) -> Markup:
         _column(column, [row[number] for row in shown], number == 0)
         for number, column in enumerate(table.columns)
     ]
-    heads = "".join(head for head, _ in columns)
+    row = "".join(head for head, _ in columns)
     body = "".join(
         f"<tr>{''.join(cells)}</tr>"
         for cells in zip(*(cells for head, cells in columns if head), strict=True)
@@ -237,9 +264,65 @@ def render_table(table: Table) -> Markup:
     label, caption = escape(table.label or table.caption), escape(table.caption)
     return Markup(
         f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f"<table data-sortable><caption>{caption}{note}</caption><thead><tr>{heads}</tr></thead>"
+        f"<table data-sortable><caption>{caption}{note}</caption><thead><tr>{row}</tr></thead>"
         f"<tbody>{body}</tbody></table></div></div>"
     )
+
+
+#: Columns that have no place on paper: cells that open on demand, and anchors of rows.
+_NOT_PRINTED = ("How", "Trace", "Row")
+
+
+def printed(
+    table: Table,
+    number: str = "",
+    title: str = "",
+    notes: Sequence[str] = (),
+    *,
+    kind: str = "Table",
+    limit: int | None = None,
+) -> DataTable:
+    """A table of a page as the table of a document: the same cells as plain texts.
+
+    Parameters
+    ----------
+    table
+        Of a page; columns that are empty or open on demand are left out.
+    number, title, notes, kind
+        As in :class:`DataTable`; the title is the table's caption where none is given.
+    limit
+        Rows that are printed; all by default.
+
+    Examples
+    --------
+    >>> table = Table("A", [Column("x"), Column("y", "number")], [["<b>", Cell("1.0", 1.02)]])
+    >>> printed(table, "14.1").columns, printed(table, "14.1").rows
+    (('x', '>y'), (('<b>', '1.0'),))
+    """
+    cells = [[_plain(cell) for cell in row] for row in table.rows[:limit]]
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.title not in _NOT_PRINTED and (not cells or any(row[place] for row in cells))
+    ]
+    more = [table.note] if table.note else []
+    if limit is not None and len(table.rows) > limit:
+        more.append(f"The first {limit} of {len(table.rows)} rows.")
+    return DataTable(
+        number,
+        title or table.caption,
+        tuple(">" * ("number" in table.columns[n].css) + table.columns[n].title for n in kept),
+        tuple(tuple(row[n] for n in kept) for row in cells),
+        table.source,
+        (*more, *notes),
+        kind,
+    )
+
+
+def _plain(cell: Any) -> str:
+    """Text of a cell on paper."""
+    content = _content(cell)
+    return Markup(re.sub(r"<(br|span)", r" <\1", content)).striptags()
 
 
 @cache

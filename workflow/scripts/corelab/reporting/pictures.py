@@ -45,7 +45,7 @@ WINDOWS = {
 }
 #: Quantities of the perfusion stage that are shown, in colour.
 MAP_KINDS = ("tmax", "cbf")
-WEBP_QUALITY = 80
+WEBP_QUALITY = 68
 #: Frames of a series that its picture is the mean of.
 FRAMES = 8
 #: Pixels of the layer of outlines for one of the scan.

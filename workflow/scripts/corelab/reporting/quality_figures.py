@@ -32,7 +32,9 @@ WORDS = {
 #: Figures that print volumes: not for a reviewer who is to judge without knowing them.
 WITH_VALUES = ("lesions", "masks")
 MAX_WIDTH_PIXELS = 1200
-_WEBP_QUALITY = 60
+#: Quality of the small copies; the figures of masks are many times larger than the others.
+_WEBP_QUALITY = 50
+_MASKS_QUALITY = 35
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,10 @@ def _template() -> Image.Image:
     return Image.fromarray(template_layer())
 
 
-def _write(image: Image.Image, target: Path) -> str:
+def _write(image: Image.Image, target: Path, quality: int = _WEBP_QUALITY) -> str:
     """Write a picture beside the pages; its address."""
     with atomic_path(target) as temporary:
-        image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=2)
+        image.save(temporary, "WEBP", quality=quality, method=2)
     return f"{FOLDER}/{quote(target.name)}"
 
 
@@ -99,7 +101,8 @@ def write_quality_figures(results: Results, subject: str, report: Path) -> list[
             if width < image.width:
                 size = (width, round(image.height * width / image.width))
                 image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-            href = _write(image, report / FOLDER / f"{path.stem}.webp")
+            quality = _MASKS_QUALITY if name == "masks" else _WEBP_QUALITY
+            href = _write(image, report / FOLDER / f"{path.stem}.webp", quality)
             other = _write(_template(), report / FOLDER / "template.webp") if name == LAYER else ""
             shown.append(QualityFigure(href, *image.size, visit.visit, name, other))
     return shown

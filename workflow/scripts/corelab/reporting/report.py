@@ -34,12 +34,10 @@ from corelab.reporting.glance import (
 from corelab.reporting.methods import (
     DICTIONARY,
     definitions,
-    deviations,
     methods_as_text,
     methods_text,
     software_versions,
 )
-from corelab.reporting.page import Column, Table
 from corelab.reporting.quality_figures import FOLDER as FIGURES
 from corelab.reporting.quality_strips import quality_strips
 from corelab.reporting.references import references_of
@@ -48,6 +46,7 @@ from corelab.reporting.review import desk_decisions, write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
 from corelab.reporting.study_tables import (
     acquisition_table,
+    deviations_table,
     endpoints_table,
     files_table,
     findings_table,
@@ -255,8 +254,6 @@ def _quality_page(results: Results, items: Sequence[Attention]) -> Page:
 
 
 def _methods_page(results: Results) -> Page:
-    differ = [[kind, what, detail] for kind, what, detail in deviations(results)]
-    columns = [Column("Kind"), Column("What"), Column("How", "wide")]
     contents = [
         ("methods", "Methods"),
         ("limits", "Known limits"),
@@ -268,7 +265,7 @@ def _methods_page(results: Results) -> Page:
         "references": references_of(results),
         "definitions": definitions(results),
         "limits": _limits(results),
-        "deviations": Table("What did not go as planned", columns, differ) if differ else None,
+        "deviations": deviations_table(results),
         "files": files_table(results),
         "dictionary": DICTIONARY,
         "software": software_versions(),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from corelab.reporting import page
-from corelab.reporting.documents import Block, DataTable, Heading
+from corelab.reporting.documents import Block, Heading
 from corelab.reporting.numbers import count, estimate, interval, significant
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Table, heads
 from corelab.reporting.results import Results
 from corelab.reporting.traces import analysis_page
 from corelab.reporting.vocabulary import endpoint_words, group_words
@@ -36,16 +36,16 @@ def exclusions_table(results: Results) -> Table | None:
                 row.reason or "",
             ]
         )
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        Column("Endpoint"),
-        Column("Source"),
-        Column("Value without exclusions", "number main"),
-        Column("Unit"),
-        Column("Status"),
-        Column("Who, when, why", "why wide"),
-    ]
+    columns = heads(
+        "Subject",
+        "Visit",
+        "Endpoint",
+        "Source",
+        "*Value without exclusions",
+        "Unit",
+        "Status",
+        "?~Who, when, why",
+    )
     return Table("Excluded values", columns, body, "", "endpoints/exclusions.tsv")
 
 
@@ -77,19 +77,19 @@ def statistics_table(results: Results) -> Table | None:
                 page.tag(str(row.verdict), "warning" if row.verdict == "crossed" else "note"),
             ]
         )
-    columns = [
-        Column("Analysis"),
-        Column("Statistic"),
-        Column("Endpoint"),
-        Column("Group"),
-        Column("As planned", "number main"),
-        Column("CI", "number"),
-        Column("n", "number"),
-        Column("Without exclusions", "number main"),
-        Column("CI", "number"),
-        Column("n", "number"),
-        Column("Verdict"),
-    ]
+    columns = heads(
+        "Analysis",
+        "Statistic",
+        "Endpoint",
+        "Group",
+        "*As planned",
+        ">CI",
+        ">n",
+        "*Without exclusions",
+        ">CI",
+        ">n",
+        "Verdict",
+    )
     note = f"{same} further statistics are the same." if same else ""
     caption = "Statistics that exclusions move"
     return Table(caption, columns, body, note, "statistics/sensitivity.tsv")
@@ -100,40 +100,9 @@ def sensitivity_blocks(results: Results) -> list[Block]:
     table = statistics_table(results)
     if table is None:
         return []
-    frame = results.sensitivity[results.sensitivity["verdict"] != "same"]
-    rows = tuple(
-        (
-            str(row.analysis_id),
-            statistic(row.statistic).words,
-            group_words(row.group),
-            f"{estimate(row.estimate, row.ci_low, row.ci_high)} "
-            f"{interval(row.ci_low, row.ci_high)}".strip(),
-            count(row.n),
-            f"{estimate(row.estimate_without, row.ci_low_without, row.ci_high_without)} "
-            f"{interval(row.ci_low_without, row.ci_high_without)}".strip(),
-            count(row.n_without),
-            str(row.verdict),
-        )
-        for row in frame.itertuples()
-    )
-    columns = (
-        "Analysis",
-        "Statistic",
-        "Group",
-        ">As planned",
-        ">n",
-        ">Without exclusions",
-        ">n",
-        "Verdict",
-    )
+    title = "Statistics that the exclusions of the review desk move"
+    notes = ["crossed: the interval's side of no effect changes."]
     return [
         Heading("14.2.13 Sensitivity to exclusions", 2),
-        DataTable(
-            "14.2.13",
-            "Statistics that the exclusions of the review desk move",
-            columns,
-            rows,
-            "statistics/sensitivity.tsv",
-            ("crossed: the interval's side of no effect changes.",),
-        ),
+        page.printed(table, "14.2.13", title, notes),
     ]

@@ -6,8 +6,7 @@ rules, so that the same study gives the same bytes, and an edit of a rule anothe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from markupsafe import escape
 
@@ -23,7 +22,7 @@ from corelab.reporting.documents import (
     Plate,
     program,
 )
-from corelab.reporting.methods import methods_text, software_versions
+from corelab.reporting.methods import flatten, methods_text, software_versions
 from corelab.reporting.results import Results
 from corelab.settings.reading import AdjudicationRule
 
@@ -82,19 +81,6 @@ def dag_svg(rules: tuple[Rule, ...]) -> bytes:
     return "".join([*parts, "</svg>"]).encode()
 
 
-def _rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [row for key, item in value.items() for row in _rows(item, f"{prefix}{key}.")]
-    name = prefix.rstrip(".")
-    if isinstance(value, (list, tuple)):
-        if all(not isinstance(item, (Mapping, list)) for item in value):
-            return [(name, ", ".join(map(str, value)) or "none")]
-        return [
-            row for place, item in enumerate(value, 1) for row in _rows(item, f"{name}[{place}].")
-        ]
-    return [(name, "not set" if value is None else str(value))]
-
-
 #: Roles of a central imaging analysis and their tasks.
 _ROLES = (
     ("Sponsor", "Provides images, sheets and the analysis plan; approves this procedure."),
@@ -128,7 +114,7 @@ def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Bl
         (name, text)
         for key, block in sorted(results.settings.plain().items())
         if key not in _PLACES
-        for name, text in _rows(block, f"{key}.")
+        for name, text in flatten(block, key)
     ]
     blocks: list[Block] = [
         Heading("Purpose and scope"),

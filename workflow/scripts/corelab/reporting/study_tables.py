@@ -14,6 +14,7 @@ from corelab.reporting import page
 from corelab.reporting.arms import arms_of
 from corelab.reporting.attention import gate_limit_words
 from corelab.reporting.descriptive import descriptions
+from corelab.reporting.methods import deviations
 from corelab.reporting.numbers import (
     file_size,
     fixed,
@@ -21,7 +22,7 @@ from corelab.reporting.numbers import (
     observed,
     significant,
 )
-from corelab.reporting.page import Cell, Column, Table, person_link
+from corelab.reporting.page import Cell, Column, Table, heads, person_link
 from corelab.reporting.results import (
     NOT_COMPUTABLE,
     Results,
@@ -62,7 +63,7 @@ def participants_table(results: Results) -> Table:
         if name not in hidden and people[name].notna().any():
             body += _characteristic(name, [rows[name] for _, rows in groups])
     body += _baseline_rows(results, [rows for _, rows in groups])
-    columns = [Column("Characteristic", sortable=False)]
+    columns = heads("=Characteristic")
     columns += [Column(name, "number", sortable=False) for name, _ in groups]
     note = "Numbers: median (range); names: participants."
     return Table("Participants by arm", columns, body, note)
@@ -146,9 +147,13 @@ def _importance(results: Results) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
-def endpoints_table(results: Results, *, variants: bool) -> Table | None:
-    """Endpoints by visit, source and arm; or the pipeline's variants (other cut-offs) alone."""
-    found = [d for d in descriptions(results) if d.source.startswith("pipeline:") == variants]
+def endpoints_table(results: Results, *, variants: bool | None = None) -> Table | None:
+    """Endpoints by visit, source and arm; with or without the pipeline's variants (cut-offs)."""
+    found = [
+        d
+        for d in descriptions(results)
+        if variants is None or d.source.startswith("pipeline:") == variants
+    ]
     if not found:
         return None
     rank = _importance(results)
@@ -170,21 +175,23 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
                 else "",
                 spread,
                 f"{fixed(d.low, digits)} to {fixed(d.high, digits)}" if d.n else "",
+                (f"{fixed(d.mean, digits + 1)} ({fixed(d.sd, digits + 1)})" if d.n > 1 else ""),
                 d.unit,
             ]
         )
-    columns = [
-        Column("Endpoint"),
-        Column("Visit"),
-        Column("Source"),
-        Column("Arm"),
-        Column("n", "number"),
-        Column("Not available", "number"),
-        Column("Median", "number main"),
-        Column("Quartiles", "number", sortable=False),
-        Column("Range", "number", sortable=False),
-        Column("Unit"),
-    ]
+    columns = heads(
+        "Endpoint",
+        "Visit",
+        "Source",
+        "Arm",
+        ">n",
+        ">Not available",
+        "*Median",
+        ">=Quartiles",
+        ">=Range",
+        ">=Mean (SD)",
+        "Unit",
+    )
     return Table(
         "The same endpoints by other cut-offs and engines"
         if variants
@@ -230,15 +237,7 @@ def acquisition_table(
         )
     tally = frame["verdict"].value_counts()
     note = ", ".join(f"{tally[name]} {VERDICT_WORDS[name]}" for name in rank if name in tally.index)
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        Column("Scan"),
-        Column("Criterion"),
-        Column("Observed", "number"),
-        Column("Charter", "number"),
-        Column("Verdict"),
-    ]
+    columns = heads("Subject", "Visit", "Scan", "Criterion", ">Observed", ">Charter", "Verdict")
     return Table("Acquisition checks", columns, body, f"{note}.", "endpoints/acquisition.tsv")
 
 
@@ -270,14 +269,7 @@ def gates_table(
         ]
         for _, visit, gate in rows
     ]
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        Column("Gate"),
-        Column("Observed", "number"),
-        Column("Limit", "number"),
-        Column("Verdict"),
-    ]
+    columns = heads("Subject", "Visit", "Gate", ">Observed", ">Limit", "Verdict")
     return Table("Quality gates of perfusion series", columns, body)
 
 
@@ -313,6 +305,13 @@ def registration_table(results: Results) -> Table | None:
     return Table("Registration of each subject, failures first", columns, body)
 
 
+def deviations_table(results: Results) -> Table | None:
+    """What did not go as planned; None where everything did."""
+    rows = deviations(results)
+    columns = heads("Kind", "What", "~How it differs")
+    return Table("What did not go as planned", columns, rows) if rows else None
+
+
 def unavailable_table(results: Results) -> Table | None:
     """Missing or non-evaluable values, each with its reason; None where all are there."""
     frame = results.measurements
@@ -335,15 +334,7 @@ def unavailable_table(results: Results) -> Table | None:
         ]
         for row in rows.itertuples()
     ]
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        Column("Endpoint"),
-        Column("Source"),
-        Column("Region"),
-        Column("Status"),
-        Column("Reason", "why"),
-    ]
+    columns = heads("Subject", "Visit", "Endpoint", "Source", "Region", "Status", "?Reason")
     return Table("Missing or non-evaluable values", columns, body, "", "endpoints/measurements.tsv")
 
 
@@ -366,15 +357,9 @@ def findings_table(results: Results) -> Table | None:
         ]
         for row in rows.itertuples()
     ]
-    columns = [
-        Column("Severity"),
-        Column("Sheet"),
-        Column("Row", "number"),
-        Column("Column"),
-        Column("Value"),
-        Column("What is wrong", "wide"),
-        Column("How to fix it", "why"),
-    ]
+    columns = heads(
+        "Severity", "Sheet", ">Row", "Column", "Value", "~What is wrong", "?How to fix it"
+    )
     return Table("Findings in sheets and headers", columns, body, "", "preflight/findings.tsv")
 
 
@@ -397,7 +382,7 @@ def files_table(results: Results) -> Table:
             href = Markup('<a href="../{}">{}</a>').format(quote(name), name)
             size = path.stat().st_size
             body.append([href, what, Cell(file_size(size), size)])
-    columns = [Column("File"), Column("What it holds"), Column("Size", "number")]
+    columns = heads("File", "What it holds", ">Size")
     return Table("Tables and maps beside this report", columns, body)
 
 
@@ -425,17 +410,17 @@ def scans_table(results: Results, subject: str) -> Table:
                     ". ".join(str(text) for text in texts if text),
                 ]
             )
-    columns = [
-        Column("Scan"),
-        Column("Visit"),
-        Column("Kind"),
-        Column("Reader"),
-        Column("Status"),
-        Column("Voxels", "number", sortable=False),
-        Column("Voxel size, mm", "number", sortable=False),
-        Column("SHA-256"),
-        Column("Notes", "why wide"),
-    ]
+    columns = heads(
+        "Scan",
+        "Visit",
+        "Kind",
+        "Reader",
+        "Status",
+        ">=Voxels",
+        ">=Voxel size, mm",
+        "SHA-256",
+        "?~Notes",
+    )
     return Table("Scans as they were read", columns, body)
 
 
@@ -491,17 +476,9 @@ def values_table(
                 page.more("trace", behind),
             ]
         )
-    columns = [
-        Column("Endpoint"),
-        Column("Visit"),
-        Column("Source"),
-        Column("Repeat", "number"),
-        Column("Region"),
-        Column("Value", "number main"),
-        Column("Unit"),
-        Column("Reason", "why"),
-        Column("Trace", "why", sortable=False),
-    ]
+    columns = heads(
+        "Endpoint", "Visit", "Source", ">Repeat", "Region", "*Value", "Unit", "?Reason", "?=Trace"
+    )
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
 
 
@@ -520,12 +497,5 @@ def overlap_table(frame: pd.DataFrame) -> Table | None:
         ]
         for row in frame.itertuples()
     ]
-    columns = [
-        Column("Label"),
-        Column("Visit"),
-        Column("Masks"),
-        Column("Measure"),
-        Column("Value", "number main"),
-        Column("Reason", "why"),
-    ]
+    columns = heads("Label", "Visit", "Masks", "Measure", "*Value", "?Reason")
     return Table("Overlap of masks", columns, body, "", "endpoints/overlap.tsv")

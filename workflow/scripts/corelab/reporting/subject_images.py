@@ -23,7 +23,8 @@ from corelab.reporting.results import Results, subject_page
 from corelab.study.naming import subject_entity
 from corelab.terms.kinds import kind_words
 
-SLICES, TILE_PIXELS = 7, 176
+#: A mosaic is as wide as a page shows it.
+SLICES, TILE_PIXELS = 7, 160
 #: Rows of a card.
 _CARD_ROWS = 3
 

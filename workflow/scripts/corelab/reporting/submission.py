@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import file_sha256, write_json, write_table
+from corelab.reporting import page
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import analysis_results
 from corelab.reporting.ars import write_event
@@ -49,11 +50,12 @@ from corelab.reporting.documents import (
     write_markdown,
 )
 from corelab.reporting.exchange_checks import ars_faults, define_faults
-from corelab.reporting.methods import deviations
 from corelab.reporting.numbers import plural
 from corelab.reporting.results import Results
 from corelab.reporting.reviewers_guide import guide_blocks
 from corelab.reporting.sop import read_flow, sop_blocks
+from corelab.reporting.study_tables import acquisition_table as scans_outside
+from corelab.reporting.study_tables import deviations_table
 from corelab.reporting.tabulation import tabulations
 from corelab.reporting.tlf import analysis_blocks, study_facts, table_numbers
 
@@ -152,14 +154,9 @@ def _acquisition(results: Results) -> tuple[Block, ...]:
     ]
     table = acquisition_table(results)
     blocks += table or (Paragraph("No scan of this study was checked.", soft=True),)
-    failed = results.acquisition[results.acquisition["verdict"] == "fail"]
-    if len(failed):
-        names = ("participant_id", "visit", "kind", "criterion", "value", "limit")
-        rows = tuple(tuple(str(row[name]) for name in names) for row in failed.to_dict("records"))
-        columns = ("Subject", "Visit", "Scan", "Criterion", ">Observed", ">Limit")
-        blocks.append(
-            DataTable("", "Scans outside the standard", columns, rows, "endpoints/acquisition.tsv")
-        )
+    failed = scans_outside(results, passed=False)
+    if failed is not None:
+        blocks.append(page.printed(failed, title="Scans outside the standard or not assessable"))
     return tuple(blocks)
 
 
@@ -211,11 +208,11 @@ def _issues(results: Results) -> tuple[Block, ...]:
 
 
 def _deviations(results: Results) -> tuple[Block, ...]:
-    rows = tuple(deviations(results))
-    if not rows:
+    table = deviations_table(results)
+    if table is None:
         return (Paragraph("No deviation from plan or charter was found."),)
-    table = DataTable("", "Deviations from plan and charter", ("Kind", "What", "How"), rows)
-    return (Paragraph(f"{plural(len(rows), 'deviation')}."), table)
+    printed = page.printed(table, title="Deviations from plan and charter")
+    return (Paragraph(f"{plural(len(printed.rows), 'deviation')}."), printed)
 
 
 def _database(found: list[Dataset]) -> tuple[Block, ...]:

@@ -8,11 +8,12 @@ knows, and no date of birth, visit day or investigator that it was never given.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from corelab.reporting.adam import measures_tumour
+from corelab.reporting.adam import Column, measures_tumour
 from corelab.reporting.datasets import (
     Dataset,
     ParameterCodes,
@@ -43,123 +44,119 @@ def unit_term(unit: Any) -> str | None:
     return UNIT_TERMS.get(str(unit), str(unit))
 
 
-def _visit_numbers(results: Results) -> dict[str, int]:
-    return {visit: number for number, visit in enumerate(results.tables.visit_order, start=1)}
+def _head(results: Results, domain: str, people: Sequence[object]) -> list[Column]:
+    """Study, domain, subject, and the number of the record within the subject."""
+    subjects = pd.Series([unique_subject(results, one) for one in people], dtype=object)
+    numbers = subjects.groupby(subjects).cumcount() + 1
+    return [
+        (Variable("STUDYID", "Study Identifier"), results.study.id),
+        (Variable("DOMAIN", "Domain Abbreviation"), domain),
+        (Variable("USUBJID", "Unique Subject Identifier", key=1), list(subjects)),
+        (
+            Variable(f"{domain}SEQ", "Sequence Number", "integer", "Derived", key=2),
+            list(numbers),
+        ),
+    ]
 
 
-def _numbered(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Sequence numbers within each subject, as every SDTM domain has them."""
-    counters: dict[str, int] = {}
-    for row in rows:
-        counters[row["USUBJID"]] = counters.get(row["USUBJID"], 0) + 1
-        row[name] = counters[row["USUBJID"]]
-    return rows
+def _visits(results: Results, visits: Iterable[object]) -> list[Column]:
+    """Number of the visit, from 1, and its name."""
+    order = {visit: number for number, visit in enumerate(results.tables.visit_order, start=1)}
+    names = list(visits)
+    return [
+        (
+            Variable("VISITNUM", "Visit Number", "integer"),
+            [order.get(str(name)) for name in names],
+        ),
+        (Variable("VISIT", "Visit Name"), names),
+    ]
 
 
 def pr(results: Results) -> Dataset:
     """Procedures: one record per scan that was read."""
-    order = _visit_numbers(results)
-    rows: list[dict[str, Any]] = []
-    for visit in results.visits:
-        for scan in visit.scans:
-            kind = scan.kind
-            if scan.label is not None:
-                continue
-            rows.append(
-                {
-                    "STUDYID": results.study.id,
-                    "DOMAIN": "PR",
-                    "USUBJID": unique_subject(results, visit.participant_id),
-                    "PRREFID": scan.scan_id,
-                    "PRTRT": _MODALITY.get(kind, "MRI"),
-                    "PRDECOD": kind_words(kind),
-                    "PRCAT": "IMAGING",
-                    "PRSTAT": None if scan.status == "ok" else "NOT DONE",
-                    "PRREASND": None if scan.status == "ok" else scan.reason,
-                    "VISITNUM": order.get(visit.visit),
-                    "VISIT": visit.visit,
-                    "PRDTC": scan.metadata.get("acquired_at"),
-                }
-            )
-    variables = [
-        Variable("STUDYID", "Study Identifier"),
-        Variable("DOMAIN", "Domain Abbreviation"),
-        Variable("USUBJID", "Unique Subject Identifier", key=1),
-        Variable("PRSEQ", "Sequence Number", "integer", "Derived", key=2),
-        Variable("PRREFID", "Reference ID", comment="scan_id of the stage records"),
-        Variable("PRTRT", "Reported Name of Procedure"),
-        Variable("PRDECOD", "Standardized Procedure Name"),
-        Variable("PRCAT", "Category"),
-        Variable("PRSTAT", "Completion Status"),
-        Variable("PRREASND", "Reason Not Done"),
-        Variable("VISITNUM", "Visit Number", "integer"),
-        Variable("VISIT", "Visit Name"),
-        Variable("PRDTC", "Start Date/Time of Procedure", origin="Predecessor"),
+    found = [
+        (visit, scan) for visit in results.visits for scan in visit.scans if scan.label is None
     ]
-    label, structure = "Procedures", "One record per scan"
+    scans, done = [scan for _, scan in found], [scan.status == "ok" for _, scan in found]
+    reasons = [None if ok else scan.reason for ok, scan in zip(done, scans, strict=True)]
     return make_dataset(
-        "PR", label, structure, "INTERVENTIONS", variables, pd.DataFrame(_numbered(rows, "PRSEQ"))
+        "PR",
+        "Procedures",
+        "One record per scan",
+        "INTERVENTIONS",
+        pd.RangeIndex(len(scans)),
+        [
+            *_head(results, "PR", [visit.participant_id for visit, _ in found]),
+            (
+                Variable("PRREFID", "Reference ID", comment="scan_id of the stage records"),
+                [scan.scan_id for scan in scans],
+            ),
+            (
+                Variable("PRTRT", "Reported Name of Procedure"),
+                [_MODALITY.get(scan.kind, "MRI") for scan in scans],
+            ),
+            (
+                Variable("PRDECOD", "Standardized Procedure Name"),
+                [kind_words(scan.kind) for scan in scans],
+            ),
+            (Variable("PRCAT", "Category"), "IMAGING"),
+            (Variable("PRSTAT", "Completion Status"), [None if ok else "NOT DONE" for ok in done]),
+            (Variable("PRREASND", "Reason Not Done"), reasons),
+            *_visits(results, (visit.visit for visit, _ in found)),
+            (
+                Variable("PRDTC", "Start Date/Time of Procedure", origin="Predecessor"),
+                [scan.metadata.get("acquired_at") for scan in scans],
+            ),
+        ],
     )
 
 
 def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
-    order = _visit_numbers(results)
-    code = ParameterCodes()
-    rows: list[dict[str, Any]] = []
-    for row in results.measurements.itertuples():
-        endpoint = str(row.endpoint)
-        if measures_tumour(endpoint) != tumour:
-            continue
-        known = row.status == "ok"
-        unit = unit_term(row.unit)
-        rows.append(
-            {
-                "STUDYID": results.study.id,
-                "DOMAIN": domain,
-                "USUBJID": unique_subject(results, row.participant_id),
-                f"{domain}TESTCD": code(endpoint),
-                f"{domain}TEST": endpoint_words(endpoint)[:40],
-                f"{domain}ORRES": f"{row.value:.15g}" if known else None,
-                f"{domain}ORRESU": unit if known else None,
-                f"{domain}STRESN": number_or_nan(row.value) if known else math.nan,
-                f"{domain}STRESU": unit if known else None,
-                f"{domain}STAT": None if known else "NOT DONE",
-                f"{domain}REASND": None if known else row.reason,
-                f"{domain}LOC": None if row.region in (None, "all") else row.region,
-                f"{domain}EVAL": "INDEPENDENT ASSESSOR",
-                f"{domain}EVALID": row.source,
-                f"{domain}REPNUM": number_or_nan(row.repeat),
-                "VISITNUM": order.get(str(row.visit)),
-                "VISIT": row.visit,
-            }
-        )
-    texts = (
-        ("TESTCD", "Short Name of Test"),
-        ("TEST", "Name of Test"),
-        ("ORRES", "Result or Finding in Original Units"),
-        ("ORRESU", "Original Units"),
+    code, rows = ParameterCodes(), results.measurements
+    endpoints = rows["endpoint"].map(str)
+    rows = rows[endpoints.map(measures_tumour).astype(bool) == tumour]
+    endpoints, known = endpoints[rows.index], rows["status"] == "ok"
+    units = pd.Series([unit_term(unit) for unit in rows["unit"]], rows.index, dtype=object)
+    values = rows["value"].where(known)
+
+    def variable(name: str, label: str, kind: str = "text", comment: str = "") -> Variable:
+        return Variable(f"{domain}{name}", label, kind, comment=comment)
+
+    return make_dataset(
+        domain,
+        "Tumor/Lesion Results" if tumour else "Nervous System Findings",
+        "One record per finding, visit, evaluator and repetition",
+        "FINDINGS",
+        rows.index,
+        [
+            *_head(results, domain, list(rows["participant_id"])),
+            (variable("TESTCD", "Short Name of Test"), [code(name) for name in endpoints]),
+            (variable("TEST", "Name of Test"), [endpoint_words(name)[:40] for name in endpoints]),
+            (
+                variable("ORRES", "Result or Finding in Original Units"),
+                [f"{v:.15g}" if ok else None for v, ok in zip(values, known, strict=True)],
+            ),
+            (variable("ORRESU", "Original Units"), units.where(known)),
+            (variable("STRESN", "Numeric Result/Finding in Standard Units", "float"), values),
+            (variable("STRESU", "Standard Units"), units.where(known)),
+            (variable("STAT", "Completion Status"), [None if ok else "NOT DONE" for ok in known]),
+            (variable("REASND", "Reason Not Done"), rows["reason"].where(~known)),
+            (
+                variable("LOC", "Location", comment="Atlas region"),
+                rows["region"].where(rows["region"] != "all"),
+            ),
+            (variable("EVAL", "Evaluator"), "INDEPENDENT ASSESSOR"),
+            (
+                variable("EVALID", "Evaluator Identifier", comment="Pipeline, reader or software"),
+                rows["source"],
+            ),
+            (
+                variable("REPNUM", "Repetition Number", "integer"),
+                rows["repeat"].map(number_or_nan),
+            ),
+            *_visits(results, rows["visit"]),
+        ],
     )
-    variables = [
-        Variable("STUDYID", "Study Identifier"),
-        Variable("DOMAIN", "Domain Abbreviation"),
-        Variable("USUBJID", "Unique Subject Identifier", key=1),
-        Variable(f"{domain}SEQ", "Sequence Number", "integer", "Derived", key=2),
-        *(Variable(f"{domain}{name}", label) for name, label in texts),
-        Variable(f"{domain}STRESN", "Numeric Result/Finding in Standard Units", "float"),
-        Variable(f"{domain}STRESU", "Standard Units"),
-        Variable(f"{domain}STAT", "Completion Status"),
-        Variable(f"{domain}REASND", "Reason Not Done"),
-        Variable(f"{domain}LOC", "Location", comment="Atlas region"),
-        Variable(f"{domain}EVAL", "Evaluator"),
-        Variable(f"{domain}EVALID", "Evaluator Identifier", comment="Pipeline, reader or software"),
-        Variable(f"{domain}REPNUM", "Repetition Number", "integer"),
-        Variable("VISITNUM", "Visit Number", "integer"),
-        Variable("VISIT", "Visit Name"),
-    ]
-    label = "Tumor/Lesion Results" if tumour else "Nervous System Findings"
-    structure = "One record per finding, visit, evaluator and repetition"
-    rows = _numbered(rows, f"{domain}SEQ")
-    return make_dataset(domain, label, structure, "FINDINGS", variables, pd.DataFrame(rows))
 
 
 def tabulations(results: Results) -> list[Dataset]:

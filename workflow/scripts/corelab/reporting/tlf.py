@@ -7,19 +7,18 @@ of ours), 16.1.9 methods, 16.2.6 listings.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from corelab.provenance.products import write_table
-from corelab.reporting import exhibits, pictures
+from corelab.reporting import exhibits, page, pictures
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
-from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
+from corelab.reporting.analysis_view import analysis_title, statistics_tables
 from corelab.reporting.arrange import arrange
-from corelab.reporting.attention import attention, counts, flow_steps, is_not_computable
+from corelab.reporting.attention import attention, counts, flow_steps
 from corelab.reporting.certificate_view import certificate_blocks
-from corelab.reporting.descriptive import descriptions
 from corelab.reporting.documents import (
     Block,
     Bullets,
@@ -35,34 +34,25 @@ from corelab.reporting.documents import (
 from corelab.reporting.methods import (
     analysis_sentence,
     definitions,
-    deviations,
     methods_text,
     software_versions,
 )
-from corelab.reporting.numbers import (
-    count,
-    fixed,
-    is_number,
-    observed,
-    p_value,
-    significant,
-)
 from corelab.reporting.references import as_text, references_of
-from corelab.reporting.results import NOT_COMPUTABLE, Results
+from corelab.reporting.results import Results
 from corelab.reporting.sensitivity import sensitivity_blocks
-from corelab.reporting.study_tables import participants_table
+from corelab.reporting.study_tables import (
+    acquisition_table,
+    deviations_table,
+    endpoints_table,
+    participants_table,
+    unavailable_table,
+)
 from corelab.reporting.table_files import write_table_files
+from corelab.reporting.traces import listed_values
 from corelab.reporting.vocabulary import (
-    VERDICT_WORDS,
-    criterion_words,
-    endpoint_words,
-    group_words,
     limits_for,
-    statistic_unit,
-    value_decimals,
 )
 from corelab.settings.analyses.base import AnalysisSpec
-from corelab.terms.kinds import kind_words
 from corelab.terms.labels import label
 from corelab.terms.statistics import statistic
 
@@ -116,72 +106,22 @@ def _definitions(rows: pd.DataFrame, analysis: AnalysisSpec) -> list[str]:
             methods.setdefault(method, statistic(named).words)
     notes = [analysis_sentence(analysis)]
     notes += [f"{name}: {method}" for method, name in list(methods.items())[:6]]
-    if rows["estimate"].isna().any():
-        notes.append("NE: not evaluable, with its reason.")
     return notes
-
-
-def _side_by_side(rows: pd.DataFrame, groups: tuple[str, ...]) -> tuple[Any, Any]:
-    cells: dict[str, dict[str, str]] = {}
-    words: dict[str, str] = {}
-    for row in rows.itertuples():
-        name = str(row.statistic)
-        unit = statistic_unit(name, row.endpoint)
-        words[name] = statistic(name).words + (f", {unit}" if unit else "")
-        text = f"{number_text(row)} {interval_text(row)}".strip()
-        if not is_number(row.estimate):
-            text = "NE"
-        cells.setdefault(name, {})[str(row.group)] = text
-    columns = ("Statistic", *(">" + (group_words(group) or "all sources") for group in groups))
-    body = [(words[k], *(found.get(g, "") for g in groups)) for k, found in cells.items()]
-    numbers = rows.groupby("group", sort=False)["n"].max()
-    body.append(("n", *(count(numbers.get(group)) for group in groups)))
-    return columns, tuple(body)
-
-
-def _long(rows: pd.DataFrame) -> tuple[Any, Any]:
-    body: list[tuple[str, ...]] = []
-    for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
-        unit = statistic_unit(str(row.statistic), row.endpoint)
-        shown = (
-            number_text(row),
-            interval_text(row),
-        )
-        if failed:
-            shown = ("NE", str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": "))
-        body.append(
-            (
-                statistic(row.statistic).words + (f", {unit}" if unit else ""),
-                endpoint_words(row.endpoint),
-                group_words(row.group),
-                "pooled" if row.visit == "all" else str(row.visit),
-                *shown,
-                p_value(row.p_value),
-                count(row.n),
-            )
-        )
-    columns = ("Statistic", "Endpoint", "Group", "Visit", ">Estimate", ">CI", ">p", ">n")
-    return columns, tuple(body)
 
 
 def _statistics(results: Results, analysis: AnalysisSpec, number: str) -> list[DataTable]:
     """The main table of an analysis and, where there are any, its further statistics."""
-    found = arrange(results, analysis)
     title = f"{analysis_title(analysis)} ({analysis.id})"
-    if found is None:
+    found = arrange(results, analysis)
+    core, more = statistics_tables(results, analysis)
+    if core is None or found is None:
         nothing = (("No results: see the deviations.",),)
         return [DataTable(number, title, ("Result",), nothing)]
     source = f"statistics/{found.core['table'].iloc[0]}.tsv, analysis_id {analysis.id}"
-    columns, body = _side_by_side(found.core, found.groups) if found.groups else _long(found.core)
-    notes = tuple(_definitions(found.core, analysis))
-    notes += tuple(f"NE, {group_words(group) or 'all'}: {why}." for group, why in found.refused)
-    notes += (found.note,) if found.note else ()
-    tables = [DataTable(number, title, columns, body, source, notes)]
-    if len(found.more):
-        columns, body = _long(found.more)
-        more = f"{title}, further statistics"
-        tables.append(DataTable(f"{number}.x", more, columns, body, source))
-    return tables
+    tables = [page.printed(core, number, title, _definitions(found.core, analysis))]
+    if more is not None:
+        tables.append(page.printed(more, f"{number}.x", f"{title}, further statistics"))
+    return [replace(table, source=source) for table in tables]
 
 
 def _disposition(results: Results) -> list[Block]:
@@ -201,75 +141,13 @@ def _disposition(results: Results) -> list[Block]:
         blocks.append(
             DataTable("14.1.1", "Flow of scans", columns, tuple(rows), "endpoints/flow.tsv")
         )
-    people = participants_table(results)
-    blocks.append(
-        DataTable(
-            "14.1.2",
-            "Participants",
-            tuple((">" if "number" in c.css else "") + c.title for c in people.columns),
-            tuple(tuple(str(cell) for cell in row) for row in people.rows),
-            "participants sheet",
-        )
-    )
-    differ = tuple(deviations(results))
-    if differ:
-        blocks.append(
-            DataTable(
-                "14.1.3",
-                "Deviations from the plan and the charter",
-                ("Kind", "What", "How"),
-                differ,
-            )
-        )
+    people = replace(participants_table(results), source="participants sheet")
+    blocks.append(page.printed(people, "14.1.2", "Participants"))
+    differ = deviations_table(results)
+    if differ is not None:
+        title = "Deviations from the plan and the charter"
+        blocks.append(page.printed(differ, "14.1.3", title))
     return blocks
-
-
-def _endpoints(results: Results) -> list[Block]:
-    found = descriptions(results)
-    if not found:
-        return []
-    rows = []
-    for d in found:
-        digits = value_decimals(d.unit, (d.low, d.high))
-        mean = fixed(d.mean, digits + 1)
-        if d.n > 1:
-            mean = f"{mean} ({fixed(d.sd, digits + 1)})"
-        rows.append(
-            (
-                endpoint_words(d.endpoint) + (f", {d.unit}" if d.unit else ""),
-                d.visit,
-                d.source,
-                d.group,
-                str(d.n),
-                str(d.unavailable),
-                mean if d.n else "",
-                f"{fixed(d.median, digits)} ({fixed(d.q1, digits)} to {fixed(d.q3, digits)})"
-                if d.n
-                else "",
-                f"{fixed(d.low, digits)} to {fixed(d.high, digits)}" if d.n else "",
-            )
-        )
-    columns = (
-        "Endpoint",
-        "Visit",
-        "Source",
-        "Arm",
-        ">n",
-        ">NE",
-        ">Mean (SD)",
-        ">Median (quartiles)",
-        ">Range",
-    )
-    return [
-        DataTable(
-            "14.2.1",
-            "Endpoints by visit and arm",
-            columns,
-            tuple(rows),
-            "endpoints/measurements.tsv",
-            ("Whole lesion, first repeat. NE: missing or non-evaluable.",),
-        )
-    ]
 
 
 def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -> list[Block]:
@@ -303,78 +181,28 @@ def _maps(results: Results) -> list[Block]:
     ]
 
 
-def _listing(
-    number: str, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], source: str
-) -> DataTable:
-    notes = (f"The first {MAX_LISTING} of {len(rows)} rows.",) if len(rows) > MAX_LISTING else ()
-    return DataTable(number, title, columns, tuple(rows[:MAX_LISTING]), source, notes, "Listing")
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and pd.isna(value)) else str(value)
-
-
 def _listings(results: Results) -> list[Block]:
-    blocks: list[Block] = [Heading("16.2.6 Listings")]
-    body: list[tuple[str, ...]]
     frame = results.measurements
-    whole = frame[frame["region"].fillna("all") == "all"]
-    reads = whole[~whole["source"].fillna("").str.match(r"(pipeline|supplied)")]
-    columns = ("Subject", "Visit", "Endpoint", "Source", ">Repeat", ">Value", "Unit")
-    for number, title, rows in (
+    whole = frame[(frame["region"].fillna("all") == "all") & (frame["status"] == "ok")]
+    is_read = ~whole["source"].fillna("").str.match(r"(pipeline|supplied)")
+    reads, own = (listed_values(results, whole[part], "") for part in (is_read, ~is_read))
+    outside = acquisition_table(results, passed=False)
+    tables = [
         ("16.2.6.1", "Reads and numbers of other software", reads),
-        ("16.2.6.2", "Values of the pipeline", whole[~whole.index.isin(reads.index)]),
-    ):
-        body = [
-            (
-                _text(row.participant_id),
-                _text(row.visit),
-                endpoint_words(row.endpoint),
-                _text(row.source),
-                _text(row.repeat),
-                significant(row.value, 4),
-                _text(row.unit),
-            )
-            for row in rows[rows["status"] == "ok"].itertuples()
-        ]
-        if body:
-            blocks.append(_listing(number, title, columns, body, "endpoints/measurements.tsv"))
-    gone = frame[frame["status"].notna() & (frame["status"] != "ok")]
-    body = [
+        ("16.2.6.2", "Values of the pipeline", own),
         (
-            _text(row.participant_id),
-            _text(row.visit),
-            endpoint_words(row.endpoint),
-            _text(row.source),
-            str(row.status).replace("_", " "),
-            _text(row.reason),
-        )
-        for row in gone.itertuples()
+            "16.2.6.3",
+            "Values excluded or not evaluable, with the reason",
+            unavailable_table(results),
+        ),
+        ("16.2.6.4", "Scans outside the charter or not assessable", outside),
     ]
-    if body:
-        names = ("Subject", "Visit", "Endpoint", "Source", "Status", "Reason")
-        title = "Values excluded or not evaluable, with the reason"
-        blocks.append(_listing("16.2.6.3", title, names, body, "endpoints/measurements.tsv"))
-    failed = results.acquisition[results.acquisition["verdict"] != "pass"]
-    body = []
-    for row in failed.itertuples():
-        name, unit, direction = criterion_words(str(row.criterion))
-        body.append(
-            (
-                _text(row.participant_id),
-                _text(row.visit),
-                kind_words(row.kind),
-                f"{name}, {unit}" if unit else name,
-                observed(row.value),
-                f"{direction} {observed(row.limit)}".strip(),
-                VERDICT_WORDS.get(str(row.verdict), str(row.verdict)),
-            )
-        )
-    if body:
-        heads = ("Subject", "Visit", "Scan", "Criterion", ">Observed", "Charter", "Verdict")
-        title = "Scans outside the charter or not assessable"
-        blocks.append(_listing("16.2.6.4", title, heads, body, "endpoints/acquisition.tsv"))
-    return blocks if len(blocks) > 1 else []
+    blocks = [
+        page.printed(table, number, title, kind="Listing", limit=MAX_LISTING)
+        for number, title, table in tables
+        if table is not None
+    ]
+    return [Heading("16.2.6 Listings"), *blocks] if blocks else []
 
 
 def methods_blocks(results: Results) -> list[Block]:
@@ -434,7 +262,10 @@ def report_document(results: Results) -> Document:
         )
     blocks += _disposition(results)
     blocks.append(Heading("14.2 Endpoints and pharmacodynamics"))
-    blocks += _endpoints(results) + _maps(results) + analysis_blocks(results, "14.2", numbers)
+    endpoints = endpoints_table(results)
+    if endpoints is not None:
+        blocks.append(page.printed(endpoints, "14.2.1", "Endpoints by visit and arm"))
+    blocks += _maps(results) + analysis_blocks(results, "14.2", numbers)
     blocks += sensitivity_blocks(results)
     quality = analysis_blocks(results, "14.4", numbers)
     if quality:

@@ -22,7 +22,7 @@ from corelab.reporting.analysis_results import result_id
 from corelab.reporting.exhibits import common_content
 from corelab.reporting.methods import analysis_sentence
 from corelab.reporting.numbers import is_number, significant
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import Results, subject_page
 from corelab.reporting.vocabulary import (
     endpoint_words,
@@ -158,7 +158,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     if frame is None:
         found = used_rows(results, entry)
         title = "Values of the analysis's endpoints, sources and visits"
-        return values_table(results, found, title)
+        return listed_values(results, found, title)
     path = target / DATA / f"{entry.id}.tsv"
     described = {
         name: _FRAME_COLUMNS.get(name, f"{label_words(name)}, as the analysis used it")
@@ -171,7 +171,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     return frame_table(results, frame, title, f"report/{DATA}/{path.name}")
 
 
-def values_table(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
+def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
     """Measurement rows, each leading to its row on the subject's page."""
     if rows.empty:
         return None
@@ -197,17 +197,9 @@ def values_table(results: Results, rows: pd.DataFrame, caption: str) -> Table | 
                 Markup('<span class="mono">{}</span>').format(row.row_id or ""),
             ]
         )
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        Column("Endpoint"),
-        Column("Source"),
-        Column("Repeat", "number"),
-        Column("Region"),
-        Column("Value", "number main"),
-        Column("Unit"),
-        Column("Row"),
-    ]
+    columns = heads(
+        "Subject", "Visit", "Endpoint", "Source", ">Repeat", "Region", "*Value", "Unit", "Row"
+    )
     return Table(caption, columns, body, "", "endpoints/measurements.tsv", limit=MAX_TRACE_ROWS)
 
 
@@ -236,13 +228,13 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
                 ),
             ]
         )
-    heads = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
+    numbers = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
     columns = [
         Column("Statistic"),
         Column("Endpoint"),
         Column("Group"),
         Column("Visit"),
-        *(Column(head, "number") for head in heads),
+        *(Column(head, "number") for head in numbers),
         Column("Definition; second program; note", "why wide"),
     ]
     file = f"statistics/{rows['table'].iloc[0]}.tsv"
@@ -290,7 +282,7 @@ def write_traces(results: Results, target: Path) -> list[str]:
             statistics=_statistics(results, analysis_id),
         )
     for endpoint, rows in results.measurements.groupby("endpoint", sort=False):
-        values = values_table(results, rows, "Values, and where they are missing")
+        values = listed_values(results, rows, "Values, and where they are missing")
         title = f"Every value: {endpoint_words(endpoint)}"
         write(endpoint_page(str(endpoint)), title, "#endpoints", values)
     return written

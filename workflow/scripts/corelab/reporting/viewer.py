@@ -28,7 +28,7 @@ MAX_VOXELS = 450_000
 #: Grey levels of a volume: more than a screen's window shows, and half the bytes of 256.
 LEVELS = 64
 #: Bytes of base64 text that a subject may spend on volumes.
-VOLUME_BUDGET_BYTES = 600_000
+VOLUME_BUDGET_BYTES = 450_000
 #: With less left of it, no further scan is tried.
 LEAST_BYTES = 50_000
 #: Voxels around the head that stay when a volume is cropped.
