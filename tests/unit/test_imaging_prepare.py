@@ -148,6 +148,13 @@ def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
     assert verdicts and set(verdicts.values()) == {"not_assessable"}
 
 
+def test_the_source_of_a_scan_is_the_file_as_listed(tmp_path):
+    missing = tmp_path / "no.nii.gz"
+    rows = [row("dwi", missing, source="scans/no.nii.gz"), row("adc", missing, "s2")]
+    scans = prepare_rows(rows, tmp_path / "out").scans
+    assert [scan.source for scan in scans] == ["scans/no.nii.gz", str(missing)]
+
+
 def test_a_visit_of_faulty_files_alone_has_failed(tmp_path):
     record = prepare_rows([row("dwi", tmp_path / "no.nii.gz")], tmp_path / "out")
     assert record.status == "failed" and "is missing" in record.reason

@@ -240,3 +240,17 @@ def test_files_of_the_future_are_brought_back(tmp_path):
     assert ledger.clamp_future_mtimes(tmp_path) == 1
     assert table.stat().st_mtime <= time.time()
     assert ledger.clamp_future_mtimes(tmp_path) == 0
+
+
+def test_an_entry_is_read_whatever_another_version_or_a_crash_left(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"state": "failed", "outputs": ["x.tsv"], "cause": "memory", "later": 1}')
+    entry = ledger.Entry.read(path)
+    assert (entry.state, dict(entry.outputs), entry.cause) == ("failed", {"x.tsv": None}, "memory")
+    left = {"x.tsv": ledger.Left("00", 3)}
+    done = ledger.Entry("done", "collect", "all", outputs=left, beside=left)
+    done.write(path, durable=False)
+    assert ledger.Entry.read(path) == done
+    for damaged in ('{"state": "do', '{"state": "done", "outputs": {"x": {"size": 1}}}', "[]"):
+        path.write_text(damaged)
+        assert ledger.Entry.read(path) is None

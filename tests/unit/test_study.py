@@ -641,3 +641,17 @@ def test_keys_that_are_no_text_are_named(tmp_path):
         study_of(tmp_path, {"recode": {"mrs": {1: 6}}}, participants="participant_id\n1\n")
     assert "YAML reads this key as a number" in str(error.value)
     assert "put the key in quotes" in str(error.value)
+
+
+def test_a_row_of_the_scans_sheet_has_its_numbers_and_its_defaults(tmp_path):
+    (tmp_path / "a.nii").write_bytes(b"123")
+    sheet = """participant_id|visit|kind|path|reader|repeat|echo_time_s|b_value|acquired_at
+    1|v|dwi|a.nii|n/a|n/a|0.03|1000|2024-01-01T10:00
+    1|v|mask-infarct|b.nii|r1|2|n/a|n/a|n/a"""
+    study = study_of(tmp_path, participants="participant_id\n1", scans=sheet)
+    dwi, mask = study.scans
+    assert (dwi.echo_time_s, dwi.b_value, dwi.acquired_at) == (0.03, 1000.0, "2024-01-01T10:00")
+    assert (dwi.scan_id, dwi.source, dwi.line) == ("sub-1_ses-v_dwi", "a.nii", 2)
+    assert (dwi.repeat, dwi.space, dwi.exists, dwi.bytes) == (1, "native", True, 3)
+    assert (mask.label, mask.reader, mask.repeat, mask.exists) == ("infarct", "r1", 2, False)
+    assert mask.key == ("1", "v") and mask.is_mask and not dwi.is_mask

@@ -306,14 +306,8 @@ def check_header(
     corelab.imaging.faults.ImageFault: a.nii.gz is not a NIfTI file (it begins with b'no image')...
     """
     file = Path(path)
-    _present(file)
-    with open(file, "rb") as handle:
-        packed = handle.read(2) == b"\x1f\x8b"
-        handle.seek(0)
-        stream: Any = gzip.GzipFile(fileobj=handle) if packed else handle
-        start = _unpacked(stream, 544, file.name)
-    header = _header(start, file.name)
-    _declared_bytes(header, file.name)
+    with _opened(file) as (_, _, header):
+        _declared_bytes(header, file.name)
     dims = [int(value) for value in header["dim"]]
     notes: list[str] = []
     shape = tuple(dims[1 : dims[0] + 1])

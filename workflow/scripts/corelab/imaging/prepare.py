@@ -229,7 +229,7 @@ def _scan(found: FoundScan, visit: _Visit) -> Scan:
         "reader": row.reader,
         "repeat": int(row.repeat or 1),
         "space": row.space or "native",
-        "source": found.source or row.path,
+        "source": found.source or row.source or row.path,
         "status": "failed",
         "sha256": None,
         "on_kind": None,

@@ -137,14 +137,11 @@ def fit_perfusion(
         interval, at most 1.5 s.
     aif
         (t,) arterial curve of the same kind and unit as the signal.
-    modality
-        ``dsc``, ``ctp`` or ``concentration``.
+    modality, echo_time_s
+        ``dsc`` (with the echo time), ``ctp`` or ``concentration``.
     method
-        A name of :data:`ENGINES`: ``ssvd``, ``bsvd``, ``osvd``, ``tikhonov`` (see
-        :mod:`corelab.perfusion.deconvolution`), ``bayes`` (see :mod:`corelab.perfusion.bayes`), or
-        one of another package.
-    echo_time_s
-        Needed for ``dsc``.
+        A name of :data:`ENGINES`, see :mod:`corelab.perfusion.deconvolution` and
+        :mod:`corelab.perfusion.bayes`.
     mask
         (...) voxels to fit; the others are NaN.
     baseline_frames
@@ -154,10 +151,9 @@ def fit_perfusion(
         k_H / rho, blood per tissue. Default 0.705 (haematocrit 0.45 and 0.25, density 1.04
         g/mL) for ``ctp``, where both curves are in HU; 1 for ``dsc`` and ``concentration``,
         where the calibration of tissue against artery is the caller's (relaxivities differ).
-    device
-        ``cpu``, or ``cuda`` by CuPy or PyTorch where one is installed: the same maps to 1e-4.
-    options
-        See :class:`EngineOptions`.
+    device, options
+        ``cpu``, or ``cuda`` by CuPy or PyTorch where one is installed: the same maps to 1e-4. Of
+        the engines: :class:`EngineOptions`.
 
     Raises
     ------
@@ -165,18 +161,14 @@ def fit_perfusion(
         If frames, times and artery do not fit together, the artery shows no bolus, or a value
         that the modality needs is missing or implausible.
     DeviceError
-        If ``cuda`` is requested and there is no card.
+        If there is no card for ``cuda``.
 
     Notes
     -----
     ``CBF = 6000 f max R``, ``CBV = 100 f sum(C) / sum(Ca)``, ``MTT = 60 CBV / CBF`` with the
     tissue factor ``f``. Up to 20 % missing (non-finite) frames of a voxel are interpolated; a
-    voxel with more has no value.
-
-    References
-    ----------
-    Ostergaard 1996 (Magn Reson Med 36:715), Wu 2003 (Magn Reson Med 50:164), Boutelier 2012
-    (IEEE Trans Med Imaging 31:1381).
+    voxel with more has no value. Methods: Ostergaard 1996 (Magn Reson Med 36:715), Wu 2003 (Magn
+    Reson Med 50:164), Boutelier 2012 (IEEE Trans Med Imaging 31:1381).
 
     Examples
     --------
@@ -190,26 +182,24 @@ def fit_perfusion(
     >>> round(float(maps.cbv_ml_100g), 1), bool(abs(maps.mtt_s - 6) < 1)
     (4.0, True)
     """
-    card, threads = find_device(device), options.get("threads")
     signal, artery, times = _checked_input(signal, times_s, aif, modality, method, echo_time_s)
     chosen = _chosen_voxels(signal.shape[:-1], mask)
     curves = signal.reshape(-1, signal.shape[-1])
-    if not chosen.all():
-        curves = curves[chosen]
-    usable, curves = _without_gaps(curves, times, threads)
+    curves = curves if chosen.all() else curves[chosen]
+    usable, curves = _without_gaps(curves, times)
     curves, artery, baseline = _as_concentration(
         curves, artery, modality, echo_time_s, baseline_frames
     )
     if modality == "dsc":
         # A voxel without signal at baseline has no concentration.
         alive = np.isfinite(curves[:, 0])
-        curves = curves[alive]
-        usable[usable] = alive
+        curves, usable[usable] = curves[alive], alive
     # The level of a concentration is exact, unless it came from frames before the bolus.
     subtracted = modality != "concentration" or baseline_frames is not None
+    card = find_device(device)
     given = Problem(curves, artery, times, baseline, subtracted=subtracted, device=card, **options)
-    if tissue_factor is None:
-        tissue_factor = TISSUE_FACTOR if modality == "ctp" else 1.0
+    default = TISSUE_FACTOR if modality == "ctp" else 1.0
+    tissue_factor = default if tissue_factor is None else tissue_factor
     index = np.flatnonzero(chosen)[usable]
     return _maps(_sampled(given), method, tissue_factor, index, signal.shape[:-1])
 
@@ -397,9 +387,7 @@ def _peak_times(curves: np.ndarray, top: np.ndarray, times: np.ndarray) -> np.nd
     return np.asarray(times[top] + share * (times[1] - times[0]))
 
 
-def _without_gaps(
-    curves: np.ndarray, times: np.ndarray, threads: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _without_gaps(curves: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which curves have a value, and these curves with their few missing frames interpolated."""
     # A sum is finite only where every frame is.
     suspect = np.flatnonzero(~np.isfinite(curves.sum(axis=1, dtype=np.float64)))

@@ -26,7 +26,7 @@ from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
 from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head
 from corelab.phantom.lesion import subject_points
-from corelab.phantom.scans import bias_field
+from corelab.phantom.scans import bias_field, rician
 from corelab.phantom.scene import View
 from corelab.phantom.seeds import generator
 
@@ -260,11 +260,10 @@ def _normal(spec: GliomaSpec, name: str, visit: str) -> Mapping[str, Array]:
     """
     head, _, _ = _head_half()
     view = view_visit(spec, name, visit)
-    half = [(view.template_mm[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
     found = {tissue: view.sample(getattr(head, tissue)) for tissue in TISSUES}
     found |= {"brain": view.sample(head.brain), "t1": view.sample(head.t1)}
     for shell, fraction in head.shell.items():
-        outer = ndimage.map_coordinates(fraction, half, order=1, output=np.float32)
+        outer = ndimage.map_coordinates(fraction, view.half_grid, order=1, output=np.float32)
         found[shell] = outer * (1 - found["brain"])
     return found
 
@@ -275,9 +274,8 @@ def _tumour_parts(
     """Fractions of the tumour's parts at the voxels of a visit."""
     view, tumour = view_visit(spec, name, visit), make_tumour(spec, name, visit)
     normal = _normal(spec, name, visit)
-    half = [(view.template_mm[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
     potential, side = (
-        ndimage.map_coordinates(field, half, order=1, mode="nearest", output=np.float32)
+        ndimage.map_coordinates(field, view.half_grid, order=1, mode="nearest", output=np.float32)
         for field in (tumour.potential_mm, tumour.side)
     )
     if waver is not None:
@@ -345,8 +343,9 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
     if kind == "T1c":
         values["rim"] *= person.contrast
     grain = _noise_field(generator(spec.seed, name, "texture"), (99, 117, 95), 1.2)
-    half = [(view.template_mm[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
-    grain = ndimage.map_coordinates(grain, half, order=1, mode="nearest", output=np.float32)
+    grain = ndimage.map_coordinates(
+        grain, view.half_grid, order=1, mode="nearest", output=np.float32
+    )
     tumour = sum(parts[part] * np.float32(values[part]) for part in parts)
     tumour = tumour * (1 + np.float32(person.texture) * grain)
     signal = signal * (1 - sum(parts.values())) + tumour
@@ -357,9 +356,7 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
     if conditions.bias > 0:
         field_rng = generator(spec.seed, name, visit, kind, "field")
         signal = signal * bias_field(view.shape, field_rng, conditions.bias)
-    sigma = np.float32(_NOISE[kind] * conditions.noise)
-    real = signal + sigma * rng.standard_normal(signal.shape, np.float32)
-    return np.hypot(real, sigma * rng.standard_normal(signal.shape, np.float32)), view
+    return rician(signal, _NOISE[kind] * conditions.noise, rng), view
 
 
 def _exported(spec: GliomaSpec, name: str, visit: str, signal: Array) -> NDArray[Any]:

@@ -81,7 +81,8 @@ def _noise(scene: Scene, visit: str, kind: str) -> np.random.Generator:
     return generator(scene.spec.seed, scene.participant.participant_id, visit, kind, "noise")
 
 
-def _rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
+def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
+    """Magnitude of a signal with noise of SD ``sigma`` in both channels."""
     real = signal + np.float32(sigma) * rng.standard_normal(signal.shape, np.float32)
     imaginary = np.float32(sigma) * rng.standard_normal(signal.shape, np.float32)
     return cast(Array, np.hypot(real, imaginary))
@@ -138,8 +139,8 @@ def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
     rng, noise = _noise(scene, visit, "diffusion"), scene.conditions.noise
     bias = bias_field(view.shape, rng, 0.12 * scene.conditions.bias)
     # dwi is the mean of three directions, hence the smaller noise.
-    b0 = _rician(b0 * bias, 0.0080 * noise, rng)
-    dwi = _rician(dwi * bias, 0.0046 * noise, rng)
+    b0 = rician(b0 * bias, 0.0080 * noise, rng)
+    dwi = rician(dwi * bias, 0.0046 * noise, rng)
     if scene.conditions.adc_gain != 1:
         # Different gains of the two images add a constant to every ADC.
         shift = B_VALUE_S_MM2 * _ADC_TISSUE_MM2_S * (scene.conditions.adc_gain - 1)
@@ -212,7 +213,7 @@ def _anatomical(scene: Scene, visit: str, kind: str) -> tuple[Array, View]:
     rng, conditions = _noise(scene, visit, kind), scene.conditions
     bias = bias_field(view.shape, rng, (0.20 if kind == "T1w" else 0.15) * conditions.bias)
     noise = (0.022 if kind == "T1w" else 0.016) * conditions.noise
-    return _rician(signal * bias, noise, rng), view
+    return rician(signal * bias, noise, rng), view
 
 
 def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
@@ -396,7 +397,7 @@ def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, Vi
         rate += truth.vein * np.float32(_R2_BLOOD * venous[frame])
         rate[where] += np.float32(_R2_TISSUE) * curves[:, frame]
         signal = static * np.exp(np.float32(-echo_time_s) * rate)
-        series[frame] = _rician(signal, 0.008, rng)
+        series[frame] = rician(signal, 0.008, rng)
     return np.moveaxis(series, 0, -1), view
 
 

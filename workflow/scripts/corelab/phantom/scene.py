@@ -95,6 +95,11 @@ class View:
         return cast(Array, self.template_mm.reshape(3, -1) - origin[:, None])
 
     @cached_property
+    def half_grid(self) -> list[Array]:
+        """Sample points in voxels of every second voxel of the template grid."""
+        return [(self.template_mm[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
+
+    @cached_property
     def _cell(self) -> NDArray[np.int32]:
         """Flat index of the template's voxel below each sample point."""
         return cells(self._voxel, TEMPLATE_SHAPE)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -426,33 +426,32 @@ def _settings_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     return words
 
 
-def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[dict[str, Any]]:
+class _Step(NamedTuple):
+    """A step of the chain behind a number; columns of :data:`TRACE`."""
+
+    what: str
+    name: str
+    sha256: str | None = None
+    detail: str = ""
+
+
+def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[_Step]:
     """Steps that a stage record tells about the scans of a row."""
     record = read_json(record_path)
-    steps: list[dict[str, Any]] = []
+    steps: list[_Step] = []
     for mask in [*record.get("masks", []), *record.get("maps", [])]:
         ids = set(mask.get("scan_ids") or [])
         if mask.get("path") and (not scan_ids or not ids or ids & scan_ids):
             file = folder / mask["path"]
-            parameters = mask.get("parameters") or {}
+            sha256 = file_sha256(file) if file.is_file() else None
+            settings = ", ".join(_settings_words(mask.get("parameters") or {}))
             steps.append(
-                {
-                    "what": "mask" if "label" in mask else "map",
-                    "name": mask["path"],
-                    "sha256": file_sha256(file) if file.is_file() else None,
-                    "detail": ", ".join(_settings_words(parameters)),
-                }
+                _Step("mask" if "label" in mask else "map", mask["path"], sha256, settings)
             )
     for scan in record.get("scans", []):
         if scan.get("scan_id") in scan_ids:
-            steps.append(
-                {
-                    "what": "scan",
-                    "name": scan.get("source"),
-                    "sha256": scan.get("sha256"),
-                    "detail": "; ".join(scan.get("notes") or []),
-                }
-            )
+            notes = "; ".join(scan.get("notes") or [])
+            steps.append(_Step("scan", scan.get("source"), scan.get("sha256"), notes))
     return steps
 
 
@@ -479,39 +478,34 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
         by_visit.setdefault((head["participant_id"], head.get("visit") or ""), []).append(path)
     versions = software_versions()
     software = ", ".join(f"{name} {version}" for name, version in versions.items())
-    rows: list[dict[str, Any]] = []
-    cache: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    rows: list[tuple[Any, ...]] = []
+    cache: dict[tuple[str, str, str], list[_Step]] = {}
     for record in measurements.to_dict("records"):
         row = SimpleNamespace(**{str(name): cell for name, cell in record.items()})
-        chain = [
-            {
-                "what": "value",
-                "name": f"{row.participant_id} {row.visit} {row.endpoint} {row.source} "
-                f"repeat {row.repeat} {row.region}",
-                "sha256": None,
-                "detail": f"value={row.value} {row.unit}; status={row.status}; {row.reason or ''}",
-            }
-        ]
+        name = (
+            f"{row.participant_id} {row.visit} {row.endpoint} {row.source} repeat {row.repeat} "
+            f"{row.region}"
+        )
+        detail = f"value={row.value} {row.unit}; status={row.status}; {row.reason or ''}"
         key = (row.participant_id, row.visit, row.scan_ids or "")
         if key not in cache:
             ids = {part for part in (row.scan_ids or "").split(",") if part}
-            steps: list[dict[str, Any]] = []
-            if ids:
-                for path in by_visit.get((row.participant_id, row.visit), []):
-                    steps += _record_chain(folder, path, ids)
-            cache[key] = steps
-        chain += cache[key]
-        if not cache[key]:
-            chain.append(
-                {
-                    "what": "sheet",
-                    "name": row.scan_ids or "sheet of the study",
-                    "sha256": None,
-                    "detail": "read from a sheet, not from an image here",
-                }
-            )
-        chain.append({"what": "software", "name": "versions", "sha256": None, "detail": software})
-        rows += [{"row_id": row.row_id, "step": n, **step} for n, step in enumerate(chain, 1)]
+            records_of_visit = by_visit.get((row.participant_id, row.visit), []) if ids else []
+            cache[key] = [
+                step for path in records_of_visit for step in _record_chain(folder, path, ids)
+            ] or [
+                _Step(
+                    "sheet",
+                    row.scan_ids or "sheet of the study",
+                    detail="read from a sheet, not from an image here",
+                )
+            ]
+        chain = [
+            _Step("value", name, detail=detail),
+            *cache[key],
+            _Step("software", "versions", detail=software),
+        ]
+        rows += [(row.row_id, number, *step) for number, step in enumerate(chain, 1)]
     return pd.DataFrame(rows, columns=list(TRACE))
 
 

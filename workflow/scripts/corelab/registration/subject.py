@@ -183,18 +183,26 @@ def normalise_subject(
     )
     if anchor is None:
         return _without_masks(record, masks)
-    record = replace(record, anchor=anchor)
     subject = _Subject(
         *(participant_id, Path(folder), settings, prepares, order, anchor.visit, anchor.grid)
     )
-    tool = registrar(settings)
+    return _fitted(replace(record, anchor=anchor), anchor, subject, masks)
+
+
+def _fitted(
+    record: Normalised, anchor: Anchor, subject: _Subject, masks: Sequence[VisitMask]
+) -> Normalised:
+    """The record with the fit of the anchor and the masks that it brought over."""
+    tool = registrar(subject.settings)
+    prepared = subject.prepares[anchor.visit]
     try:
-        fault = mask_fault(prepares[anchor.visit], anchor.grid)
+        fault = mask_fault(prepared, anchor.grid)
         if fault is not None:
             raise RegistrationFault(fault)
-        head = load_head(prepares[anchor.visit], subject.folder, anchor.grid)
+        head = load_head(prepared, subject.folder, anchor.grid)
         _join_visits(subject, tool, head)
-        fit = fit_to_template(tool, head, _lesion_on(subject, head, masks), settings)
+        lesion = _lesion_on(subject, head, masks)
+        fit = fit_to_template(tool, head, lesion, subject.settings)
     except RegistrationFault as fault:
         reason = f"the anchor ({anchor.kind} of {anchor.visit}) to the template: {fault}"
         record = replace(record, status="failed", reason=reason, visits=subject.visits)

@@ -65,7 +65,7 @@ class SegmentationProgram(CommandLine):  # type: ignore[misc]
 
 
 class _Entry:
-    """One entry of ``segmentation.external`` and the grid of its images."""
+    """One entry of ``segmentation.external``, and voxel to world (RAS) of its images."""
 
     def __init__(self, backend: ExternalProgram, affine: np.ndarray) -> None:
         self.backend = backend
@@ -98,15 +98,7 @@ class _Entry:
 
 
 class ExternalSegmenter(_Entry):
-    """One entry of ``segmentation.external`` as a :class:`corelab.segmentation.Segmenter`.
-
-    Parameters
-    ----------
-    backend
-        Entry of the config, with ``command`` and ``output``.
-    affine
-        Voxel to world (RAS) of the images.
-    """
+    """A program (``command`` and ``output``) as a :class:`corelab.segmentation.Segmenter`."""
 
     def __call__(
         self,
@@ -202,15 +194,7 @@ class ExternalSegmenter(_Entry):
 
 
 class MeshNetSegmenter(_Entry):
-    """An entry of ``segmentation.external`` of kind ``meshnet``: a network that is run here.
-
-    Parameters
-    ----------
-    backend
-        Entry of the config, with ``weights`` and one kind of scan in ``inputs``.
-    affine
-        Voxel to world (RAS) of the image.
-    """
+    """A network that is run here (kind ``meshnet``): ``weights`` and one kind of scan."""
 
     def __call__(
         self,
