@@ -16,7 +16,15 @@ from corelab.provenance import manifest
 from corelab.provenance.certificate import certificate
 from corelab.provenance.compare import compare_studies
 from corelab.provenance.job import UserError
-from corelab.provenance.manifest import Manifest, build_manifest, rule_of, verify, verify_lines
+from corelab.provenance.manifest import (
+    Manifest,
+    build_manifest,
+    product_files,
+    rule_of,
+    show_verified,
+    verify,
+    verify_lines,
+)
 from corelab.provenance.products import (
     atomic_path,
     format_cell,
@@ -218,3 +226,16 @@ def test_two_studies_are_compared_against_the_noise_also_with_empty_tables(tmp_p
     assert "1 same" in compare_studies(this, this)[2]
     with pytest.raises(UserError, match=r"no endpoints/measurements.tsv"):
         compare_studies(this, tmp_path)
+
+
+def test_the_report_says_what_was_verified_and_stays_verified(tmp_path):
+    (tmp_path / "report").mkdir()
+    show_verified(tmp_path)
+    assert product_files(tmp_path) == []  # a study without a report gets none
+    (tmp_path / "report" / "index.html").write_text("page")
+    show_verified(tmp_path)
+    said = tmp_path / "report" / "verified.js"
+    assert said.read_text() == "globalThis.VERIFIED = null;\n"
+    show_verified(tmp_path, pd.DataFrame({"verdict": ["same", "different"]}))
+    assert "1 of 2 files agree" in said.read_text() and '"bad"' in said.read_text()
+    assert product_files(tmp_path) == ["report/index.html"]

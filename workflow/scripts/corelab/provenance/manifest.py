@@ -610,7 +610,11 @@ def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
         css = "good" if same == len(table) else "bad"
         words = f"{same} of {len(table)} files agree with the manifest"
         content = json.dumps({"css": css, "words": words})
-    write_text(f"globalThis.VERIFIED = {content};\n", folder / "report" / "verified.js")
+    report = folder / "report"
+    if (report / "index.html").is_file():
+        # An archive may be read-only; the table and the terminal have the result too.
+        with suppress(OSError):
+            write_text(f"globalThis.VERIFIED = {content};\n", report / "verified.js")
 
 
 def _input_lines(found: Compared) -> list[str]:
