@@ -650,7 +650,7 @@ def indirect_effect(rng, planted):
     y = 0.9 * m + rng.normal(0, 1, N)
 
     def product(rows):
-        a, b, _ = mediation.path_estimates(ARM[rows], m[rows], y[rows], np.empty((N, 0)))
+        a, b, _ = mediation.path_estimates(ARM[rows], m[rows], y[rows], np.empty((rows.size, 0)))
         return a * b
 
     low, high = correlation.bca_limits(

@@ -231,7 +231,7 @@ def _column(column: Column, cells: Sequence[Any], first: bool) -> tuple[str, lis
         f"<{name}{scope}{css}{_sort_key(cell)}>{content}</{name}>"
         for cell, content in zip(cells, contents, strict=True)
     ]
-    title, aria = escape(column.title), ' aria-sort="none"' * column.sortable
+    title, aria = str(escape(column.title)), ' aria-sort="none"' * column.sortable
     title = f'<button type="button">{title}</button>' if column.sortable else title
     return f'<th scope="col" class="{column.css}"{aria}>{title}</th>', body
 

@@ -454,7 +454,7 @@ def values_table(
         )
         behind = page.lines(
             [
-                ("row", row.row_id or ""),
+                ("row", str(row.row_id or "")),
                 ("full value", f"{row.value:.12g}" if is_number(row.value) else ""),
                 ("scans", links),
                 ("made from", steps.links(str(row.row_id)) if steps else ""),

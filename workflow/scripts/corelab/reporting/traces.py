@@ -228,13 +228,13 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
                 ),
             ]
         )
-    numbers = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
+    titles = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
     columns = [
         Column("Statistic"),
         Column("Endpoint"),
         Column("Group"),
         Column("Visit"),
-        *(Column(head, "number") for head in numbers),
+        *(Column(title, "number") for title in titles),
         Column("Definition; second program; note", "why wide"),
     ]
     file = f"statistics/{rows['table'].iloc[0]}.tsv"

@@ -95,7 +95,9 @@ def _averaged(volume: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float3
     for axis, (size, factor) in enumerate(zip(volume.shape, factors, strict=True)):
         if factor > 1:
             rows = np.moveaxis(values, axis, 0)[: size // factor * factor]
-            total = sum(rows[start::factor] for start in range(factor))
+            total = rows[::factor].copy()
+            for start in range(1, factor):
+                total += rows[start::factor]
             values = np.moveaxis(total / np.float32(factor), 0, axis)
     return values
 
