@@ -693,7 +693,7 @@ def _frequency_maps(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Itera
         seen.add(entry.id)
         if problem:
             key, value, message, remedy = problem
-            yield Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
+            yield in_config(f"{where}.{key}", value, message, remedy)
 
 
 def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ from corelab.settings.config import Config
 from corelab.settings.study import InputSettings
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
-from corelab.study.findings import Finding, errors, grouped_lines
+from corelab.study.findings import Finding, errors, grouped_lines, in_config
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
@@ -666,7 +666,7 @@ def _braces(
     places = {"results_dir": full["results_dir"], **{f"inputs.{k}": p for k, p in paths.items()}}
     for key, path in places.items():
         if "{" in str(path) or "}" in str(path):
-            yield Finding("error", "config", None, key, str(path), message, remedy)
+            yield in_config(key, str(path), message, remedy)
     for line, path in rows:
         if "{" in path or "}" in path:
             yield Finding("error", sheet, line, "path", path, message, remedy)
@@ -677,7 +677,7 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
     found: list[Finding] = []
 
     def wrong(column: str, value: Any, message: str, remedy: str) -> None:
-        found.append(Finding("error", "config", None, column, value, message, remedy))
+        found.append(in_config(column, value, message, remedy))
 
     if full["preset"] and full["preset"] not in preset_names():
         known = "known: " + ", ".join(preset_names())

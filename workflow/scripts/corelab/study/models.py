@@ -14,7 +14,7 @@ from pathlib import Path
 from corelab.provenance.places import ROOT
 from corelab.provenance.products import file_sha256, read_table
 from corelab.settings.config import Config
-from corelab.study.findings import Finding
+from corelab.study.findings import Finding, in_config
 
 LOCK = ROOT / "resources" / "models" / "models.lock.tsv"
 
@@ -87,47 +87,29 @@ def model_findings(config: Config) -> Iterator[Finding]:
     """Missing files of networks (errors), and weights that the lock file does not name (notes)."""
     extraction = config.brain_extraction
     if extraction.method == "mindgrab" and not extraction.weights:
-        yield Finding(
-            "error",
-            "config",
-            None,
-            "brain_extraction.weights",
-            "",
-            f"brain_extraction.method is {extraction.method}, but no weights are named",
-            "give the path of the network's model.json (docs/models.md), or use classical",
-        )
+        message = f"brain_extraction.method is {extraction.method}, but no weights are named"
+        remedy = "give the path of the network's model.json (docs/models.md), or use classical"
+        yield in_config("brain_extraction.weights", "", message, remedy)
     for key, weights in configured_models(config):
         files = model_files(weights)
         missing = [path.name for path in files if not path.is_file()]
         if missing:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                key,
-                weights,
-                f"{', '.join(missing)} is missing; weights are not shipped and never downloaded",
+            message = (
+                f"{', '.join(missing)} is missing; weights are not shipped and never downloaded"
+            )
+            remedy = (
                 "put model.json and the weights file that it names into one folder "
-                "(docs/models.md), or correct the path",
+                "(docs/models.md), or correct the path"
             )
+            yield in_config(key, weights, message, remedy)
         elif len(files) < 2:
-            yield Finding(
-                "error",
-                "config",
-                None,
-                key,
-                weights,
-                "the file is not a TensorFlow.js layers model: it has no weightsManifest",
-                "give the path of the network's model.json",
-            )
+            message = "the file is not a TensorFlow.js layers model: it has no weightsManifest"
+            remedy = "give the path of the network's model.json"
+            yield in_config(key, weights, message, remedy)
         elif known_model({path.name: file_sha256(path) for path in files}) is None:
-            yield Finding(
-                "note",
-                "config",
-                None,
-                key,
-                weights,
+            message = (
                 "these weights are not in resources/models/models.lock.tsv: nobody has checked "
-                "them with this software",
-                "check masks by eye, and record licence and source",
+                "them with this software"
             )
+            remedy = "check masks by eye, and record licence and source"
+            yield in_config(key, weights, message, remedy, "note")
