@@ -11,7 +11,7 @@ from workflow_runs import copy_of_repository, snakemake, tables_study
 #: CPU seconds of the files that take longest, for their order alone: a worker that starts one of
 #: them last would work alone at the end.
 SECONDS = {
-    "integration/test_images.py": 150,
+    "integration/test_images.py": 180,
     "integration/test_reruns.py": 100,
     "integration/test_faults.py": 95,
     "integration/test_central_reading.py": 90,
