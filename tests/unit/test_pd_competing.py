@@ -51,9 +51,7 @@ def test_the_incidence_as_lifelines_without_ties(data):
     ours = cumulative_incidence(time, status, 90.0)
     row = theirs.cumulative_density_.loc[:90.0].iloc[-1, 0]
     assert ours.estimate == pytest.approx(row, abs=1e-6)
-    assert ours.se**2 == pytest.approx(
-        theirs.variance_.loc[:90.0].to_numpy().ravel()[-1], rel=0.02
-    )
+    assert ours.se**2 == pytest.approx(theirs.variance_.loc[:90.0].to_numpy().ravel()[-1], rel=0.02)
 
 
 def test_coverage_of_the_subdistribution_hazard_ratio():

@@ -225,8 +225,7 @@ rule frequency_map:
         rows=lambda wildcards: plain_rows(
             row
             for row in STUDY.scans
-            if row.space == "MNI152"
-            and row.label.replace("-", "") == wildcards.label
+            if row.space == "MNI152" and row.label.replace("-", "") == wildcards.label
         ),
         folder=FOLDER,
         enrolled=len(STUDY.participants),

@@ -4,7 +4,6 @@ In: scans of the scans sheet. Out: derivatives/sub-X/ses-Y/{prepare,segment,perf
 that list the images beside them), derivatives/sub-X/{normalise,quality}.json, quality/.
 """
 
-
 @inspected
 def visit_rows(wildcards):
     """Scan rows of a visit, as parameters of its jobs."""

@@ -97,9 +97,7 @@ def simulated_visits():
     for path, row in TARGETS.simulated.items():
         if "/phantom/visits/" not in path:
             subject = subject_entity(row.participant_id)
-            visits.setdefault(f"{subject}_{session_entity(row.visit)}", []).append(
-                path
-            )
+            visits.setdefault(f"{subject}_{session_entity(row.visit)}", []).append(path)
     return visits
 
 
