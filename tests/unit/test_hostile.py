@@ -25,6 +25,7 @@ from workflow_runs import snakemake, tables_study
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.nifti import check_header
+from corelab.records import ScanRow
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors
 from corelab.study.model import StudyError, load_study, read_sheet
@@ -277,10 +278,7 @@ def test_the_input_checks_flag_impossible_scale_factors(tmp_path, name, content)
     """Already from the header, as a finding of the sheet's row, before anything is computed."""
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content())
-    row = {
-        **{"path": str(path), "source": "a.nii.gz", "kind": "dwi", "line": 2},
-        **{"exists": True, "simulated": False},
-    }
+    row = ScanRow("dwi", str(path), "s1", source="a.nii.gz", line=2, exists=True)
     (found,) = header_findings([row], "scans.tsv", check_header)
     assert found.severity == "warning" and "scale factors" in found.message
 

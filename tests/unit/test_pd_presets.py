@@ -21,16 +21,11 @@ from corelab.measurement.selection import Tables
 from corelab.measurement.time_windows import serial_rows
 from corelab.plan.cohort_flow import FlowError, run_flows
 from corelab.plan.drawing import drawers, write_figures
-from corelab.plan.record import (
-    deviations,
-    differs_from_lock,
-    locked_plan,
-    plan_record,
-)
+from corelab.plan.record import PlanRecord, deviations
 from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
 from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
-from corelab.provenance.products import read_table, write_json
+from corelab.provenance.products import read_json, read_table, write_json
 from corelab.records import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import SerialImagingSettings
@@ -231,25 +226,26 @@ def test_sensitivity_grid(collected, monkeypatch):
 
 def test_plan_lock_and_deviations(monkeypatch, tmp_path):
     study = preset("fast", monkeypatch)
-    record = plan_record(study)
-    assert record["fingerprint"] == study.plan_fingerprint
+    record = PlanRecord.of(study.settings)
     path = tmp_path / "plan.json"
-    write_json(record, path)
-    assert locked_plan(path)["fingerprint"] == record["fingerprint"]
-    assert deviations(record, record).empty
+    record.write(path)
+    locked = PlanRecord.read(path)
+    assert locked.fingerprint == record.fingerprint == study.settings.plan_fingerprint
+    assert deviations(locked, record).empty
     config = yaml.safe_load((PRESETS / "fast.yaml").read_text())
     config["analyses"][0]["alpha"] = 0.01
     config["analyses"].append({"id": "late", "type": "ordinal", "outcome": "mrs", "by": "arm"})
     config["locked_plan"] = str(path)
     changed = load_study(config)
-    found = deviations(record, plan_record(changed))
+    found = deviations(locked, PlanRecord.of(changed.settings))
     assert found[["what", "key"]].to_numpy().tolist() == [["changed", "alpha"], ["added", "id"]]
-    late, kept = changed.config["analyses"][-1], changed.config["analyses"][1]
-    assert differs_from_lock(late, path) and not differs_from_lock(kept, path)
-    record["analyses"][0]["alpha"] = 0.2
-    write_json(record, path)
+    late, kept = (spec_of(changed.config["analyses"][place]) for place in (-1, 1))
+    assert not locked.has(late) and locked.has(kept)
+    content = read_json(path)
+    content["analyses"][0]["alpha"] = 0.2
+    write_json(content, path)
     with pytest.raises(ValueError, match="was edited"):
-        locked_plan(path)
+        PlanRecord.read(path)
 
 
 def test_flows_of_the_source_from_the_example_config(monkeypatch):
