@@ -1,4 +1,4 @@
-# Untested: Corelab's environment as a Docker image, from the same lock as make env.
+# Corelab's environment as a Docker image, from the same lock as make env (built with Buildah on Debian 12).
 #   docker build --tag corelab . && docker run --rm -v "$PWD:/work" -w /work corelab --cores all
 FROM debian:12-slim
 RUN apt-get update \
