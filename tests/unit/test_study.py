@@ -407,7 +407,7 @@ def test_damaged_header_is_a_warning_not_a_stop(tmp_path):
     found = preflight_findings(study, check_header)
     assert not errors(found)
     output = "\n".join(map(str, found))
-    assert "not a NIfTI file" in output and "the file is not there" in output
+    assert "not a NIfTI file" in output and "the file is missing" in output
 
 
 def test_4d_where_3d_is_due_is_told(tmp_path):

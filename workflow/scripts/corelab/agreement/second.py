@@ -3,7 +3,7 @@
 Each function returns a :class:`~corelab.terms.results.Second` after comparing it with ours. A
 difference beyond the tolerance stops the analysis: nobody could say which of the two programs is
 right. Where the environment's libraries lack a statistic it stays empty. Known faults of the
-libraries are met here: pingouin rounds intervals unless told not to, statsmodels weights by the
+libraries are met here: pingouin rounds intervals by default, statsmodels weights by the
 index of the levels it is given, all of them count NaN as they like, so they only ever see complete
 columns on the full scale.
 """

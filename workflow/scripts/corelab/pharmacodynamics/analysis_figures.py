@@ -51,7 +51,7 @@ class Panel:
     kind
         In words, for the caption.
     height, margin, below
-        Inches; room at the right for numbers as a share of the width; inches below the axes for
+        Inches; space at the right for numbers as a share of the width; inches below the axes for
         what hangs there (numbers at risk).
     """
 

@@ -1,6 +1,6 @@
 """Results with and without the exclusions of the review desk, side by side.
 
-A decision to exclude is a choice made by a person who has seen the images; what it moves is told
+A decision to exclude is a choice made by a person who has seen the images; what it moves is reported
 for every value and every statistic.
 """
 

@@ -278,7 +278,7 @@ def ars_faults(path: str | Path, datasets: frozenset[str] = frozenset()) -> list
         if item["analysisSetId"] not in sets:
             faults.append(f"{own}: analysis set {item['analysisSetId']} is not defined")
         if datasets and item["dataset"] and item["dataset"] not in datasets:
-            faults.append(f"{own}: data set {item['dataset']} is not there")
+            faults.append(f"{own}: data set {item['dataset']} is missing")
         for result in item["results"]:
             if known is not None and result["operationId"] not in known:
                 faults.append(f"{own}: {result['operationId']} is no operation of its method")

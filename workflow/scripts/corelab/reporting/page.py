@@ -204,7 +204,7 @@ def _length(content: str) -> int:
 
 
 def _class(column: Column, contents: Iterable[str]) -> str:
-    """Class of a column by its longest cell: short texts stay whole, long ones get room."""
+    """Class of a column by its longest cell: short texts stay whole, long ones wrap."""
     longest = max(map(_length, contents), default=0)
     if longest <= _SHORT_CHARACTERS and column.css in ("text", "number", "number main"):
         return f"{column.css} nowrap"

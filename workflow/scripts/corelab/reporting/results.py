@@ -147,7 +147,7 @@ class Results:
     tables
         What the analyses saw; measurements with float64 ``value``.
     acquisition, flow, overlap, findings
-        Empty frames where the file is not there.
+        Empty frames where the file is missing.
     statistics
         Table name -> frame with float64 numbers.
     certificate

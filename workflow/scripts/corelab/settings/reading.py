@@ -190,7 +190,7 @@ class ReadingSettings(Settings):
     earlier one is an error
     """
     reads_per_day: OneOrMore | None = None
-    """More cases of one reader on one day are told"""
+    """More cases of one reader on one day are reported"""
     panel: Panel = Panel.model_construct()
     change_log: str | None = None
     """Log of changes after the lock (JSON lines); default <results>/reading/change_log.jsonl"""

@@ -323,7 +323,7 @@ def _scans(scans: Sequence[ScanRow], name: str) -> Iterator[Finding]:
         yield Finding("error", name, None, "path", absent[0].source, message, remedy)
         return
     for row in absent:
-        message = f"the file is not there ({row.path}); its values will be missing"
+        message = f"the file is missing ({row.path}); its values will be missing"
         remedy = "correct the path, or remove the row if the scan was never made"
         yield Finding("warning", name, row.line, "path", row.source, message, remedy)
 
@@ -547,7 +547,7 @@ def phantom_findings(rows: Sequence[InsertRow], name: str) -> list[Finding]:
         for column in ("path", "mask_path"):
             path = getattr(row, column)
             if path and not Path(path).is_file():
-                message = "the file is not there; the insert will have no value"
+                message = "the file is missing; the insert will have no value"
                 add("warning", row, column, message, "correct the path")
     return found
 
@@ -904,7 +904,7 @@ def _atlases(config: Config) -> Iterator[Finding]:
         for key, path in (("path", atlas.path), ("labels", atlas.labels)):
             if not Path(path).expanduser().is_file():
                 yield in_config(
-                    f"atlases.{number}.{key}", path, "the file is not there", "correct the path"
+                    f"atlases.{number}.{key}", path, "the file is missing", "correct the path"
                 )
 
 

@@ -698,7 +698,7 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
             wrong(
                 "locked_plan",
                 full["locked_plan"],
-                "the file is not there",
+                "the file is missing",
                 "give the copy of statistics/plan.json that was kept at the lock",
             )
     for part in (full["brain_extraction"], *full["segmentation"]["external"]):
