@@ -10,6 +10,7 @@ from fabricated_study import fabricated_results, fabricated_study
 from matplotlib.figure import Figure
 
 from corelab.pharmacodynamics import figures
+from corelab.pharmacodynamics.outcome_figures import progression_scatter
 from corelab.provenance.exhibits import Alarm, Drawing, write_exhibit
 from corelab.provenance.figure_style import on_a_page, svg_of
 from corelab.provenance.products import write_table
@@ -147,3 +148,18 @@ def test_points_have_texts_with_participant_and_values_and_no_arm():
     figures.waterfall(waterfall.add_subplot(), dose, ylabel="Change, mL")
     titles = re.findall("<title>(.*?)</title>", svg_of(waterfall))
     assert titles[1] == "S-3; Change, mL 2; used"
+
+
+def test_points_of_progression_and_specifications_are_named():
+    both = pd.DataFrame(
+        {"time_days_a": [10.0, 50.0], "time_days_b": [12.0, 80.0], "event_a": 1, "event_b": [1, 0]},
+        index=["S-1", "S-2"],
+    )
+    drawn = svg_of(progression_scatter(both, ["RECIST", "RANO"], 14, 60))
+    assert "<title>S-2; RECIST, days 50; RANO, days 80; used</title>" in drawn
+    figure = Figure(figsize=(3, 3))
+    rows = pd.DataFrame(
+        {"specification": ["planned", "b"], "estimate": [2.0, 1.0], "ci_low": 0.5, "ci_high": 3.0}
+    )
+    figures.specification_curve(figure.add_subplot(), rows, ylabel="Slope")
+    assert "<title>b; Slope 1</title>" in svg_of(figure)

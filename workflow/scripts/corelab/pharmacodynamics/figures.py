@@ -418,6 +418,8 @@ def specification_curve(
     axes.axhline(null, color="0.4", lw=1, ls="--")
     axes.set_xticks([])
     axes.set(xlabel=f"Specifications (n = {len(part)}), sorted", ylabel=ylabel)
+    if "specification" in part:
+        name_points(axes, part["specification"], x, part["estimate"], used="")
     return without_frame(axes)
 
 

@@ -31,7 +31,7 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.pharmacodynamics.survival_rows import intervals_of
 from corelab.pharmacodynamics.time_to_event import event_times
 from corelab.provenance.exhibits import Drawn
-from corelab.provenance.figure_style import COLOURS, STYLE
+from corelab.provenance.figure_style import COLOURS, STYLE, name_points
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.progression import ProgressionSpec
 from corelab.settings.analyses.radiomics import RadiomicsSpec
@@ -267,6 +267,7 @@ def progression_scatter(
     axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     axes.set_xlabel(f"{criteria[0]}, days")
     axes.set_ylabel(f"{criteria[1]}, days")
+    name_points(axes, both.index, x, y)
     axes.legend(frameon=False, loc="upper left", fontsize="small")
     figures.without_frame(axes)
     return figure
