@@ -1,7 +1,7 @@
 """Results with and without the exclusions of the review desk, side by side.
 
-A decision to exclude is a choice made by a person who has seen the images; what it moves is reported
-for every value and every statistic.
+A decision to exclude is a choice made by a person who has seen the images; what it moves is
+reported for every value and every statistic.
 """
 
 from __future__ import annotations
