@@ -3,6 +3,8 @@
 Only what a bare interpreter has is imported: this process stands for the job and takes 10 ms.
 """
 
+# ruff: noqa: PTH100, PTH109, PTH120
+
 import json
 import os
 import socket
@@ -23,9 +25,7 @@ def request(address, program, arguments, folder, environment, streams, **more):
 if __name__ == "__main__":
     address, script = sys.argv[1:]
     where = os.path.dirname(os.path.abspath(script))
-    code = request(
-        address, script, [script], os.getcwd(), dict(os.environ), [0, 1, 2], path=where
-    )
+    code = request(address, script, [script], os.getcwd(), dict(os.environ), [0, 1, 2], path=where)
     if code < 0:
         os.kill(os.getpid(), -code)
     sys.exit(code)

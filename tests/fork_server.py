@@ -54,7 +54,7 @@ def load(scripts: str) -> None:
             importlib.import_module(module.name)
         importlib.import_module("corelab.registration.ants_backend").ants_library()
         sys.path.remove(scripts)
-    count = len(os.listdir("/proc/self/task"))
+    count = sum(1 for _ in Path("/proc/self/task").iterdir())
     assert count == 1, f"{count} threads: a child has only one of them"
 
 

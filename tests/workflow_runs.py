@@ -69,7 +69,7 @@ def snakemake(
         that has loaded its modules (of a copy of the repository: what they import from elsewhere).
     """
     command = ["--cores", str(cores), *arguments]
-    own = REPOSITORY == cwd or str(REPOSITORY / "Snakefile") in arguments
+    own = cwd == REPOSITORY or str(REPOSITORY / "Snakefile") in arguments
     with tempfile.TemporaryFile("w+") as output, open(os.devnull) as nothing:
         code = request(
             _server(str(SCRIPTS) if own and not (anew or packages) else ""),
