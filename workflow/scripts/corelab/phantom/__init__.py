@@ -1,8 +1,4 @@
-"""Phantom: the digital trial, whose truth is known because it was simulated.
-
-:class:`TrialSpec` is the design; :func:`write_sheets` writes what a study gives the workflow,
-:func:`simulate_scan` one of its images, :func:`write_truth` what the workflow is to recover.
-"""
+"""Phantom: the digital trial, whose truth is known because it was simulated."""
 
 from corelab.phantom.anatomy import Anatomy, make_anatomy
 from corelab.phantom.design import Participant, TrialSpec, enrol

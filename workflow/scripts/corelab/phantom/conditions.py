@@ -93,10 +93,8 @@ def draw_conditions(seed: int, participant_id: str) -> Conditions:
 
     Examples
     --------
-    >>> draw_conditions(1, "036") == NEUTRAL
-    True
-    >>> 1.3 <= draw_conditions(1, "002").adc_gain <= 1.6
-    True
+    >>> draw_conditions(1, "036") == NEUTRAL, 1.3 <= draw_conditions(1, "002").adc_gain <= 1.6
+    (True, True)
     """
     if participant_id not in DIFFICULTIES:
         return NEUTRAL
@@ -213,10 +211,7 @@ def _ventricles(csf: Array) -> NDArray[np.bool_]:
 def aged_head(ventricles: float, atrophy_mm: float) -> Head:
     """The head with wider ventricles and sulci; brain and shell stay where they are.
 
-    Parameters
-    ----------
-    ventricles, atrophy_mm
-        As in :class:`Conditions`; 1 and 0 give the head itself.
+    ``ventricles`` and ``atrophy_mm`` as in :class:`Conditions`; 1 and 0 give the head itself.
 
     Examples
     --------
@@ -280,12 +275,8 @@ def _share_below(potential: Array, weight: Array, volume_ml: float) -> Array:
 class Extras:
     """Further tissue of a head in template space, fractions 0 to 1 on the 1 mm grid.
 
-    Attributes
-    ----------
-    cavity, disease
-        An old infarct full of fluid, and white-matter disease.
-    pile_up
-        Relative gain of signal beside air cells (negative where it is lost).
+    An old infarct full of fluid, white-matter disease, and the relative gain of signal beside air
+    cells (``pile_up``, negative where it is lost).
     """
 
     cavity: Array | None = None

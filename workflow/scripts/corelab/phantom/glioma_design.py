@@ -185,16 +185,12 @@ class Person:
 
 
 def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw ``n`` participants.
+    """Draw ``n`` participants: a row each, its columns the attributes of :class:`Person` but the
+    arm.
 
     Survival is Weibull with proportional hazards in risk, MGMT and IDH (median about 600 days);
     true progression comes after a Beta(2.2, 1.8) share of it; follow-up ends after 700 to 2000
     days. Times are whole days.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row each; its columns are the attributes of :class:`Person` but the arm.
 
     Examples
     --------

@@ -77,15 +77,8 @@ class LesionPlan:
 class Lesion:
     """A lesion whose borders are known at any template point.
 
-    Attributes
-    ----------
-    plan
-        The volumes it was made for.
-    potential_mm, haematoma_potential_mm
-        On every second voxel of the template grid.
-    levels_mm
-        Border level of ``core``, ``infarct``, ``hypoperfused``, ``oligaemia`` and
-        ``haematoma``.
+    Potentials (mm) lie on every second voxel of the template grid; ``levels_mm`` has the border
+    level of ``core``, ``infarct``, ``hypoperfused``, ``oligaemia`` and ``haematoma``.
     """
 
     plan: LesionPlan
@@ -235,14 +228,7 @@ def _scattered_potential(
 
 
 def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
-    """Template coordinates (3, ...) of a regular grid over the head in subject space.
-
-    Examples
-    --------
-    >>> from corelab.phantom.anatomy import make_anatomy
-    >>> subject_points(make_anatomy(1, "001"), step_mm=8.0).shape
-    (3, 24, 29, 24)
-    """
+    """Template coordinates (3, ...) of a regular grid over the head in subject space."""
     matrix = np.diag([step_mm, step_mm, step_mm, 1.0])
     matrix[:3, 3] = (-96, -136, -90)
     shape = tuple(int(n // step_mm) for n in (192, 232, 192))
@@ -279,19 +265,8 @@ def _level(
 def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:
     """Draw a lesion whose volumes in the participant's own space are those of the plan.
 
-    Parameters
-    ----------
-    seed
-        Of the trial.
-    anatomy, head
-        Of the participant.
-    plan
-        Wanted volumes, mL of grey and white matter (of anything, for the haematoma).
-
-    Raises
-    ------
-    ValueError
-        If the territory is too small for the plan.
+    Volumes are of grey and white matter (of anything, for the haematoma), mL. ValueError if the
+    territory is too small for the plan.
 
     Examples
     --------
@@ -299,7 +274,7 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     >>> from corelab.phantom.head import load_head
     >>> anatomy, head = make_anatomy(1, "001"), load_head()
     >>> lesion = make_lesion(1, anatomy, head, LesionPlan(1, 20.0, 30.0, 90.0, 30.0))
-    >>> points = subject_points(anatomy, step_mm=2.0)
+    >>> points = subject_points(anatomy)
     >>> core = lesion.fractions(points, "core")[0] * tissue_at(head, points)
     >>> round(float(core.sum()) * 0.008, 1)
     20.0

@@ -102,11 +102,8 @@ def bias_field(shape: tuple[int, int, int], rng: np.random.Generator, size: floa
 
 
 @lru_cache(maxsize=1)  # b0, dwi and adc of a visit are one acquisition
-def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
-    """Noisy b0 and diffusion-weighted signals of one acquisition, and their grid.
-
-    The infarct raises b0 and has the participant's core ADC; CSF within its outline stays CSF.
-    """
+def _diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
+    """Noisy b0 and diffusion-weighted signals of one acquisition, and their grid."""
     head, participant = scene.head, scene.participant
     view = view_scan(scene, visit, "dwi")
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
@@ -171,11 +168,9 @@ def apparent_diffusion(b0: Array, dwi: Array) -> Array:
 
     Examples
     --------
-    >>> b0 = np.ones((9, 3, 3), np.float32)
-    >>> b0[:5] = 0.01
-    >>> adc = apparent_diffusion(b0, b0 * np.float32(np.exp(-0.8)))
-    >>> round(float(adc[8, 1, 1]), 5), float(adc[0, 1, 1])
-    (0.0008, 0.0)
+    >>> adc = apparent_diffusion(np.ones((9, 3, 3)), np.full((9, 3, 3), np.exp(-0.8)))
+    >>> round(float(adc[8, 1, 1]), 5)
+    0.0008
     """
     signal = (ndimage.uniform_filter(b0, 3) > 0.10) & (dwi > 0) & (b0 > 0)
     ratio = np.log(np.where(signal, b0 / np.maximum(dwi, 1e-6), 1))
@@ -411,40 +406,18 @@ def simulate_scan(
     reader: str | None = None,
     repeat: int = 1,
 ) -> Path:
-    """Write one scan of the simulated trial and its JSON sidecar.
+    """Write one scan of the simulated trial (``.nii.gz``) and its JSON sidecar.
 
-    Parameters
-    ----------
-    spec
-        The trial.
-    participant_id, visit, kind
-        As in the scans sheet. ``mask-infarct`` needs a reader.
-    path
-        Where the NIfTI goes (``.nii.gz``).
-    reader, repeat
-        Whose contour a mask is, and of which read.
-
-    Returns
-    -------
-    pathlib.Path
-        ``path``.
-
-    Raises
-    ------
-    KeyError
-        If the trial has no such participant or kind of scan.
-
-    Notes
-    -----
-    Units: HU for ``ncct`` and ``ctp`` (int16), mm2/s for ``adc`` (float32), arbitrary units for
-    the other MR images (int16), 0 and 1 for masks.
+    ``participant_id``, ``visit``, ``kind``, ``reader`` and ``repeat`` are of the row in the scans
+    sheet; ``mask-infarct`` needs a reader. Units: HU for ``ncct`` and ``ctp`` (int16), mm2/s for
+    ``adc`` (float32), arbitrary units for the other MR images (int16), 0 and 1 for masks. KeyError
+    if the trial has no such participant or kind of scan.
 
     Examples
     --------
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "sub-001_dwi.nii.gz")
-    ...     nib.load(simulate_scan(TrialSpec.testing(), "001", "baseline", "dwi", file)).shape
+    >>> file = Path(tempfile.mkdtemp(), "sub-001_dwi.nii.gz")
+    >>> nib.load(simulate_scan(TrialSpec.testing(), "001", "baseline", "dwi", file)).shape
     (77, 93, 27)
     """
     scene = build_scene(spec, participant_id)
@@ -454,7 +427,7 @@ def simulate_scan(
     plan = protocol(spec, participant_id, visit, kind)
     sidecar: dict[str, Any] = {**plan.sidecar, "SliceThickness": plan.voxel_mm[2]}
     if kind in DIFFUSION_KINDS:
-        b0, dwi, view = diffusion_signals(scene, visit)
+        b0, dwi, view = _diffusion_signals(scene, visit)
         if kind == "adc":
             return _write(apparent_diffusion(b0, dwi), view, path, {**sidecar, "unit": "mm2/s"})
         signal = b0 if kind == "b0" else dwi

@@ -38,15 +38,10 @@ _HALF = 0.5
 
 
 def true_masks(scene: Scene, visit: str, kind: str) -> tuple[dict[str, NDArray[np.bool_]], View]:
-    """True masks that a kind of scan shows, on its own grid.
+    """True masks that a kind of scan shows, on its own grid, and the grid.
 
-    Returns
-    -------
-    masks
-        ``infarct`` for diffusion, T1w and FLAIR; ``haematoma`` for ncct; ``core``,
-        ``hypoperfused`` and ``penumbra`` for ctp and dsc; ``brain`` for all.
-    view
-        The grid.
+    ``infarct`` for diffusion, T1w and FLAIR; ``haematoma`` for ncct; ``core``, ``hypoperfused`` and
+    ``penumbra`` for ctp and dsc; ``brain`` for all.
 
     Examples
     --------
@@ -73,11 +68,11 @@ def _lesion_masks(scene: Scene, view: View, visit: str, kind: str) -> dict[str, 
             blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
         masks["haematoma"] = view.average(blood) >= _HALF
     else:
-        masks["infarct"] = view.average(infarct_fraction(scene, view, visit)) >= _HALF
+        masks["infarct"] = view.average(_infarct_fraction(scene, view, visit)) >= _HALF
     return masks
 
 
-def infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32]:
+def _infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32]:
     """Fraction of infarcted parenchyma at the sample points of a view."""
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
     tissue = view.sample(scene.head.grey + scene.head.white, within=inside)
@@ -85,18 +80,7 @@ def infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32
 
 
 def trial_truth(spec: TrialSpec) -> pd.DataFrame:
-    """Every true value of the trial, one per row.
-
-    Parameters
-    ----------
-    spec
-        The trial. Views of all scans are computed, about a second of CPU each.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`TRUTH`.
-    """
+    """Every true value of the trial in the columns of :data:`TRUTH`; a second of CPU per scan."""
     rows = [*_planned_rows(spec), *_effect_rows(spec)]
     for participant_id in spec.imaged:
         rows += _scan_rows(spec, participant_id)
