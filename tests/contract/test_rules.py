@@ -82,14 +82,14 @@ def copy(tmp_path_factory):
 
 
 def _digests(folder):
-    digest.clear_caches()
+    digest._clear_caches()
     return {name: digest.digest_of_script(str(folder / f"{name}.py")) for name in RULES}
 
 
 def test_a_library_edit_changes_exactly_the_rules_that_use_it(copy):
     before = _digests(copy)
     used = {
-        name: {p.relative_to(copy).as_posix() for p in digest.modules_of(copy / f"{name}.py", copy)}
+        name: {p.relative_to(copy).as_posix() for p in digest._modules_of(copy / f"{name}.py", copy)}
         for name in RULES
     }
     modules = sorted(set().union(*used.values()))
@@ -142,7 +142,7 @@ def test_static_imports_cover_what_is_loaded():
         check=True,
         env={"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"},
     ).stdout.split()
-    listed = {str(path) for path in digest.modules_of(SCRIPTS / "prepare.py", SCRIPTS)}
+    listed = {str(path) for path in digest._modules_of(SCRIPTS / "prepare.py", SCRIPTS)}
     assert set(loaded) <= listed
 
 

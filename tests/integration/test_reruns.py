@@ -97,8 +97,8 @@ def test_a_library_edit_reruns_exactly_the_rules_that_use_it(finished, module):
     scripts = repository / "workflow" / "scripts"
     file = scripts / "corelab" / module
     kept = file.read_bytes()
-    digest.clear_caches()
-    using = {r for r in FOLLOWS if file in set(digest.modules_of(scripts / f"{r}.py", scripts))}
+    digest._clear_caches()
+    using = {r for r in FOLLOWS if file in set(digest._modules_of(scripts / f"{r}.py", scripts))}
     assert using and using != set(FOLLOWS)
     file.write_bytes(kept + b"\n# an edit\n")
     try:

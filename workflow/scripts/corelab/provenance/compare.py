@@ -41,30 +41,16 @@ _TABLES = {
 }
 
 
-def compare_tables(
+def _compare_tables(
     this: pd.DataFrame,
     other: pd.DataFrame,
     key: list[str],
     value: str,
     noise: Mapping[tuple[str, ...], float] | None = None,
 ) -> pd.DataFrame:
-    """Numbers of two tables side by side.
+    """Numbers of two tables side by side: ``value`` by ``key``.
 
-    Parameters
-    ----------
-    this, other
-        Tables with ``key`` and ``value``.
-    key, value
-        What a number is, and its column.
-    noise
-        (endpoint, source, region) -> least difference that is more than chance.
-
-    Examples
-    --------
-    >>> a = pd.DataFrame({"k": ["x", "y"], "v": [1.0, 2.0]})
-    >>> b = pd.DataFrame({"k": ["x", "z"], "v": [1.5, 2.0]})
-    >>> compare_tables(a, b, ["k"], "v")[["key", "verdict"]].values.tolist()
-    [['x', 'different'], ['y', 'only_this'], ['z', 'only_other']]
+    ``noise``: (endpoint, source, region) -> least difference that is more than chance.
     """
     both = this[[*key, value]].merge(
         other[[*key, value]], on=key, how="outer", suffixes=("_this", "_other"), indicator=True
@@ -132,12 +118,9 @@ def noise_floor(*folders: Path) -> dict[tuple[str, ...], float]:
 
 
 def compare_studies(folder: Path, other: Path) -> list[str]:
-    """Compare two results folders; write ``verification/compared.tsv``; lines for a person.
+    """Compare two results folders; write ``comparison/compared.tsv``; lines for a person.
 
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        If the other folder holds no results.
+    UserError if the other folder has no results.
     """
     if not (other / "endpoints" / "measurements.tsv").is_file():
         raise UserError(
@@ -153,7 +136,7 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     for name, (key, value) in _TABLES.items():
         if not (folder / name).is_file() or not (other / name).is_file():
             continue
-        part = compare_tables(
+        part = _compare_tables(
             read_table(folder / name, numeric=[value], text_missing=True),
             read_table(other / name, numeric=[value], text_missing=True),
             key,

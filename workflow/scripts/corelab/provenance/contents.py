@@ -42,21 +42,9 @@ def _files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield os.path.relpath(path, folder), os.stat(path)  # noqa: PTH116
 
 
-def stamp_of(path: str | Path) -> str | None:
-    """Size and times of a file, or of all files of a folder; the content is not read.
-
-    Returns
-    -------
-    str or None
-        Equal as long as nobody wrote to the file; None where there is none.
-
-    Examples
-    --------
-    >>> import tempfile; folder = Path(tempfile.mkdtemp()); _ = (folder / "a").write_text("1")
-    >>> before = stamp_of(folder / "a"), stamp_of(folder)
-    >>> _ = (folder / "a").write_text("12")
-    >>> before[0] == stamp_of(folder / "a"), before[1] == stamp_of(folder), stamp_of(folder / "b")
-    (False, False, None)
+def _stamp_of(path: str | Path) -> str | None:
+    """Size and times of a file, or of all files of a folder; equal until somebody writes to it.
+    None without one.
     """
     try:
         status = os.stat(path)  # noqa: PTH116
@@ -68,36 +56,18 @@ def stamp_of(path: str | Path) -> str | None:
     return f"{len(lines)} files:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:32]}"
 
 
-def content_of(path: str | Path) -> str:
-    """sha256 of a file, or of the names and the sha256 of all files of a folder.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile; folder = Path(tempfile.mkdtemp()); _ = (folder / "a").write_text("1")
-    >>> content_of(folder / "a")[:8], len(content_of(folder))
-    ('6b86b273', 64)
-    """
+def _content_of(path: str | Path) -> str:
+    """SHA-256 of a file, or of the names and SHA-256 of all files of a folder."""
     if Path(path).is_dir():
         names = sorted(name for name, _ in _files_below(os.fspath(path)))
-        lines = [f"{content_of(Path(path) / name)}  {name}" for name in names]
+        lines = [f"{_content_of(Path(path) / name)}  {name}" for name in names]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def is_input(path: str, study: Path) -> bool:
-    """Whether a file is an input of the study and no product of one of its jobs.
-
-    Examples
-    --------
-    >>> [is_input(one, Path("r/s")) for one in ("data/a.nii", "r/s/maps/a.nii", "r/s/review/a.tsv")]
-    [True, False, True]
-    """
+def _is_input(path: str, study: Path) -> bool:
+    """Whether a file is an input of the study and no product of one of its jobs."""
     inside = os.path.relpath(os.path.abspath(path), os.path.abspath(study))  # noqa: PTH100
     return inside.startswith("..") or inside.startswith(HAND_WRITTEN)
 
@@ -138,30 +108,20 @@ class Stamped:
 
 
 def used(paths: Iterable[str], study: Path) -> dict[str, Stamped]:
-    """Stamp and sha256 of the inputs among the files of a job, as they are now.
+    """Stamp and SHA-256 of the inputs among the files of a job, as they are now, by path.
 
-    Parameters
-    ----------
-    paths
-        Inputs of the job; products of other jobs are left out.
-    study
-        The study's folder.
-
-    Returns
-    -------
-    dict
-        By path.
+    Products of other jobs are left out.
     """
     found: dict[str, Stamped] = {}
     for path in dict.fromkeys(paths):
-        stamp = stamp_of(path) if is_input(path, study) else None
+        stamp = _stamp_of(path) if _is_input(path, study) else None
         if stamp is None:
             continue
         # Weights and containers of some GB are read by the first job only.
         large = Path(path).is_file() and Path(path).stat().st_size > LARGE
         sha256 = _kept(path, stamp, study) if large else None
         with suppress(OSError):
-            sha256 = sha256 or content_of(path)
+            sha256 = sha256 or _content_of(path)
             if large:
                 _keep(path, stamp, sha256, study)
         found[path] = Stamped(stamp, sha256)
@@ -170,16 +130,8 @@ def used(paths: Iterable[str], study: Path) -> dict[str, Stamped]:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A job that read inputs of the study.
-
-    Attributes
-    ----------
-    name
-        The rule and its wildcards.
-    outputs
-        Files that it made.
-    inputs
-        What :func:`used` found before it started.
+    """A job that read inputs of the study: rule and wildcards, its outputs, and what :func:`used`
+    found.
     """
 
     name: str
@@ -189,18 +141,16 @@ class Reader:
 
 @dataclass
 class Compared:
-    """Inputs that jobs have read, against what is there now.
+    """Inputs that jobs have read, against their present content.
 
     Attributes
     ----------
-    same
-        Paths whose content is that which every job read.
+    same, missing
+        Paths whose content is that which every job read, and paths that do not exist.
     changed
         Path -> names of the jobs that read other content.
     outputs
         Output of a job that read other content -> the paths.
-    missing
-        Paths that are gone.
     """
 
     same: set[str] = field(default_factory=set)
@@ -217,7 +167,7 @@ def compare(
     workers: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> Compared:
-    """Compare the inputs that jobs have read with what is there now.
+    """Compare the inputs that jobs have read with their present content.
 
     Parameters
     ----------
@@ -237,19 +187,15 @@ def compare(
     >>> import tempfile; folder = Path(tempfile.mkdtemp()); sheet = folder / "a.tsv"
     >>> _ = sheet.write_text("1"); study = folder / "results"
     >>> job = Reader("collect", ("r/x",), used([str(sheet)], study))
-    >>> times = sheet.stat().st_atime_ns, sheet.stat().st_mtime_ns
-    >>> _ = sheet.write_text("2"); os.utime(sheet, ns=times)
-    >>> list(compare([job], study).outputs)
+    >>> _ = sheet.write_text("2"); list(compare([job], study).outputs)
     ['r/x']
-    >>> _ = sheet.write_text("1"); compare([job], study).outputs
-    {}
     """
     by_path: dict[str, list[Reader]] = {}
     for reader in readers:
         for path in reader.inputs:
             by_path.setdefault(path, []).append(reader)
     found = Compared()
-    stamps = {path: stamp_of(path) for path in by_path}
+    stamps = {path: _stamp_of(path) for path in by_path}
     contents: dict[str, str | None] = {}
     to_read = []
     for path, stamp in stamps.items():
@@ -292,7 +238,7 @@ def _read(
     def read(one: tuple[str, str]) -> tuple[str, str | None]:
         path, stamp = one
         try:
-            sha256 = content_of(path)
+            sha256 = _content_of(path)
         except OSError:
             return path, None
         _keep(path, stamp, sha256, study)

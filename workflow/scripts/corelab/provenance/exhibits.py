@@ -40,16 +40,8 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Alarm:
-    """One thing to look at.
-
-    Attributes
-    ----------
-    severity
-        ``error``, ``warning`` or ``note``.
-    text
-        In plain words.
-    subjects
-        Subjects concerned.
+    """One thing to look at: ``error``, ``warning`` or ``note``, in plain words, with the subjects
+    concerned.
     """
 
     severity: str
@@ -61,14 +53,8 @@ class Alarm:
 class Drawing:
     """A further figure of an exhibit, where one job draws several.
 
-    Attributes
-    ----------
-    figure
-        File name of an SVG or PNG beside the exhibit.
-    title, caption
-        In plain words.
-    alt
-        What it shows, for who cannot see it.
+    ``figure`` is the file name of an SVG or PNG beside the exhibit; ``alt`` says what it shows, for
+    who cannot see it.
     """
 
     figure: str
@@ -85,8 +71,6 @@ class Drawn:
     ----------
     figure
         Matplotlib figure; None where the data do not give it, which ``caption`` says.
-    title, caption
-        In plain words.
     alt
         What it shows, for who cannot see it; empty for title and caption.
     name
@@ -252,12 +236,7 @@ def _exhibit(path: Path) -> Exhibit:
 def read_exhibits(folder: str | Path, names: Iterable[str | Path] | None = None) -> list[Exhibit]:
     """Exhibits of a study, by section, order and name.
 
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    names
-        The exhibit files that belong to this run; where it is None, all that lie there.
+    ``names`` are the exhibit files of this run; None: all in the study's folder.
     """
     paths = (
         sorted((Path(folder) / FOLDER).glob("*.json"))

@@ -73,22 +73,14 @@ def font_folder() -> Path:
 def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = False) -> Path:
     """Write a figure atomically as PNG, SVG or PDF (by suffix), without dates or versions.
 
-    Parameters
-    ----------
-    figure
-        Matplotlib figure.
-    path
-        File to write.
-    tight
-        Crop to what is drawn.
+    ``tight`` crops to what is drawn.
 
     Examples
     --------
     >>> import tempfile
     >>> from matplotlib.figure import Figure
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = save_figure(Figure(figsize=(1, 1)), Path(folder, "empty.png"))
-    ...     path.stat().st_size > 100
+    >>> path = save_figure(Figure(figsize=(1, 1)), Path(tempfile.mkdtemp(), "empty.png"))
+    >>> path.stat().st_size > 100
     True
     """
     import matplotlib as mpl
@@ -103,14 +95,7 @@ def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = Fals
 
 
 def svg_of(figure: Figure) -> str:
-    """The SVG of a figure as text.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> "<svg" in svg_of(Figure(figsize=(1, 1)))
-    True
-    """
+    """The SVG of a figure as text."""
     import matplotlib as mpl
 
     buffer = io.BytesIO()

@@ -32,7 +32,7 @@ MAX_FAILURES = 30
 PLAIN_EVERY_S = 30.0
 
 
-def job_seconds(study: Path, rule: str, at_most: int = 40) -> float | None:
+def _job_seconds(study: Path, rule: str, at_most: int = 40) -> float | None:
     """Mean wall time of a rule's jobs in past benchmarks of a study, s; None if it never ran."""
     times = []
     for path in sorted((study / "benchmarks" / rule).rglob("*.tsv"))[:at_most]:
@@ -60,18 +60,8 @@ def duration(seconds: float) -> str:
 
 
 def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
-    """Expected time of the jobs to do, from the study's own benchmarks.
-
-    Parameters
-    ----------
-    study
-        The study's folder.
-    todo
-        Rule -> number of jobs.
-    at_once
-        Jobs that run at the same time.
-    """
-    known = {rule: job_seconds(study, rule) for rule in todo}
+    """Expected time of the jobs to do (rule -> number), from the study's own benchmarks."""
+    known = {rule: _job_seconds(study, rule) for rule in todo}
     seconds = math.fsum(todo[rule] * cost for rule, cost in known.items() if cost is not None)
     unknown = sum(todo[rule] for rule, cost in known.items() if cost is None)
     if not seconds:
@@ -89,22 +79,9 @@ class Fault:
     cause: str
 
 
-def record_faults(path: Path) -> list[Fault]:
-    """What a stage's record says could not be done: of the record, its scans and masks.
-
-    Raises
-    ------
-    ValueError
-        If the record is damaged.
-
-    Examples
-    --------
-    >>> import json, tempfile
-    >>> path = Path(tempfile.mkdtemp(), "prepare.json")
-    >>> scan = {"scan_id": "a.nii", "status": "failed", "reason": "truncated"}
-    >>> _ = path.write_text(json.dumps({"participant_id": "1", "scans": [scan]}))
-    >>> record_faults(path)
-    [Fault(subject='1', visit='', cause='a.nii: truncated')]
+def _record_faults(path: Path) -> list[Fault]:
+    """What a stage's record says could not be done: of the record, its scans and masks. ValueError
+    if it is damaged.
     """
     record = read_json(path)
     found = []
@@ -124,12 +101,7 @@ def record_faults(path: Path) -> list[Fault]:
 def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Failure]:
     """Scans and masks that ended in a status with its reason, from the records of the stages.
 
-    Parameters
-    ----------
-    study
-        The study's folder.
-    stages
-        Stage -> records (relative paths) that the study is to have.
+    ``stages``: stage -> records (relative paths) that the study is to have.
     """
     found = []
     for stage, paths in stages.items():
@@ -142,7 +114,7 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
             if not path.startswith("derivatives/"):
                 places, name = (), Path(path).stem
             try:
-                faults = record_faults(study / path)
+                faults = _record_faults(study / path)
             except ValueError as error:
                 # Whoever asks what is wrong must hear of this one too, and of all others.
                 who, visit = (*places, "", "")[:2]
@@ -157,19 +129,10 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
     return found
 
 
-def failure_lines(
+def _failure_lines(
     found: Sequence[Failure], command: Callable[[Failure], str] = lambda one: one.target
 ) -> list[str]:
-    r"""A table of failures for a person: subject, visit, step, cause, log, and command to retry.
-
-    Examples
-    --------
-    >>> one = Failure("sub-1", "ses-a", "prepare", "truncated", "x.log", "x.json")
-    >>> print("\n".join(failure_lines([one], lambda one: f"snakemake -- {one.target}")))
-    sub-1 ses-a, prepare: truncated
-        log:   x.log
-        retry: snakemake -- x.json
-    """
+    """A table of failures for a person: subject, visit, step, cause, log, and command to retry."""
     lines = []
     for one in found[:MAX_FAILURES]:
         who = " ".join(part for part in (one.subject, one.visit) if part) or "whole study"
@@ -183,18 +146,11 @@ def failure_lines(
 
 
 def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
-    """Participants by what came of them.
+    """Participants of the sheet by their result.
 
-    ``pass``: every value there and every scan within its charter; ``review``: something missing,
-    failed or outside the charter beside values; ``fail``: rows, but no value; ``excluded``: nothing
-    was measured or supplied.
-
-    Parameters
-    ----------
-    study
-        The study's folder, with ``endpoints/``.
-    participants
-        Ids of the participants sheet.
+    ``pass``: every value exists and every scan is within its charter; ``review``: something
+    missing, failed or outside the charter beside values; ``fail``: rows, but no value;
+    ``excluded``: nothing was measured or supplied.
     """
     table = read_table(study / "endpoints" / "measurements.tsv")
     ok = set(table.loc[table["status"] == "ok", "participant_id"])
@@ -212,7 +168,7 @@ def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
     return {name: count[name] for name in ("pass", "review", "fail", "excluded")}
 
 
-def manifest_hash(study: Path) -> str | None:
+def _manifest_hash(study: Path) -> str | None:
     """SHA-256 over all products, from the manifest; None before there is one."""
     path = study / "provenance" / "manifest.json"
     return str(read_json(path)["products_sha256"]) if path.is_file() else None
@@ -221,16 +177,8 @@ def manifest_hash(study: Path) -> str | None:
 class Progress(logging.Handler):
     """One progress bar on a terminal, plain lines elsewhere, and a line for each failed job.
 
-    It listens to Snakemake's own events, so it needs no plugin.
-
-    Parameters
-    ----------
-    total
-        Jobs to do.
-    write
-        Where plain lines go.
-    bar
-        Whether to draw a bar; by default if stderr is a terminal.
+    It listens to Snakemake's own events, so it needs no plugin. ``bar``: by default if stderr is a
+    terminal.
     """
 
     def __init__(
@@ -325,12 +273,12 @@ def closing_lines(
         counts = verdicts(study, participants)
         parts = ", ".join(f"{number} {name}" for name, number in counts.items())
         lines.append(f"Participants: {parts}.")
-    whole = manifest_hash(study)
+    whole = _manifest_hash(study)
     if whole:
         lines.append(f"Manifest of all products: sha256 {whole}")
     if found:
         lines.append(f"{len(found)} not done or not usable:")
-        lines += failure_lines(
+        lines += _failure_lines(
             found,
             lambda one: retry_command(one.target, configfiles, options, force=not one.hard),
         )
@@ -344,18 +292,10 @@ def status_lines(
     configfiles: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
+    """Progress and failures of a study, recomputed from its folder, also after a crash.
 
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    stages
-        Stage -> records (relative paths) that the study is to have.
-    participants
-        Ids of the participants sheet.
-    configfiles, options
-        Of the run, for the commands that retry.
+    ``stages``: stage -> records (relative paths) that the study is to have; ``configfiles`` and
+    ``options`` are of the run, for the commands that retry.
     """
     lines = [f"Study folder {folder}"]
     for name, paths in stages.items():
