@@ -132,16 +132,8 @@ def _rows(name: str, path: str, dataset: str) -> list[dict[str, str | None]]:
     return [row]
 
 
-def layout_of(folder: Path) -> str:
-    """``soop``, ``isles24``, ``upenn-gbm`` or ``bids``, by names and dataset_description.json.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> root = Path(tempfile.mkdtemp())
-    >>> (root / "UPENN-GBM-00001_11").mkdir(); layout_of(root)
-    'upenn-gbm'
-    """
+def _layout_of(folder: Path) -> str:
+    """``soop``, ``isles24``, ``upenn-gbm`` or ``bids``, by names and dataset_description.json."""
     described = folder / "dataset_description.json"
     text = described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""
     if re.search(r"ds004889|Stroke Outcome Optimization|SOOP", text):
@@ -221,32 +213,14 @@ def _misplaced(paths: Iterable[str]) -> list[str]:
     return found
 
 
-def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Scans of a BIDS folder and the image files whose kind is not known.
+def _index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Scans of a folder, in the columns of the scans sheet, and image files that no kind fits.
 
-    Parameters
-    ----------
-    folder
-        A BIDS data set, or one of ISLES'24, UPENN-GBM or SOOP; ``derivatives`` inside it is read
-        too.
-
-    Returns
-    -------
-    scans
-        In the columns of the scans sheet; paths relative to ``folder``.
-    unknown
-        Image files that no kind fits.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> root = Path(tempfile.mkdtemp()); (root / "sub-1" / "ses-a" / "dwi").mkdir(parents=True)
-    >>> (root / "sub-1" / "ses-a" / "dwi" / "sub-1_ses-a_adc.nii.gz").touch()
-    >>> index_bids(root)[0][["participant_id", "visit", "kind"]].values.tolist()
-    [['sub-1', 'a', 'adc']]
+    The folder is a BIDS data set, or one of ISLES'24, UPENN-GBM or SOOP; ``derivatives`` inside it
+    is read too.
     """
     rows, unknown = [], []
-    dataset = layout_of(folder)
+    dataset = _layout_of(folder)
     for name, path in _files(folder):
         found = _rows(name, path, dataset)
         rows += found
@@ -256,23 +230,9 @@ def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame.reset_index(drop=True), sorted(unknown)
 
 
-def starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
-    """A config that runs the indexed scans as they are, to be filled in.
-
-    Parameters
-    ----------
-    folder
-        The indexed data set, for the study's name and as ``data_dir``.
-    target
-        Folder of the sheets, as it is named from the working directory.
-    kinds
-        Kinds of scans that were found.
-
-    Examples
-    --------
-    >>> text = starting_config(Path("/data/My set"), Path("r/index"), {"T1c", "FLAIR"})
-    >>> [line.strip() for line in text.splitlines()[3:6:2]]
-    ['id: My-set', 'disease: glioma']
+def _starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
+    """A config that runs the indexed scans as they are, to be filled in; ``target`` is the folder
+    of the sheets.
     """
     tumour = {"T1c", "mask-enhancing", "mask-whole-tumour", "mask-oedema"} & set(kinds)
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "study"
@@ -294,14 +254,11 @@ def starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
 def write_index(folder: Path, study_folder: Path) -> list[str]:
     """Write ``index/scans.tsv``, ``participants.tsv`` and ``config.yaml``; lines for a person.
 
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        If the folder is not there or holds no scan.
+    UserError if the folder does not exist or has no scan.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    scans, unknown = index_bids(folder)
+    scans, unknown = _index_bids(folder)
     if scans.empty:
         raise UserError(
             f"{folder} holds no scan by the names of BIDS "
@@ -313,9 +270,9 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
     ids, text = _listed(folder, ids)
     write_table(ids, target / "participants.tsv", list(ids.columns))
     counts = scans["kind"].value_counts().sort_index()
-    config = write_text(starting_config(folder, target, set(counts.index)), target / "config.yaml")
+    config = write_text(_starting_config(folder, target, set(counts.index)), target / "config.yaml")
     lines = [
-        f"{len(scans)} scans of {len(ids)} participants ({layout_of(folder)} layout): "
+        f"{len(scans)} scans of {len(ids)} participants ({_layout_of(folder)} layout): "
         + ", ".join(f"{count} {kind}" for kind, count in counts.items()),
         f"Written to {target}/: scans.tsv, participants.tsv, and config.yaml to start from",
         f"Next: snakemake --configfile {config} -- preflight",

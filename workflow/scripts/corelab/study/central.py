@@ -80,20 +80,7 @@ def central_findings(
 ) -> list[Finding]:
     """Findings about the central read.
 
-    Parameters
-    ----------
-    config
-        Resolved config.
-    sheets
-        Sheets by name, indexed by line number.
-    names
-        Sheet -> file name for the findings.
-
-    Examples
-    --------
-    >>> config = Config(study={"id": "a", "design": "single_arm"}, inputs={"participants": "p"})
-    >>> [f.message for f in central_findings(config, {}, {})]
-    ['a single-arm trial needs blinded independent central review (checklist C04)']
+    ``sheets`` by name, indexed by line number; ``names``: sheet -> file name for the findings.
     """
     participants = sheets.get("participants", pd.DataFrame())
     return [

@@ -86,14 +86,8 @@ class StudyError(ValueError):
         super().__init__("\n".join(grouped_lines(self.findings)))
 
 
-def scan_identifier(row: ScanRow) -> str:
-    """Identifier of a scan, made of what makes its row unique.
-
-    Examples
-    --------
-    >>> scan_identifier(ScanRow("mask-infarct", "a.nii", "", "1", "day5", reader="r1", repeat=2))
-    'sub-1_ses-day5_mask-infarct_reader-r1_run-2'
-    """
+def _scan_identifier(row: ScanRow) -> str:
+    """Identifier of a scan, made of what makes its row unique."""
     parts = [subject_entity(row.participant_id), session_entity(row.visit), row.kind]
     parts += [f"reader-{row.reader}"] if row.reader else []
     parts += [f"run-{row.repeat}"] if row.repeat != 1 else []
@@ -106,10 +100,10 @@ def _own_identifier(row: ScanRow, known: Mapping[str, str]) -> str:
     Its ``repeat`` stays 1: two folders are two parts of an examination, not a repeated one.
     ``known`` are the paths of the rows before, by identifier.
     """
-    identifier, run = scan_identifier(row), row.repeat
+    identifier, run = _scan_identifier(row), row.repeat
     while row.kind == "dicom" and known.get(identifier, row.path) != row.path:
         run += 1
-        identifier = scan_identifier(replace(row, repeat=run))
+        identifier = _scan_identifier(replace(row, repeat=run))
     return identifier
 
 
@@ -133,12 +127,7 @@ def _any_quoted(cells: Iterable[str]) -> bool:
 def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
     """Read a sheet as text; the index is the line number in the file.
 
-    Returns
-    -------
-    frame
-        None if the file cannot be read at all.
-    findings
-        What kept it from being read, or what is odd about its shape.
+    None if the file cannot be read at all; the findings say why, or what is odd about its shape.
     """
 
     def wrong(message: str, remedy: str, row: int | None = None) -> Finding:
@@ -271,21 +260,17 @@ class Study:
         return bool(self.settings.reading.adjudication)
 
     def part(self, *blocks: str, sheets: Iterable[str] = ()) -> dict[str, Any]:
-        """The part of the study that a job reads, as a parameter of the job.
+        """The part of the study that a job reads, as a parameter of the job for :func:`read_study`.
+
+        It changes with the named blocks alone, so an edit of another block reruns nothing.
 
         Parameters
         ----------
         blocks
-            Keys of the config, besides those that every job needs. They are resolved: with
-            defaults and absolute paths.
+            Keys of the config, besides those that every job needs; resolved, with defaults and
+            absolute paths.
         sheets
             Names of sheets; ``covariates`` are joined to the participants.
-
-        Returns
-        -------
-        dict
-            Plain values for :func:`read_study`. It changes with the named blocks alone, so an edit
-            of another block reruns nothing.
         """
         names = set(sheets)
         return {
@@ -575,20 +560,8 @@ def _recoded(
 def load_study(config: Mapping[str, Any]) -> Study:
     """Read and check a study's config and sheets; nothing is computed and no image is opened.
 
-    Parameters
-    ----------
-    config
-        As parsed from the config file.
-
-    Returns
-    -------
-    Study
-        With ``findings``; a study that is not ``sound`` must not be computed.
-
-    Raises
-    ------
-    StudyError
-        If the config itself violates its schema: then there is nothing to build on.
+    A study that is not ``sound`` must not be computed. :class:`StudyError` if the config itself
+    violates its schema: then there is nothing to build on.
     """
     config = with_preset(config)
     wrong = config_findings(config)
@@ -630,17 +603,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
 
 
 def read_study(part: Mapping[str, Any]) -> Study:
-    """Read the part of a study that a job uses; it was checked when the Snakefile was parsed.
-
-    Parameters
-    ----------
-    part
-        Of :meth:`Study.part`.
-
-    Returns
-    -------
-    Study
-        With the blocks of the config and the sheets that the part names, and no others.
+    """Read the part of a study (:meth:`Study.part`) that a job uses; it was checked when the
+    Snakefile was parsed.
     """
     config = dict(part["config"])
     paths = {key: Path(path) for key, path in part["sheets"].items()}

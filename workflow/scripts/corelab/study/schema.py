@@ -31,13 +31,7 @@ MAX_VALUES = 200_000
 
 @functools.cache
 def load_schema(name: str) -> dict[str, Any]:
-    """Read ``workflow/schemas/<name>.schema.yaml``; registries with the names of other packages.
-
-    Examples
-    --------
-    >>> load_schema("config")["required"]
-    ['study', 'inputs']
-    """
+    """Read ``workflow/schemas/<name>.schema.yaml``; registries with the names of other packages."""
     text = (SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8")
     # Ten times as fast as the parser in Python, which every start of the workflow would wait for.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -83,12 +77,8 @@ def _closest(word: str, known: list[str]) -> str:
 def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     """Everything in a config that the schema forbids.
 
-    Parameters
-    ----------
-    config
-        As parsed from YAML or JSON, before defaults are filled in.
-    sheet
-        How the config is called in the findings.
+    ``config`` is as parsed from YAML or JSON, before defaults are filled in; ``sheet`` is its name
+    in the findings.
 
     Examples
     --------
@@ -162,14 +152,7 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
 
 
 def _values(part: Any, known: dict[int, float]) -> float:
-    """Number of values in a config, aliases written out; infinite where one contains itself.
-
-    Examples
-    --------
-    >>> shared = [1, 2]
-    >>> _values({"a": shared, "b": [shared, shared]}, {})
-    11.0
-    """
+    """Number of values in a config, aliases written out; infinite where one contains itself."""
     if not isinstance(part, (Mapping, list)):
         return 1.0
     if id(part) not in known:
@@ -180,15 +163,7 @@ def _values(part: Any, known: dict[int, float]) -> float:
 
 
 def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding]:
-    """Keys that YAML reads as a number, a date or a truth value.
-
-    Examples
-    --------
-    >>> for finding in _keys_without_text({"recode": {"mrs": {1: 6}}}, "config"):
-    ...     print(finding.column, "|", finding.message, "|", finding.remedy)
-    recode.mrs.1 | YAML reads this key as a number, but a text is wanted here | put the key in
-    quotes, as the sheet has it
-    """
+    """Keys that YAML reads as a number, a date or a truth value."""
     parts: Any = config.items() if isinstance(config, Mapping) else ()
     if isinstance(config, list):
         parts = enumerate(config)
@@ -254,19 +229,7 @@ def _named(error: Any) -> str | None:
 def repeated_keys(path: str | Path) -> list[Finding]:
     """Keys given twice in one mapping of a YAML or JSON file: all but the last would be lost.
 
-    Parameters
-    ----------
-    path
-        A config file. One that cannot be parsed has no findings here: its reader says why.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-    ...     _ = file.write("study: {id: a, id: b}")
-    ...     file.flush()
-    ...     [(f.row, f.column) for f in repeated_keys(file.name)]
-    [(1, 'study.id')]
+    A file that cannot be parsed has no findings here: its reader says why.
     """
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -352,18 +315,10 @@ def _formulas(sheet: pd.DataFrame, name: str) -> list[Finding]:
 
 
 def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
-    """Everything in a sheet's columns and cells that its schema forbids.
+    """Everything in a sheet's columns and cells that its schema (``kind``) forbids.
 
-    Cells are checked once per distinct value, so that 27 000 rows take well under a second.
-
-    Parameters
-    ----------
-    sheet
-        Text cells, None for missing; the index is the line number in the file.
-    kind
-        Name of the schema (``scans``).
-    name
-        File name for the findings.
+    Cells are text, None for missing; the index is the line number in the file. They are checked
+    once per distinct value, so that 27 000 rows take well under a second.
 
     Examples
     --------
