@@ -68,8 +68,6 @@ def visit_masks(
     >>> scan = Scan("s1", "mask-infarct", label="infarct", reader="r1", path="a.nii.gz", grid="g1")
     >>> failed = Mask("infarct", "pipeline", status="failed", reason="no brain mask")
     >>> prepared, segmented = Prepared("1", "v", scans=(scan,)), Segmented("1", "v", (failed,))
-    >>> [mask.source for mask in visit_masks(prepared, segmented)]
-    ['r1', 'pipeline']
     >>> [mask.source for mask in visit_masks(prepared, segmented, usable=True)]
     ['r1']
     """
@@ -129,15 +127,8 @@ class VisitRecords:
 def read_visits(paths: Iterable[str | os.PathLike[str]]) -> list[VisitRecords]:
     """Records of a subject's visits, grouped by visit in the order given.
 
-    Parameters
-    ----------
-    paths
-        ``prepare.json``, ``segment.json`` and ``perfuse.json`` of the visits.
-
-    Raises
-    ------
-    RecordError
-        If a file is no record of these stages, or a visit has no ``prepare.json``.
+    ``paths`` are ``prepare.json``, ``segment.json`` and ``perfuse.json`` of the visits.
+    :class:`RecordError` if a file is no record of these stages, or a visit has no ``prepare.json``.
     """
     prepared: dict[str, Prepared] = {}
     segmented: dict[str, Segmented] = {}

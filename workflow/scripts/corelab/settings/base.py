@@ -54,8 +54,6 @@ def fingerprint(value: Any) -> str:
 
     Examples
     --------
-    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
-    True
     >>> fingerprint({"analyses": [], "visits": {"order": [], "baseline": None}})
     'f6940264af1e7d90'
     """
@@ -120,11 +118,8 @@ class Settings(BaseModel):
     --------
     >>> class Toy(Settings):
     ...     below: float = 0.30
-    >>> Toy().below, Toy.model_validate({"below": 0.38}).below
-    (0.3, 0.38)
     >>> Toy.model_validate({"belwo": 0.38})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ...
     pydantic_core._pydantic_core.ValidationError: 1 validation error for Toy
     ...
     """

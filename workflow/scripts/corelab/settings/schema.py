@@ -38,15 +38,8 @@ _ORDER = ("description", "type", "enum", "required")
 _LAST = ("default", "properties")
 
 
-def config_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of the config, without references to blocks.
-
-    Examples
-    --------
-    >>> config_schema()["properties"]["perfusion"]["properties"]["core"]["properties"]["below"]
-    {'description': 'Core is below this fraction of the reference', 'type': 'number',
-    'exclusiveMinimum': 0, 'maximum': 1, 'default': 0.3}
-    """
+def _config_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of the config, without references to blocks."""
     whole = Config.model_json_schema()
     names = {one.__name__: one for one in _blocks(Settings)}
     for name, block in {**whole["$defs"], "Config": whole}.items():
@@ -238,20 +231,14 @@ _Dumper.add_representer(
 )
 
 
-def schema_text() -> str:
-    """Text of ``config.schema.yaml``.
-
-    Examples
-    --------
-    >>> schema_text().splitlines()[0]
-    '# Generated from corelab/settings by `python -m corelab.settings.schema`; do not edit.'
-    """
+def _schema_text() -> str:
+    """Text of ``config.schema.yaml``."""
     return HEAD + yaml.dump(
-        config_schema(), Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
+        _config_schema(), Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
     )
 
 
 if __name__ == "__main__":
     from corelab.provenance.products import write_text
 
-    write_text(schema_text(), SCHEMAS / "config.schema.yaml")
+    write_text(_schema_text(), SCHEMAS / "config.schema.yaml")

@@ -12,13 +12,7 @@ NOT_COMPUTABLE = "not_computable"
 
 
 def join_notes(*notes: str) -> str:
-    """Notes that say something, separated by semicolons.
-
-    Examples
-    --------
-    >>> join_notes("a", "", "b")
-    'a; b'
-    """
+    """Notes that say something, separated by semicolons."""
     return "; ".join(note for note in notes if note)
 
 
@@ -91,15 +85,7 @@ class StatisticRow:
     def of(cls, row: StatisticRow | Mapping[str, Any]) -> StatisticRow:
         """A row of an analysis type of another package, which may be a plain mapping.
 
-        Raises
-        ------
-        ValueError
-            If it has a column that the tables do not have, or names no statistic.
-
-        Examples
-        --------
-        >>> StatisticRow.of({"statistic": "bias", "estimate": 1.0}).estimate
-        1.0
+        ValueError if it has a column that the tables do not have, or names no statistic.
         """
         if isinstance(row, StatisticRow):
             return row
@@ -127,8 +113,6 @@ class StatisticRow:
         >>> row = StatisticRow("bias", group="a|b", note="few").within("odd", group="c", n=3)
         >>> row.group, row.n, row.note
         ('a|b', 3, 'odd; few')
-        >>> not_computable("bias", "one reader").within("odd", visit="day1").note
-        'not_computable: one reader'
         """
         own = {name: value for name, value in columns.items() if self._is_default(name)}
         if not self.note.startswith(NOT_COMPUTABLE):
@@ -207,13 +191,7 @@ class Estimate:
     df: float = math.nan
 
     def times(self, factor: float, method: str | None = None) -> Estimate:
-        """The same statistic in another unit (``factor`` above 0).
-
-        Examples
-        --------
-        >>> Estimate(0.5, 0.4, 0.6, n=3).times(100.0).ci_high
-        60.0
-        """
+        """The same statistic in another unit (``factor`` above 0)."""
         return replace(
             self,
             estimate=factor * self.estimate,
@@ -224,14 +202,7 @@ class Estimate:
         )
 
     def row(self, statistic: str, **columns: Any) -> StatisticRow:
-        """The row of the estimate; ``columns`` stand above its own.
-
-        Examples
-        --------
-        >>> found = Estimate(0.5, 0.4, 0.6, n=3, method="mean").row("bias", group="a|b")
-        >>> found.estimate, found.n, found.method, found.group
-        (0.5, 3, 'mean', 'a|b')
-        """
+        """The row of the estimate; ``columns`` stand above its own."""
         own = {
             "estimate": self.estimate,
             "ci_low": self.ci_low,

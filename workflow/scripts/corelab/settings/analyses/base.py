@@ -390,11 +390,6 @@ class AnalysisSpec(Settings, _Keys):
 
     A type is a class below this one, in a module of its own. A field's default is the default of
     the key. A field with a :class:`Need` among its annotations is read under that condition only.
-
-    Examples
-    --------
-    >>> AnalysisSpec(id="a", type="agreement").alpha
-    0.05
     """
 
     model_config = ConfigDict(regex_engine="python-re", defer_build=True)
@@ -513,13 +508,7 @@ class AnalysisSpec(Settings, _Keys):
 
     @property
     def sheets(self) -> list[str]:
-        """Sheets that it reads.
-
-        Examples
-        --------
-        >>> AnalysisSpec(id="a", type="").sheets
-        ['participants', 'covariates']
-        """
+        """Sheets that it reads."""
         named = ["outcomes"] * bool(self.outcome) + ["exposures"] * bool(self.exposure)
         return ["participants", "covariates", *named, *self.kind.sheets]
 
