@@ -89,7 +89,9 @@ def _digests(folder):
 def test_a_library_edit_changes_exactly_the_rules_that_use_it(copy):
     before = _digests(copy)
     used = {
-        name: {p.relative_to(copy).as_posix() for p in digest._modules_of(copy / f"{name}.py", copy)}
+        name: {
+            p.relative_to(copy).as_posix() for p in digest._modules_of(copy / f"{name}.py", copy)
+        }
         for name in RULES
     }
     modules = sorted(set().union(*used.values()))

@@ -18,9 +18,9 @@ from corelab.provenance.compare import compare_studies
 from corelab.provenance.job import UserError
 from corelab.provenance.manifest import (
     Manifest,
-    build_manifest,
     _product_files,
     _rule_of,
+    build_manifest,
     show_verified,
     verify,
     verify_lines,

@@ -11,7 +11,7 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study, with_config
 
 from corelab.provenance.crate import crate, write_crate
-from corelab.provenance.manifest import Source, build_manifest, _host_independent
+from corelab.provenance.manifest import Source, _host_independent, build_manifest
 from corelab.provenance.rules import workflow_rules
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results

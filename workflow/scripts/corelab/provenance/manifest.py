@@ -499,8 +499,7 @@ def trace_lines(folder: Path, row_id: str) -> list[str]:
 
 
 def study_sources(folder: Path, sheets: Iterable[Path]) -> list[Source]:
-    """Input files of a study by name, with their SHA-256: sheets, and scans as the jobs read them.
-    """
+    """Input files of a study by name with SHA-256: sheets, and scans as the jobs read them."""
     sources = [Source(path.name, file_sha256(path)) for path in sheets if path.is_file()]
     records = [
         *sorted((folder / "derivatives").glob("*/*/prepare.json")),

@@ -98,7 +98,7 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
     --------
     >>> import tempfile
     >>> write_json({"b": 1, "a": None}, Path(tempfile.mkdtemp(), "a.json")).read_text()
-    '{\n  "a": null,\n  "b": 1\n}\n\'
+    '{\n  "a": null,\n  "b": 1\n}\n'
     """
     text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_text(text + "\n", path)
@@ -161,7 +161,7 @@ def write_table(
     >>> import tempfile
     >>> frame = pd.DataFrame({"b": [2.5, None], "a": ["y", "x"]})
     >>> write_table(frame, Path(tempfile.mkdtemp(), "t.tsv"), ["a", "b"]).read_text()
-    'a\tb\nx\tn/a\ny\t2.5\n\'
+    'a\tb\nx\tn/a\ny\t2.5\n'
     """
     missing = [column for column in columns if column not in frame.columns]
     if missing:
