@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from corelab.provenance.files import atomic_path, file_sha256
 
 #: Contents of files whose times changed after a job had read them, below the study's ``jobs``.
 KEPT_IN = "jobs/.contents"
@@ -62,8 +63,7 @@ def _content_of(path: str | Path) -> str:
         names = sorted(name for name, _ in _files_below(os.fspath(path)))
         lines = [f"{_content_of(Path(path) / name)}  {name}" for name in names]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _is_input(path: str, study: Path) -> bool:
@@ -86,13 +86,10 @@ def _kept(path: str, stamp: str, study: Path) -> str | None:
 
 
 def _keep(path: str, stamp: str, sha256: str, study: Path) -> None:
-    file = _kept_file(path, study)
-    temporary = file.with_name(f".tmp-{secrets.token_hex(6)}")
-    with suppress(OSError):  # a folder that cannot be written to: the file is read again next time
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"path": path, "stamp": stamp, "sha256": sha256}
+    content = {"path": path, "stamp": stamp, "sha256": sha256}
+    # A folder that cannot be written to: the file is read again next time.
+    with suppress(OSError), atomic_path(_kept_file(path, study), durable=False) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(temporary, file)
 
 
 #: Where reading a file takes longer than looking up what another job found, bytes.

@@ -9,10 +9,8 @@ the cause. Only the standard library is used, because jobs import this before th
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-import secrets
 import shlex
 import shutil
 import signal
@@ -27,17 +25,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from corelab.provenance.contents import Reader, Stamped, used
+from corelab.provenance.files import TEMPORARY, WRITTEN, atomic_path, file_sha256
 
 FOLDER = "jobs"
 QUARANTINE = "quarantine"
 #: Its name before, read for one version.
 _EARLIER = "set-aside"
 AGAIN = ".again.json"
-TEMPORARY = ".tmp-"
 #: Rules that only print or serve something: one that failed leaves nothing undone.
 QUERIES = frozenset({"compare", "index", "review", "status", "trace", "verify"})
-#: Files that this process has put in their place (:mod:`corelab.provenance.products`).
-WRITTEN: set[str] = set()
 SCRATCH = "corelab-job-"
 #: Outputs that jobs update and never make anew: the secret behind the pseudonyms of the readers'
 #: packages, and the lock that reads are held against.
@@ -100,11 +96,6 @@ def place_of(log: Path, rule: str | None) -> Place | None:
     return None
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class Left:
     """A file as its job left it: SHA-256, and size in bytes."""
@@ -115,7 +106,7 @@ class Left:
     def matches(self, path: Path) -> bool:
         """Whether the file is as it was."""
         same_size = path.is_file() and path.stat().st_size == self.bytes
-        return same_size and _sha256(path) == self.sha256
+        return same_size and file_sha256(path) == self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,18 +189,9 @@ class Entry:
 
 
 def _write(content: Any, path: Path, *, durable: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=1, sort_keys=True, default=_plain)
-            if durable:
-                handle.flush()
-                os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    text = json.dumps(content, indent=1, sort_keys=True, default=_plain)
+    with atomic_path(path, durable=durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _plain(record: Any) -> Any:
@@ -228,7 +210,7 @@ def _output_digests(names: Iterable[str]) -> dict[str, Left]:
     """What a job leaves, by path, of the files that exist."""
     files = {name: Path(name) for name in names}
     return {
-        name: Left(_sha256(file), file.stat().st_size)
+        name: Left(file_sha256(file), file.stat().st_size)
         for name, file in files.items()
         if file.is_file()
     }
@@ -487,7 +469,7 @@ def _products_unchanged(record: Path, study: Path) -> bool:
     content = _read(record) or {}
     products = content.get("products") or {}
     return all(
-        (study / name).is_file() and _sha256(study / name) == sha256
+        (study / name).is_file() and file_sha256(study / name) == sha256
         for name, sha256 in products.items()
     )
 

@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from corelab.settings.config import Config
     from corelab.settings.study import StudySettings
 
-#: Folders of a study with products.
+#: Folders of a study with products, in the order in which they are made.
 PRODUCT_FOLDERS = (
+    "preflight",
     "derivatives",
     "endpoints",
-    "exhibits",
-    "maps",
-    "preflight",
     "quality",
-    "report",
+    "maps",
     "statistics",
-    "submission",
+    "exhibits",
     "verification",
+    "report",
+    "submission",
 )
 #: Written after the manifest, or by hand.
 NOT_IN_MANIFEST = ("verification/verified.tsv", "verification/verified.json", "report/verified.js")
@@ -579,21 +579,6 @@ def verify_lines(folder: Path) -> list[str]:
     raise UserError("\n".join([*lines, *changes]))
 
 
-#: Products in the order in which they are made; the first that differs is the cause of the rest.
-_ORDER = (
-    "preflight",
-    "derivatives",
-    "endpoints",
-    "quality",
-    "maps",
-    "statistics",
-    "exhibits",
-    "verification",
-    "report",
-    "submission",
-)
-
-
 def _first_cause(folder: Path, files: Iterable[str]) -> str:
-    """The most upstream of the files."""
-    return min(files, key=lambda name: (_ORDER.index(name.split("/")[0]), name))
+    """The most upstream of the files: the first that differs is the cause of the rest."""
+    return min(files, key=lambda name: (PRODUCT_FOLDERS.index(name.split("/")[0]), name))

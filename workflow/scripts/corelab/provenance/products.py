@@ -6,58 +6,20 @@ Tables have a fixed column order, float format, ``n/a`` for missing and Unix lin
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from corelab.provenance import ledger
+from corelab.provenance.files import atomic_path as atomic_path
+from corelab.provenance.files import file_sha256 as file_sha256
 
 MISSING = "n/a"
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
-
-    The temporary name keeps the suffixes (``.nii.gz``), because writers choose the format by them.
-    If anything fails, ``path`` is either the old file or the whole new one.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp(), "x.txt")
-    >>> with atomic_path(target) as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> target.read_text(), len(list(target.parent.iterdir()))
-    ('whole', 1)
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{secrets.token_hex(6)}-{target.name}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
-        ledger.WRITTEN.add(str(target.absolute()))
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def plain(value: Any) -> Any:
