@@ -24,7 +24,7 @@ from corelab.imaging import save_image
 from corelab.phantom.anatomy import make_anatomy, rigid
 from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
-from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head
+from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head, template_axes
 from corelab.phantom.lesion import subject_points
 from corelab.phantom.scans import bias_field, rician
 from corelab.phantom.scene import View
@@ -151,11 +151,7 @@ def _make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     centre = np.array([side * rng.uniform(28, 36), rng.uniform(-42, 22), rng.uniform(12, 32)])
     toward = rng.standard_normal(3)
     toward /= np.linalg.norm(toward)
-    axes = np.meshgrid(
-        *(ORIGIN_MM[a] + 2.0 * np.arange(n) for a, n in enumerate(brain.shape)),
-        indexing="ij",
-        sparse=True,
-    )
+    axes = template_axes(brain.shape, 2.0, np.float64)
     offset = [axis - c for axis, c in zip(axes, centre, strict=True)]
     stretch = rng.uniform(0.85, 1.2, 3)
     distance = np.sqrt(sum((d / s) ** 2 for d, s in zip(offset, stretch, strict=True)))

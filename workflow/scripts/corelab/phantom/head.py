@@ -93,6 +93,14 @@ def _read(name: str) -> Array:
     return np.asarray(nib.load(path).dataobj).astype(np.float32) / np.float32(255)  # type: ignore[attr-defined]
 
 
+def template_axes(
+    shape: tuple[int, ...], step_mm: float = 1.0, dtype: type[np.floating] = np.float32
+) -> list[NDArray[np.floating]]:
+    """World coordinates (mm) along each axis of a grid that begins as the template's, sparse."""
+    axes = [(ORIGIN_MM[a] + step_mm * np.arange(n)).astype(dtype) for a, n in enumerate(shape)]
+    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
+
+
 def _enlarge(half: NDArray[np.floating]) -> Array:
     """Linear interpolation of a 2 mm array to the 1 mm grid (size n -> 2n - 1 on each axis)."""
     full = np.asarray(half, dtype=np.float32)
@@ -147,9 +155,7 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
     """Fractions of the shell classes on the 2 mm grid, from the distance to a smoothed brain."""
     rng = generator(0, "head-shell")
     shape = brain_half.shape
-    x, y, z = np.meshgrid(
-        *(ORIGIN_MM[a] + 2.0 * np.arange(shape[a]) for a in range(3)), indexing="ij", sparse=True
-    )
+    x, y, z = template_axes(shape, 2.0, np.float64)
     # Closing bridges the fissures, so that the skull is smooth where the brain is not.
     near = ndimage.distance_transform_edt(~brain_half, sampling=2.0) <= 14
     hull = ndimage.distance_transform_edt(near, sampling=2.0) > 14

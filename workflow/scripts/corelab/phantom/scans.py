@@ -20,7 +20,13 @@ from scipy import ndimage
 
 from corelab.imaging import save_image
 from corelab.phantom.contours import reader_contour
-from corelab.phantom.ct_anatomy import beam_hardening, draw_ct_anatomy, hounsfield_head
+from corelab.phantom.ct_anatomy import (
+    HU,
+    HU_SHELL,
+    beam_hardening,
+    draw_ct_anatomy,
+    hounsfield_head,
+)
 from corelab.phantom.design import DIFFUSION_KINDS, TrialSpec
 from corelab.phantom.head import (
     ORIGIN_MM,
@@ -52,9 +58,6 @@ _FLAIR = {"grey": 0.5, "white": 0.38, "csf": 0.07}
 _FLAIR_SHELL = {"film": 0.1, "bone": 0.02, "marrow": 0.25, "scalp": 0.55, "muscle": 0.2, "eye": 0.1}
 _DSC = {"grey": 0.50, "white": 0.42, "csf": 0.75}
 _DSC_SHELL = {"film": 0.6, "marrow": 0.04, "scalp": 0.1, "muscle": 0.12, "eye": 0.6}
-#: Hounsfield units; air is -1000.
-_HU = {"grey": 37.0, "white": 29.0, "csf": 7.0}
-_HU_SHELL = {"film": 10, "bone": 1100, "marrow": 420, "scalp": 5, "muscle": 52, "eye": 14}
 _HU_BLOOD = 64.0
 #: Normal perfusion: CBF mL/100g/min and MTT s.
 CBF_NORMAL = {"grey": 56.0, "white": 27.0}
@@ -216,9 +219,7 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     head = scene.head
     region = infarct_region(visit)
     inside = scene.lesion.fractions(view.template_mm, region)[0]
-    tissue = head.grey * np.float32(_HU["grey"] + 1000) + head.white * np.float32(
-        _HU["white"] + 1000
-    )
+    tissue = head.grey * np.float32(HU["grey"] + 1000) + head.white * np.float32(HU["white"] + 1000)
     tissue_sample = view.sample(tissue)
     parenchyma = view.sample(head.grey + head.white)
     own = None
@@ -227,12 +228,12 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
         rest = view.sample(hounsfield_head(head, own) + 1000) - tissue_sample
     else:
         rest = view.sample(
-            composite(head, {k: v + 1000.0 for k, v in {"csf": _HU["csf"], **_HU_SHELL}.items()})
+            composite(head, {k: v + 1000.0 for k, v in {"csf": HU["csf"], **HU_SHELL}.items()})
         )
     # Water uptake lowers parenchyma by 2 HU within hours and by 8 HU within days.
     drop = np.float32(2.0 if visit == "baseline" else 8.0)
     hu = rest + tissue_sample - drop * inside * parenchyma - 1000
-    for extra, value in ((scene.extras.cavity, _HU["csf"]), (scene.extras.disease, 24.0)):
+    for extra, value in ((scene.extras.cavity, HU["csf"]), (scene.extras.disease, 24.0)):
         if extra is not None:
             share = view.sample(extra) * parenchyma
             hu += share * (np.float32(value) - hu)
