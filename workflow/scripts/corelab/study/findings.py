@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -43,6 +44,21 @@ class Finding:
             shown = shown if len(shown) <= 80 else shown[:77] + "..."
             place.append(f"value {shown!r}")
         return f"{self.severity}: {', '.join(place)}: {self.message}. Remedy: {self.remedy}."
+
+
+def at(
+    sheet: str,
+    row: Any,
+    column: str | None,
+    value: Any,
+    message: str,
+    remedy: str,
+    severity: str = "error",
+) -> Finding:
+    """A finding about a sheet: its row may be any label that is a number, its value any cell."""
+    line = None if row is None else int(row)
+    shown = None if value is None else str(value)
+    return Finding(severity, sheet, line, column, shown, message, remedy)
 
 
 def in_config(

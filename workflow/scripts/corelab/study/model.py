@@ -22,7 +22,7 @@ from corelab.settings.config import Config
 from corelab.settings.study import InputSettings
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
-from corelab.study.findings import Finding, errors, grouped_lines, in_config
+from corelab.study.findings import Finding, at, errors, grouped_lines, in_config
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
@@ -30,17 +30,9 @@ from corelab.study.schema import config_findings, sheet_findings
 from corelab.study.units import common_units, unify
 from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
 
-SHEETS = (
-    "participants",
-    "scans",
-    "reads",
-    "outcomes",
-    "exposures",
-    "events",
-    "phantoms",
-    "rereads",
-    "reference_cases",
-)
+#: Sheets of which a study has one.
+_NOT_ONE = ("measurements", "covariates", "data_dir")
+SHEETS = tuple(name for name in InputSettings.model_fields if name not in _NOT_ONE)
 SCAN_NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
 SCAN_COLUMNS = (
     *("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values"),
@@ -120,8 +112,8 @@ _FILE_MARKS = (
 _SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", "  ": "blanks"}
 
 
-def _any_quoted(cells: Iterable[str]) -> bool:
-    return any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+def _quoted(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
 def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
@@ -131,12 +123,11 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
     """
 
     def wrong(message: str, remedy: str, row: int | None = None) -> Finding:
-        return Finding("error", name, row, None, None, message, remedy)
+        return at(name, row, None, None, message, remedy)
 
     if not _exists(path) or not path.is_file():
-        return None, [
-            wrong(f"the sheet {str(path)[:300]} is not there", "correct the path in inputs")
-        ]
+        message = f"the sheet {str(path)[:300]} is missing"
+        return None, [wrong(message, "correct the path in inputs")]
     if path.stat().st_size > MAX_SHEET_BYTES:
         return None, [wrong("the sheet is larger than 512 MiB", "split the study")]
     content = path.read_bytes()
@@ -145,9 +136,8 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return None, [
-            wrong(f"not UTF-8 text (byte {error.start})", "save it as tab-separated UTF-8 text")
-        ]
+        message = f"not UTF-8 text (byte {error.start})"
+        return None, [wrong(message, "save it as tab-separated UTF-8 text")]
     if "\x00" in text:
         return None, [wrong("the sheet holds NUL bytes", "save it again as plain text")]
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -159,7 +149,7 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
         if mark in header[0] and not lines[0].startswith("#"):
             message = f"the header has {name_of_mark} and no tabs"
             return None, [wrong(message, "save it tab-separated")]
-    quoted = [cell for cell in header if len(cell) > 1 and cell[0] == cell[-1] == '"']
+    quoted = [cell for cell in header if _quoted(cell)]
     if quoted:
         message = f"names of columns are in quotation marks ({', '.join(quoted[:3])})"
         return None, [wrong(message, "save it tab-separated without quotation marks", 1)]
@@ -193,11 +183,11 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
             cells = (cells + [""] * len(header))[: len(header)]
         rows.append(cells)
         numbers.append(number)
-    in_quotes = [n for n, cells in zip(numbers, rows, strict=True) if _any_quoted(cells)]
+    in_quotes = [n for n, cells in zip(numbers, rows, strict=True) if any(map(_quoted, cells))]
     if in_quotes:
         message = f"cells in quotation marks ({len(in_quotes)} rows), which count as a part of them"
         remedy = "save it tab-separated without quotation marks"
-        found.append(Finding("warning", name, in_quotes[0], None, None, message, remedy))
+        found.append(at(name, in_quotes[0], None, None, message, remedy, "warning"))
     frame = pd.DataFrame(rows, columns=header, index=pd.Index(numbers, name="line"), dtype=object)
     return frame.where(~frame.isin([MISSING, ""]), None), found
 
@@ -451,6 +441,22 @@ def _input_path(text: str, data_dir: Path | None) -> Path:
     return (beside if _exists(beside) else path).absolute()
 
 
+def _found(
+    text: str, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
+) -> tuple[str, bool]:
+    """Path of a file that a sheet names, absolute or simulated, and whether it is simulated.
+
+    A relative path is of the simulated scans, or else below ``data_dir``, or beside the sheet.
+    """
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        if simulated_folder is not None:
+            return os.fspath(simulated_folder / path), True
+        near = [*([data_dir / path] if data_dir else []), sheet_path.parent / path]
+        path = next((one for one in near if _exists(one)), near[0])
+    return os.fspath(path.absolute()), False
+
+
 def _scan_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
 ) -> list[ScanRow]:
@@ -460,18 +466,9 @@ def _scan_rows(
         given: dict[str, Any] = {n: cells[n] for n in SCAN_COLUMNS if cells.get(n)}
         if not {"participant_id", "visit", "kind", "path"} <= given.keys():
             continue
-        path, simulated = Path(given["path"]).expanduser(), False
-        if not path.is_absolute():
-            if simulated_folder is not None:
-                path, simulated = simulated_folder / path, True
-            elif data_dir is not None and _exists(data_dir / path):
-                path = data_dir / path
-            else:
-                beside = sheet_path.parent / path
-                path = beside if data_dir is None or _exists(beside) else data_dir / path
+        found, simulated = _found(given["path"], sheet_path, data_dir, simulated_folder)
         whole = int(float(given["repeat"])) if _whole(given.get("repeat")) else 1
         numbers = {name: _number(cells.get(name)) for name in SCAN_NUMBERS}
-        found = os.fspath(path if simulated else path.absolute())
         size = _size(found) if not simulated else None
         known: dict[str, Any] = {"path": found, "source": given["path"], "repeat": whole}
         row = ScanRow(
@@ -507,17 +504,10 @@ def _phantom_rows(
             continue
         row["line"], row["simulated"] = int(line), False
         for key in ("path", "mask_path"):
-            text = row.get(key)
-            row[key] = None
-            if not text:
-                continue
-            path = Path(text).expanduser()
-            if not path.is_absolute() and simulated_folder is not None:
-                row[key], row["simulated"] = os.fspath(simulated_folder / path), True
-                continue
-            near = [data_dir / path] if data_dir is not None else []
-            near = [path] if path.is_absolute() else [*near, sheet_path.parent / path]
-            row[key] = os.fspath(next((p for p in near if p.exists()), near[0]).absolute())
+            text, row[key] = row.get(key), None
+            if text:
+                row[key], made = _found(text, sheet_path, data_dir, simulated_folder)
+                row["simulated"] |= made
         for number in ("certified_value", "measured_value"):
             row[number] = _number(row.get(number))
         rows.append(InsertRow.from_row(row))
@@ -554,7 +544,7 @@ def _recoded(
                 frame.loc[hit, column] = f"{value:g}"
                 message = f"{int(hit.sum())} cells of {quantity} were read as {value:g} (recode)"
                 line = int(frame.index[hit][0])
-                yield Finding("note", name, line, column, word, message, "nothing to do")
+                yield at(name, line, column, word, message, "nothing to do", "note")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
@@ -582,9 +572,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     names = {k: p.name for k, p in paths.items()}
     scan_paths = [(row.line, row.path) for row in scans]
     more_paths = [(row.line, row.path or "") for row in phantoms]
-    if braces := list(
-        _braces(full, paths, [*scan_paths, *more_paths], names.get("scans", "scans"))
-    ):
+    every = [*scan_paths, *more_paths]
+    if braces := list(_braces(full, paths, every, names.get("scans", "scans"))):
         raise StudyError(braces)
     settings, units = Config.model_validate(full), common_units(sheets)
     findings = [*checks.weighed(findings, settings, names), *unify(sheets, names, units)]
@@ -633,7 +622,7 @@ def _braces(
             yield in_config(key, str(path), message, remedy)
     for line, path in rows:
         if "{" in path or "}" in path:
-            yield Finding("error", sheet, line, "path", path, message, remedy)
+            yield at(sheet, line, "path", path, message, remedy)
 
 
 def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Finding]:
@@ -645,26 +634,19 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
 
     if full["preset"] and full["preset"] not in preset_names():
         known = "known: " + ", ".join(preset_names())
-        wrong("preset", full["preset"], "there is no such preset", known)
+        wrong("preset", full["preset"], "no such preset", known)
     if data_dir is not None and not data_dir.is_dir():
-        wrong(
-            "data_dir",
-            str(full["data_dir"] or full["inputs"]["data_dir"]),
-            "the folder is not there",
-            "correct inputs.data_dir, or give --config data_dir=FOLDER",
-        )
+        named = str(full["data_dir"] or full["inputs"]["data_dir"])
+        remedy = "correct inputs.data_dir, or give --config data_dir=FOLDER"
+        wrong("data_dir", named, "the folder is missing", remedy)
     for atlas in full["atlases"]:
         for key in ("path", "labels"):
             atlas[key] = os.fspath(_input_path(atlas[key], data_dir))
     if full["locked_plan"]:
         full["locked_plan"] = os.fspath(_input_path(full["locked_plan"], data_dir))
         if not Path(full["locked_plan"]).is_file():
-            wrong(
-                "locked_plan",
-                full["locked_plan"],
-                "the file is missing",
-                "give the copy of statistics/plan.json that was kept at the lock",
-            )
+            remedy = "give the copy of statistics/plan.json that was kept at the lock"
+            wrong("locked_plan", full["locked_plan"], "the file is missing", remedy)
     for part in (full["brain_extraction"], *full["segmentation"]["external"]):
         if part.get("weights"):
             part["weights"] = os.fspath(_input_path(part["weights"], data_dir))

@@ -21,7 +21,7 @@ from corelab.settings.analyses import SPECS
 from corelab.settings.config import Config
 from corelab.settings.schema import analysis_schema
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
-from corelab.study.findings import Finding
+from corelab.study.findings import Finding, at
 from corelab.terms.plugins import names
 
 SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
@@ -92,7 +92,7 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
 
     if not _values(config, {}) <= MAX_VALUES:
         message = f"its aliases (*name) stand for more than {MAX_VALUES} values, or for themselves"
-        return [Finding("error", sheet, None, None, None, message, "write the values out")]
+        return [at(sheet, None, None, None, message, "write the values out")]
     validator = jsonschema.Draft202012Validator(load_schema("config"))
     found: list[Finding] = _not_finite(config, sheet)
     if keys := _keys_without_text(config, sheet):
@@ -115,24 +115,16 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     else "keys must match " + " or ".join(patterns)
                 )
                 message = "unknown key, which would be ignored without a word"
-                found.append(
-                    Finding(
-                        "error", sheet, None, full, str(error.instance[key])[:80], message, remedy
-                    )
-                )
+                found.append(at(sheet, None, full, str(error.instance[key])[:80], message, remedy))
         elif error.validator == "required":
             missing = [key for key in error.validator_value if key not in error.instance]
             for key in missing:
                 message = f"the key '{key}' is required and absent"
-                found.append(
-                    Finding("error", sheet, None, where or None, None, message, f"add {key}:")
-                )
+                found.append(at(sheet, None, where or None, None, message, f"add {key}:"))
         elif error.validator == "anyOf":
             options = [" and ".join(o.get("required", [])) for o in error.validator_value]
             message = "one of the keys " + ", ".join(options) + " is required"
-            found.append(
-                Finding("error", sheet, None, where or None, None, message, "add one of them")
-            )
+            found.append(at(sheet, None, where or None, None, message, "add one of them"))
         else:
             message = _in_yaml_words(error) or (
                 error.message if len(error.message) < 300 else error.message[:297] + "..."
@@ -142,11 +134,7 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                 or _named(error)
                 or error.schema.get("description", "see config/README.md")
             )
-            found.append(
-                Finding(
-                    "error", sheet, None, where or None, str(error.instance)[:80], message, remedy
-                )
-            )
+            found.append(at(sheet, None, where or None, str(error.instance)[:80], message, remedy))
     # if/then repeats the same complaint through allOf; one is enough.
     return list(dict.fromkeys(found))
 
@@ -174,7 +162,7 @@ def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding
         if isinstance(config, Mapping) and not isinstance(key, str) and not grade:
             message = f"YAML reads this key as {_yaml_type(key)}, but a text is wanted here"
             remedy = "put the key in quotes, as the sheet has it"
-            found.append(Finding("error", sheet, None, full, None, message, remedy))
+            found.append(at(sheet, None, full, None, message, remedy))
         found += _keys_without_text(value, sheet, full)
     return found
 
@@ -252,9 +240,7 @@ def repeated_keys(path: str | Path) -> list[Finding]:
                         "would be lost"
                     )
                     remedy = "join the two blocks under one key"
-                    found.append(
-                        Finding("error", Path(path).name, line, full, None, message, remedy)
-                    )
+                    found.append(at(Path(path).name, line, full, None, message, remedy))
                 first.setdefault(name, line)
                 walk(value, full)
 
@@ -274,7 +260,7 @@ def _not_finite(value: Any, sheet: str, where: str = "") -> list[Finding]:
     """NaN and infinity in a config: YAML has words for them, no limit of a schema holds them."""
     if isinstance(value, float) and not math.isfinite(value):
         message, remedy = "not a finite number", "write a number"
-        return [Finding("error", sheet, None, where, str(value), message, remedy)]
+        return [at(sheet, None, where, value, message, remedy)]
     parts: Any = ()
     if isinstance(value, Mapping):
         parts = value.items()
@@ -308,9 +294,7 @@ def _formulas(sheet: pd.DataFrame, name: str) -> list[Finding]:
             line = sheet.index[sheet[column] == value][0]
             message = "begins like a formula, which a spreadsheet program would compute"
             remedy = "write it without the first character, or open tables as text only"
-            found.append(
-                Finding("warning", name, int(line), str(column), str(value), message, remedy)
-            )
+            found.append(at(name, line, str(column), value, message, remedy, "warning"))
     return found
 
 
@@ -334,15 +318,13 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
     for column in schema["required"]:
         if column not in sheet.columns:
             remedy = f"add the column {column}; present: {', '.join(map(str, sheet.columns))}"
-            found.append(
-                Finding("error", name, None, column, None, "required column is absent", remedy)
-            )
+            found.append(at(name, None, column, None, "required column is absent", remedy))
     if schema["additionalProperties"] is False:
         for column in sheet.columns:
             if column not in properties:
                 message = "unknown column, which would be ignored without a word"
                 remedy = _closest(str(column), list(properties))
-                found.append(Finding("error", name, 1, str(column), None, message, remedy))
+                found.append(at(name, 1, str(column), None, message, remedy))
     found += _formulas(sheet, name)
     for column, rule in properties.items():
         if column not in sheet.columns:
@@ -351,11 +333,7 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
         if column in schema["required"] and column not in {"value", "certified_value"}:
             for line in cells.index[cells.isna()][:50]:
                 remedy = f"fill in {rule['description'].lower()}"
-                found.append(
-                    Finding(
-                        "error", name, int(line), column, "n/a", "a required cell is empty", remedy
-                    )
-                )
+                found.append(at(name, line, column, "n/a", "a required cell is empty", remedy))
         if not ({"pattern", "enum", "x-number", "minLength"} & set(rule)):
             continue
         bad: dict[str, str] = {}
@@ -374,9 +352,7 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
         if bad:
             for line, value in cells[cells.isin(list(bad))].items():
                 remedy = _remedy(column, value, rule)
-                found.append(
-                    Finding("error", name, int(str(line)), column, value, bad[value], remedy)
-                )
+                found.append(at(name, line, column, value, bad[value], remedy))
         if column in CAPPED_COLUMNS:
             found += _capped(cells, column, name)
     return found
@@ -392,7 +368,7 @@ def _capped(cells: pd.Series, column: str, name: str) -> list[Finding]:
             f"read as {number(value, capped=True):g}"
         )
         remedy = "nothing to do; an analysis by age sees the cap as the age"
-        found.append(Finding("note", name, int(lines[0]), column, value, message, remedy))
+        found.append(at(name, lines[0], column, value, message, remedy, "note"))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.study.cells import is_missing, number
-from corelab.study.findings import Finding
+from corelab.study.findings import Finding, at
 from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
@@ -111,7 +111,7 @@ def _has_units(frame: pd.DataFrame | None, key: str) -> bool:
 def unify(
     sheets: dict[str, pd.DataFrame],
     names: Mapping[str, str],
-    common: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    common: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> Iterator[Finding]:
     """Convert, in place, each quantity of several units to the one that most of its rows have.
 
@@ -126,7 +126,6 @@ def unify(
     >>> [f.severity for f in unify(sheets, {}, common_units(sheets))], sheet["value"].tolist()
     (['note'], ['900', '1200', '800'])
     """
-    common = common_units(sheets) if common is None else common
     for frame in sheets.values():
         if "unit" in frame:
             frame["unit"] = frame["unit"].map(_volume_unit, na_action="ignore")
@@ -160,7 +159,7 @@ def _one_quantity(
         line = int(sheet.loc[label, "_line"]) if "_line" in sheet else int(label)
         file = str(sheet.loc[label, "_sheet"]) if "_sheet" in sheet else names.get(name, name)
         unit = None if row["unit"] is None else str(row["unit"])
-        return Finding(severity, file, line, "unit", unit, message, remedy)
+        return at(file, line, "unit", unit, message, remedy, severity)
 
     converted: list[tuple[Any, pd.Series]] = []
     for label, row in rows.iterrows():
