@@ -43,7 +43,7 @@ from corelab.settings.measurement import FrequencyMap
 from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 
 CONFIG = REPOSITORY / "config" / "glioblastoma" / "config.yaml"
 NONE = Segmented("01", "preop")

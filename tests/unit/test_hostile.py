@@ -28,9 +28,10 @@ from corelab.imaging.nifti import check_header
 from corelab.records import ScanRow
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors
-from corelab.study.model import StudyError, load_study, read_sheet
+from corelab.study.loading import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, session_entity, subject_entity
 from corelab.study.preflight import _header_findings
+from corelab.study.sheets import read_sheet
 
 READ = "participant_id\tvisit\tendpoint\treader\tvalue\n"
 SCAN = "participant_id\tvisit\tkind\tpath\n"

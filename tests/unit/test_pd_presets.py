@@ -29,7 +29,7 @@ from corelab.provenance.products import read_json, read_table, write_json
 from corelab.records import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import SerialImagingSettings
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 from corelab.study.presets import preset_names
 
 PRODUCTS = (

@@ -137,7 +137,7 @@ def test_unscheduled_visits_are_kept_and_told(tmp_path):
     import yaml
     from workflow_runs import write_study
 
-    from corelab.study.model import load_study
+    from corelab.study.loading import load_study
 
     path = write_study(
         tmp_path,

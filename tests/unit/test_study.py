@@ -16,7 +16,7 @@ from corelab.settings.config import Config
 from corelab.study import documentation
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors, grouped_lines
-from corelab.study.model import StudyError, load_study
+from corelab.study.loading import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, subject_entity
 from corelab.study.preflight import preflight_findings
 from corelab.study.schema import repeated_keys

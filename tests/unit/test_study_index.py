@@ -11,7 +11,7 @@ import yaml
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table
 from corelab.study.bids import _index_bids, _layout_of, write_index
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 
 
 def _touch(folder, *names):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import write_table, write_text
-from corelab.study.model import read_sheet
+from corelab.study.sheets import read_sheet
 from corelab.terms.kinds import KIND_OF_SUFFIX
 
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")

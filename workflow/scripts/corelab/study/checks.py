@@ -33,6 +33,7 @@ from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding, at, in_config
 from corelab.study.naming import subject_entity
+from corelab.study.sheets import MANY, doubled
 from corelab.terms.endpoints import (
     ENDPOINT_LABELS,
     ENDPOINT_UNITS,
@@ -48,7 +49,6 @@ from corelab.terms.labels import SHOWN_BY
 PUBLISHED_BESIDES = {"description", "arithmetic"}
 #: Kinds of scan that a variant of the pipeline is named after.
 IMAGE_WORDS = tuple(DATATYPES)
-MANY = 20
 
 
 #: Participants columns whose cells the schema checks although a study need not use them.
@@ -106,46 +106,6 @@ def said_once(findings: Iterable[Finding]) -> list[Finding]:
             seen.add(cell)
         kept.append(finding)
     return kept
-
-
-def join_covariates(
-    participants: pd.DataFrame, covariates: pd.DataFrame, name: str
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Left-join a further table to the participants sheet by participant_id.
-
-    Examples
-    --------
-    >>> left = pd.DataFrame({"participant_id": ["1", "2"]}, index=[2, 3])
-    >>> right = pd.DataFrame({"participant_id": ["2"], "nihss": ["7"]}, index=[2])
-    >>> join_covariates(left, right, "c.tsv")[0]["nihss"].tolist()
-    [None, '7']
-    """
-    if "participant_id" not in participants or "participant_id" not in covariates:
-        return participants, []
-    found = list(_doubled(covariates, ["participant_id"], name, "the participant is listed twice"))
-    taken = [c for c in covariates if c in participants and c != "participant_id"]
-    for column in taken:
-        message = "the participants sheet has this column already"
-        found.append(at(name, 1, str(column), None, message, "rename one of them"))
-    table = covariates.drop(columns=taken).drop_duplicates("participant_id")
-    table = table.set_index("participant_id")
-    joined = participants.copy()
-    for column in table:
-        values = joined["participant_id"].map(table[column])
-        joined[column] = values.astype(object).where(values.notna(), None)
-    return joined, found
-
-
-def _doubled(frame: pd.DataFrame, key: Sequence[str], name: str, message: str) -> Iterator[Finding]:
-    present = [column for column in key if column in frame]
-    rows = frame.dropna(subset=[present[0]])
-    for line in rows.index[rows.duplicated(present)][:MANY]:
-        row = rows.loc[line]
-        first = rows.index[(rows[present].fillna("") == row[present].fillna("")).all(axis=1)][0]
-        shown = ", ".join(f"{c}={row[c]}" for c in present if row[c] is not None)
-        message = f"{message} (first in row {first}); duplicates are never averaged"
-        remedy = "keep one of the rows, or number them in the column repeat"
-        yield at(name, line, present[0], shown, message, remedy)
 
 
 def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
@@ -947,7 +907,7 @@ def _repeated_values(
         if "repeat" in key:
             repeat = frame.get("repeat")
             frame = frame.assign(repeat="1" if repeat is None else repeat.fillna("1"))
-        yield from _doubled(frame, key, names[name], "the same value is given twice")
+        yield from doubled(frame, key, names[name], "the same value is given twice")
 
 
 def _repeated_measurements(frame: pd.DataFrame) -> Iterator[Finding]:
