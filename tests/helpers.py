@@ -37,7 +37,7 @@ def planned(entry, **more):
 def prepare_rows(rows, folder, **options):
     """Record of the visit that rows of the scans sheet, as mappings, make."""
     from corelab.imaging import prepare_visit
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
 
     return prepare_visit([ScanRow.from_row(row) for row in rows], folder, **options)
 

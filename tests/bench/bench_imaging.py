@@ -42,13 +42,15 @@ from pathlib import Path
 folder, stage, rows = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 from corelab.settings.registration import RegistrationSettings
 SETTINGS = RegistrationSettings(preset="fast")
-from corelab.records import Normalised, Prepared, Segmented, VisitRecords
+from corelab.records.images import Prepared, Segmented
+from corelab.records.subjects import Normalised
+from corelab.records.visits import VisitRecords
 KINDS = {"prepare": Prepared, "segment": Segmented, "normalise": Normalised}
 def record(name): return KINDS[name].read(folder / f"{name}.json")
 def write(name, content): content.write(folder / f"{name}.json")
 if stage == "conform and brain masks":
     from corelab.imaging import prepare_visit
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
     write("prepare", prepare_visit([ScanRow.from_row(row) for row in rows], folder))
 elif stage == "rigid within the visit":
     from corelab.registration import align_visit, share_brain_masks

@@ -133,7 +133,7 @@ def test_static_imports_cover_what_is_loaded():
         "import sys\n"
         "from corelab.imaging import prepare_visit\n"
         "from corelab.registration import align_visit\n"
-        "from corelab.records import write_record\n"
+        "from corelab.records.base import write_record\n"
         "print('\\n'.join(sorted(getattr(m, '__file__', '') or '' for n, m in sys.modules.items()"
         " if n.split('.')[0] == 'corelab')))"
     )

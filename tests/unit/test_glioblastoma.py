@@ -27,15 +27,9 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
-from corelab.records import (
-    FrequencyMaps,
-    Normalised,
-    NormalisedMask,
-    Prepared,
-    Scan,
-    Segmented,
-    Transform,
-)
+from corelab.records.images import Prepared, Scan, Segmented, Transform
+from corelab.records.maps import FrequencyMaps
+from corelab.records.subjects import Normalised, NormalisedMask
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
 from corelab.settings.analyses import spec_of

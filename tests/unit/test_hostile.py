@@ -25,7 +25,7 @@ from workflow_runs import snakemake, tables_study
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.nifti import check_header
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors
 from corelab.study.loading import StudyError, load_study

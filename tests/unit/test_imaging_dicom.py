@@ -18,7 +18,7 @@ from corelab.imaging.conversion import convert, scans_of_folder
 from corelab.imaging.dicom import DicomFile, Series, list_series
 from corelab.imaging.dynamic import time_table
 from corelab.measurement.collect import image_findings
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.acquisition import DicomSettings
 from corelab.settings.prepare import PrepareSettings
 

@@ -10,7 +10,7 @@ from scipy import stats
 from corelab.measurement.noise_floor import image_noise_sd, noise_floor_table
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.compare import _compare_tables
-from corelab.records import Repeated
+from corelab.records.measured import Repeated
 
 
 def record(seed, values, *, source="pipeline", endpoint="infarct_volume"):

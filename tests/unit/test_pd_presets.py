@@ -26,7 +26,7 @@ from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
 from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_json, read_table, write_json
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import SerialImagingSettings
 from corelab.study.loading import load_study

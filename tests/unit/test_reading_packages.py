@@ -25,7 +25,7 @@ from corelab.reading.packages import DICTIONARIES, TABLES, pseudonym, write_pack
 from corelab.reading.presentation import KINDS, Case, presentation_order, repeated_cases
 from corelab.reading.reference_cases import ReferenceRead, judged_reads, performance
 from corelab.reading.sampling import allocation, stratified_sample
-from corelab.records import Prepared, Scan
+from corelab.records.images import Prepared, Scan
 from corelab.study.loading import load_study
 
 VISITS = ("baseline", "day5", "day90")

@@ -34,7 +34,7 @@ from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
 from corelab.imaging.values import UNITS
-from corelab.records import DAMAGED, Conversion, DicomListing, DicomSeries, LeftOut, ScanRow
+from corelab.records.images import DAMAGED, Conversion, DicomListing, DicomSeries, LeftOut, ScanRow
 from corelab.settings.acquisition import DicomSettings
 
 #: Endings that dcm2niix gives to images which are not the magnitude.

@@ -26,17 +26,8 @@ from corelab.perfusion.series import (
 )
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import read_table, write_json, write_table
-from corelab.records import (
-    Cutoff,
-    Gate,
-    Mask,
-    Perfused,
-    PerfusionMap,
-    Prepared,
-    Quantity,
-    Registry,
-    Scan,
-)
+from corelab.records.images import Mask, Prepared, Scan
+from corelab.records.perfusion import Cutoff, Gate, Perfused, PerfusionMap, Quantity, Registry
 from corelab.settings.perfusion import PerfusionSettings
 from corelab.study.naming import derivative, mask_path
 from corelab.terms.verdicts import FAIL, WARN

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from corelab.imaging import save_image
 from corelab.imaging.inserts import DIFFUSION_UNITS
-from corelab.records import InsertRow
+from corelab.records.images import InsertRow
 from corelab.terms.endpoints import VOLUME_UNITS_ML
 
 _SHAPE = (128, 128, 24)

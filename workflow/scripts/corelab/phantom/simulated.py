@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from corelab.phantom import glioma_scans, glioma_sheets, scans, truth
 from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.study import PhantomSettings
 
 

@@ -23,7 +23,7 @@ class VisitMask(Mask):
     origin
         Stage that wrote its file: ``prepare`` for supplied masks, ``segment`` or ``perfuse``.
     repeat, space
-        As in :class:`corelab.records.Scan`.
+        As in :class:`corelab.records.images.Scan`.
     sha256
         Of a supplied file.
     on_kind
@@ -64,7 +64,7 @@ def visit_masks(
 
     Examples
     --------
-    >>> from corelab.records import Scan
+    >>> from corelab.records.images import Scan
     >>> scan = Scan("s1", "mask-infarct", label="infarct", reader="r1", path="a.nii.gz", grid="g1")
     >>> failed = Mask("infarct", "pipeline", status="failed", reason="no brain mask")
     >>> prepared, segmented = Prepared("1", "v", scans=(scan,)), Segmented("1", "v", (failed,))

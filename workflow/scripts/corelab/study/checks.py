@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.settings.analyses.base import listed
 from corelab.settings.analyses.keys import unread
 from corelab.settings.config import Config

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.settings.config import Config
 from corelab.settings.study import InputSettings
 from corelab.study import checks

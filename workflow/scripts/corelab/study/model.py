@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.settings.config import Config
 from corelab.settings.study import InputSettings
 from corelab.study.columns import RADIOMICS_PREFIX, window_names

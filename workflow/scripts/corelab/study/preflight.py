@@ -8,7 +8,7 @@ from typing import Any
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_json
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
 from corelab.terms.kinds import KINDS

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import MISSING
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.study.findings import Finding, at
 from corelab.study.naming import session_entity, subject_entity
 
