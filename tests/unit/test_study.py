@@ -131,7 +131,7 @@ def test_ids_stay_text(tmp_path):
                 "participants": "participant_id\n1",
                 "scans": "participant_id|visit|kind|path\n1|v|adc|x\n1|v|dwi|y",
             },
-            "none of the 2 files is there",
+            "none of the 2 files exists",
         ),
         (
             {

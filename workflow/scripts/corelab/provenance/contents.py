@@ -1,4 +1,4 @@
-"""Inputs by content: what every job read, and whether that is still what is there.
+"""Inputs by content: what every job read, and whether that is still its content.
 
 A file's time says nothing of its content: ``cp -p``, ``rsync -t``, archives and restored backups
 put other content in place with an old time, and a fresh clone has the same content with new times.

@@ -336,7 +336,7 @@ def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
     return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
 
 
-#: Keys whose values are names of ours, whatever arms are called.
+#: Keys whose values are names of ours, independent of the names of arms.
 _FIXED = ("id", "type", "better", "strategy", "assumption", "design", "zeros")
 
 

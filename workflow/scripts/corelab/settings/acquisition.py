@@ -148,7 +148,7 @@ def _limits(schema: dict[str, Any]) -> None:
         },
     }
     due = {
-        "description": "b values, s/mm2, that must be there",
+        "description": "Required b values, s/mm2",
         "type": ["array", "null"],
         "items": {"type": "number", "minimum": 0},
         "minItems": 1,

@@ -103,7 +103,7 @@ def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
             for one in words
         )
     bare = [{k: v for k, v in f.items() if k not in {"description", "default"}} for f in forms]
-    # Of one text or a list of them, whatever its values are, only the form stands here.
+    # Of one text or a list of them, of any values, only the form stands here.
     bare = [_ANY_TEXTS if _one_or_many(form) else form for form in bare]
     joined = bare[0]
     if any(form != joined for form in bare):

@@ -213,7 +213,7 @@ def _scans(scans: Sequence[ScanRow], name: str) -> Iterator[Finding]:
         files.setdefault(row.path, row)
     absent = [row for row in scans if not row.exists]
     if absent and len(absent) == len(scans):
-        message = f"none of the {len(scans)} files is there (looked for {absent[0].path})"
+        message = f"none of the {len(scans)} files exists (looked for {absent[0].path})"
         remedy = "correct inputs.data_dir or the paths"
         yield at(name, None, "path", absent[0].source, message, remedy)
         return

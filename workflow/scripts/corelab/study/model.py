@@ -31,7 +31,7 @@ EVERY_JOB = ("study", "results_dir", "visits", "grades", "recode")
 class PartOfConfig(Config):
     """The blocks of a config that a job was given; to read another one is an error.
 
-    Its defaults would be there, and be taken for what the study says.
+    Its defaults would be taken for what the study says.
 
     Examples
     --------

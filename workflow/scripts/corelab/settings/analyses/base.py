@@ -58,7 +58,7 @@ class AnalysisType:
     main
         Statistics of its main table, where that is not all of them.
     sheets
-        Sheets that it reads whatever its keys are.
+        Sheets that it reads in any case.
     by_participant
         Whether it uses one value per participant and visit.
     datasets

@@ -89,7 +89,7 @@ class SampleSizeSpec(Placed):
     correlation: Annotated[Number | Absent, _of("mmrm")] = Field(None, gt=-1, lt=1)
     """Sample size of an MMRM: correlation of two visits of a participant"""
     retention: Annotated[Annotated[list[Share], MinLen(1)] | Absent, _of("mmrm")] = None
-    """Sample size of an MMRM: share of participants still there at each visit after baseline"""
+    """Sample size of an MMRM: share of participants who remain at each visit after baseline"""
     hazard_ratio: Annotated[Positive | Absent, _of("survival")] = None
     """Sample size of a log-rank test: hazard ratio to be detected"""
     event_share: Annotated[Number, _of("survival")] = Field(1.0, gt=0, le=1)
