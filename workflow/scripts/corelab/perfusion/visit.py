@@ -153,7 +153,8 @@ def perfuse_visit(
     """Perfusion maps and lesions of one visit.
 
     A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and the engines that the
-    settings name for core, hypoperfusion and registry; without one, ready-made maps (``cbf``, ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
+    settings name for core, hypoperfusion and registry; without one, ready-made maps (``cbf``,
+    ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
     A scan of kind ``aif`` (columns ``time_s``, ``value``: concentration) replaces the arterial
     input that is found.
 
