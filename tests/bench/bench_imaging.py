@@ -91,7 +91,8 @@ class Cost:
 
 def costs() -> list[Cost]:
     """CPU time and peak memory of each stage of one visit, each in a process of its own."""
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
     from corelab.settings.measurement import MeasurementSettings
 
     participant, visit, kinds = TIMED
@@ -202,7 +203,8 @@ def segmentation_rows() -> Iterator[tuple[str, str, str]]:
     from phantom_truth import write_truth_images
 
     from corelab.imaging import brain_mask, load_image
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, clear_digest_caches
 
 from corelab.provenance import digest
 
@@ -82,7 +82,7 @@ def copy(tmp_path_factory):
 
 
 def _digests(folder):
-    digest._clear_caches()
+    clear_digest_caches()
     return {name: digest.digest_of_script(str(folder / f"{name}.py")) for name in RULES}
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corelab.phantom import TrialSpec, build_scene, glioma_scans, simulate_scan, true_masks
+from corelab.phantom import glioma_scans
 from corelab.phantom.conditions import (
     DIFFICULTIES,
     NEUTRAL,
@@ -14,10 +14,13 @@ from corelab.phantom.conditions import (
     draw_conditions,
     draw_tumour_conditions,
 )
+from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
 from corelab.phantom.head import load_head
 from corelab.phantom.protocol import protocol
-from corelab.phantom.scans import _diffusion_signals
+from corelab.phantom.scans import _diffusion_signals, simulate_scan
+from corelab.phantom.scene import build_scene
+from corelab.phantom.truth import true_masks
 
 HARD = TrialSpec(seed=5, flavour="hard")
 

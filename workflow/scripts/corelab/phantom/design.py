@@ -99,18 +99,15 @@ class TrialSpec:
     flavour
         ``full``; ``testing``: coarser voxels, fewer frames and three imaged participants; ``hard``:
         eight imaged participants with what real scans have and simulated heads lack.
-    participants
-        Number of participants, randomised in blocks of six over the arms.
-    arms, doses_mg_kg
-        Names of the arms and their doses, mg/kg.
+    participants, arms, doses_mg_kg
+        Randomised in blocks of six over the arms, each with its dose, mg/kg.
     sites
-        Site names; participants come from them in turn, two at a time.
-    growth_placebo_ml
-        Mean infarct growth from baseline to day 5 without drug, mL.
+        Participants come from them in turn, two at a time.
+    growth_placebo_ml, growth_sd_ml
+        Mean infarct growth from baseline to day 5 without drug, and SD between participants of
+        one arm (normal, cut at 1.9 SD), mL.
     growth_slope_ml_per_mg_kg
         Effect of the dose on infarct growth, mL per mg/kg. Negative: the drug protects.
-    growth_sd_ml
-        SD of growth between participants of one arm (normal, cut at 1.9 SD), mL.
     earlier
         The earlier pipeline run whose readings stand for the missing images.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
@@ -123,8 +120,6 @@ class TrialSpec:
     >>> spec = TrialSpec()
     >>> spec.growth_slope_ml_per_mg_kg, len(spec.imaged)
     (-6.0, 6)
-    >>> TrialSpec.from_settings(PhantomSettings(trial="stroke", seed=7)).seed
-    7
     """
 
     seed: int = 20260101

@@ -76,20 +76,16 @@ class GliomaSpec:
     flavour
         ``full`` (8 imaged participants), ``testing`` (2), or ``hard`` (8, with what real scans have
         and simulated tumours lack).
-    participants
-        Number enrolled, half of them at high risk.
-    arms
-        Names of the arms; treatment has no effect.
+    participants, arms
+        Number enrolled, half of them at high risk, and arms, whose treatment has no effect.
     risk_hazard_ratio
         Hazard of death, high against low risk, given MGMT and IDH.
     mgmt_hazard_ratio, idh_hazard_ratio
         Hazard of death with a methylated MGMT promoter, and with IDH1 mutated.
     planted_shift_sd
         Difference of a planted feature between risk groups, SD within a group.
-    reliable_icc, unreliable_icc
-        ICC of features over the two readers' masks.
-    reread
-        Participants whose features were taken on both readers' masks.
+    reliable_icc, unreliable_icc, reread
+        ICC of features over the two readers' masks, and participants with features of both.
     pseudoprogression_share
         Share of participants whom the local reading called progressive too early.
     panel_discord_share
@@ -97,10 +93,8 @@ class GliomaSpec:
 
     Examples
     --------
-    >>> spec = GliomaSpec.from_settings(
-    ...     PhantomSettings(trial="glioblastoma", flavour="testing"))
-    >>> spec.imaged, spec.participants
-    (('001', '002'), 88)
+    >>> GliomaSpec.from_settings(PhantomSettings(trial="glioblastoma", flavour="testing")).imaged
+    ('001', '002')
     """
 
     seed: int = 20260911

@@ -25,7 +25,7 @@ COMPARED = {
     "or only_other",
 }
 #: Numbers that the terminal names; the table has them all.
-MOST_TOLD = 10
+MOST_SHOWN = 10
 _TABLES = {
     "endpoints/measurements.tsv": (
         ["participant_id", "visit", "endpoint", "source", "repeat", "region"],
@@ -160,8 +160,8 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     apart = table[table["verdict"] == "different"]
     order = apart["relative_percent"].abs().sort_values(ascending=False, kind="stable").index
     if len(apart):
-        lines.append(f"  The {min(MOST_TOLD, len(apart))} of {len(apart)} that move most:")
-    for row in apart.loc[order[:MOST_TOLD]].to_dict("records"):
+        lines.append(f"  The {min(MOST_SHOWN, len(apart))} of {len(apart)} that move most:")
+    for row in apart.loc[order[:MOST_SHOWN]].to_dict("records"):
         lines.append(
             f"    {row['key']}: {row['other']:.5g} -> {row['this']:.5g} "
             f"({row['relative_percent']:+.3g} %)"

@@ -166,18 +166,8 @@ def compare(
 ) -> Compared:
     """Compare the inputs that jobs have read with their present content.
 
-    Parameters
-    ----------
-    readers
-        The jobs and what they read.
-    study
-        The study's folder.
-    read_all
-        Read every file, also where size and times are as they were.
-    workers
-        Files that are read at once.
-    report
-        Called with a line before files are read.
+    ``read_all``: read every file, also where size and times are as they were. ``workers`` files are
+    read at once; ``report`` is called with a line before that.
 
     Examples
     --------

@@ -78,12 +78,6 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def _clear_caches() -> None:
-    """Forget what was read, where files may have changed since."""
-    for cached in (_module_file, _content, _data_files, digest_of_script):
-        cached.cache_clear()
-
-
 def _modules_of(script: Path, root: Path) -> Iterator[Path]:
     """Files of the library that a script uses: imports followed, parents included.
 

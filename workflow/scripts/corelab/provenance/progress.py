@@ -13,7 +13,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +69,9 @@ def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
     return f"about {duration(seconds / max(1, at_once))} with {at_once} at once{rest}"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What a stage's record says could not be done, in its own words."""
-
-    subject: str
-    visit: str
-    cause: str
-
-
-def _record_faults(path: Path) -> list[Fault]:
-    """What a stage's record says could not be done: of the record, its scans and masks. ValueError
-    if it is damaged.
+def _record_faults(path: Path) -> list[tuple[str, str, str]]:
+    """Subject, visit and cause of what a stage's record, its scans and masks could not give.
+    ValueError if it is damaged.
     """
     record = read_json(path)
     found = []
@@ -94,7 +84,7 @@ def _record_faults(path: Path) -> list[Fault]:
             cause = f"{what}: {cause}"
         keys = ("participant_id", "visit")
         who, visit = (str(item.get(key) or record.get(key) or "") for key in keys)
-        found.append(Fault(who, visit, " ".join(cause.split())))
+        found.append((who, visit, " ".join(cause.split())))
     return found
 
 
@@ -116,15 +106,15 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
             try:
                 faults = _record_faults(study / path)
             except ValueError as error:
-                # Whoever asks what is wrong must hear of this one too, and of all others.
+                # A damaged record is reported too, and so are all others.
                 who, visit = (*places, "", "")[:2]
                 cause = " ".join(f"the record is damaged ({error}): make it again".split())
-                faults = [Fault(who, visit, cause)]
+                faults = [(who, visit, cause)]
             log = (study / "logs" / stage / f"{name}.log").as_posix()
             target = (study / path).as_posix()
             found += [
-                Failure(one.subject, one.visit, stage, one.cause, log, target, hard=False)
-                for one in faults
+                Failure(who, visit, stage, cause, log, target, hard=False)
+                for who, visit, cause in faults
             ]
     return found
 
@@ -186,7 +176,7 @@ class Progress(logging.Handler):
     ) -> None:
         super().__init__()
         self.total, self.done, self.failed = total, 0, 0
-        self.start_s = self.told_s = time.monotonic()
+        self.start_s = self.written_s = time.monotonic()
         self._write = write or (lambda text: print(text, file=sys.stderr, flush=True))
         self._bar: Any = None
         drawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" if bar is None else bar
@@ -217,10 +207,10 @@ class Progress(logging.Handler):
             event = str(getattr(record, "event", "") or "")
             if event.endswith("job_finished"):
                 self.done += 1
-                self._tell()
+                self._report()
             elif event.endswith("job_error"):
                 self.failed += 1
-                self._tell_failure(record)
+                self._report_failure(record)
         except Exception:
             self.handleError(record)
 
@@ -232,18 +222,18 @@ class Progress(logging.Handler):
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.done} of {self.total} jobs done ({rate * 60:.1f} per min){left}{failed}"
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._bar is not None:
             rate = self.done / max(1e-3, time.monotonic() - self.start_s) * 60
             failed = f", {self.failed} failed" if self.failed else ""
             self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f}/min{failed}")
             return
         now = time.monotonic()
-        if self.done == self.total or now - self.told_s >= PLAIN_EVERY_S:
-            self.told_s = now
+        if self.done == self.total or now - self.written_s >= PLAIN_EVERY_S:
+            self.written_s = now
             self._write(self.line())
 
-    def _tell_failure(self, record: logging.LogRecord) -> None:
+    def _report_failure(self, record: logging.LogRecord) -> None:
         rule = str(getattr(record, "rule_name", "") or "")
         cause, log = "", ""
         for log in map(str, getattr(record, "log", None) or []):
@@ -299,15 +289,15 @@ def status_lines(
     """
     lines = [f"Study folder {folder}"]
     for name, paths in stages.items():
-        there = sum((folder / path).is_file() for path in paths)
-        lines.append(f"  {name:<10} {there:>6} of {len(paths)} done")
+        present = sum((folder / path).is_file() for path in paths)
+        lines.append(f"  {name:<10} {present:>6} of {len(paths)} done")
     for name in (
         "endpoints/measurements.tsv",
         "statistics/agreement.tsv",
         "report/index.html",
         "provenance/manifest.json",
     ):
-        state = "there" if (folder / name).is_file() else "not yet"
+        state = "present" if (folder / name).is_file() else "not yet"
         lines.append(f"  {name:<28} {state}")
     # The asking job keeps an entry too.
     others = [(place, entry) for place, entry in entries(folder) if place.rule != "status"]

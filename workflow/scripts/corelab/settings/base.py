@@ -71,15 +71,6 @@ class Registered:
     """Text that is a name of a registry, the library's or of another package.
 
     In the generated schema stand the library's; the others join when it is read.
-
-    Examples
-    --------
-    >>> class Toy(Settings):
-    ...     engine: Annotated[str, Registered("engines")] = "bayes"
-    >>> Toy(engine="bay")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    pydantic_core._pydantic_core.ValidationError: 1 validation error for Toy
-    ...
     """
 
     registry: str
@@ -101,6 +92,11 @@ class Registered:
         """The names of the library."""
         names_here = {"enum": list(BUILT_IN[self.registry]), "x-registry": self.registry}
         return {**handler(schema), **names_here}
+
+
+def one_of_keys(*keys: str, rule: str = "oneOf") -> ConfigDict:
+    """Config of a block that has exactly one of the keys; ``anyOf``: at least one."""
+    return ConfigDict(json_schema_extra={rule: [{"required": [key]} for key in keys]})
 
 
 #: Field of a list without repeated values.
@@ -129,9 +125,8 @@ class Settings(BaseModel):
     def plain(self, *names: str, without: Collection[str] = ()) -> dict[str, Any]:
         """The block, or those of its fields, as JSON data with all defaults, as jobs get it.
 
-        Keys of ``without`` are left out: their change reruns no job.
-
-        Optional keys that are absent stay absent.
+        Keys of ``without`` are left out: their change reruns no job. Optional keys that are absent
+        stay absent.
 
         Examples
         --------

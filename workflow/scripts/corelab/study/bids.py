@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +20,11 @@ from corelab.terms.kinds import KIND_OF_SUFFIX
 
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
 _SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$", re.IGNORECASE)
+_Row = dict[str, str | None]
 SCANS = ("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values")
 
 
-def _row(name: str, path: str) -> dict[str, str | None] | None:
+def _row(name: str, path: str) -> _Row | None:
     suffix = _SUFFIX.search(name)
     entities = dict(_ENTITY.findall(name[: suffix.start()] if suffix else ""))
     # Phase and the parts of complex images are no magnitude.
@@ -40,18 +41,16 @@ def _row(name: str, path: str) -> dict[str, str | None] | None:
         kind = KIND_OF_SUFFIX.get(word)
     if kind is None:
         return None
-    space = entities.get("space", "")
-    return {
-        "participant_id": f"sub-{entities['sub']}",
-        "visit": entities.get("ses", "1"),
-        "kind": kind,
-        "path": path,
-        "reader": entities.get("rater") or entities.get("desc")
-        if kind.startswith("mask-")
-        else None,
-        "repeat": entities.get("run"),
-        "space": "MNI152" if space.startswith("MNI152") else "native",
-    }
+    reader = entities.get("rater") or entities.get("desc")
+    return _scan(entities, kind, path, reader if kind.startswith("mask-") else None)
+
+
+def _scan(entities: Mapping[str, str], kind: str, path: str, reader: str | None = None) -> _Row:
+    """Row of a file with the entities of BIDS."""
+    space = "MNI152" if entities.get("space", "").startswith("MNI152") else "native"
+    who, visit = f"sub-{entities['sub']}", entities.get("ses", "1")
+    cells = (who, visit, kind, path, reader, entities.get("run"), space, None)
+    return dict(zip(SCANS, cells, strict=True))
 
 
 #: File of UPENN-GBM -> kind: UPENN-GBM-00001_11_T1GD.nii.gz, _segm, _automated_approx_segm.
@@ -71,53 +70,36 @@ _UPENN_LABELS = {
 _ISLES = re.compile(r"_(lesion|lvo|cow)-msk\.nii(?:\.gz)?$")
 
 
-def _upenn_rows(name: str, path: str) -> list[dict[str, str | None]]:
+def _upenn_rows(name: str, path: str) -> list[_Row]:
     """UPENN-GBM: 11 is the scan before surgery, 21 that of the recurrence."""
     found = _UPENN.search(name)
     if found is None or found.group(4):
         return []
     subject, time, what, _ = found.groups()
-    base: dict[str, str | None] = {
-        "participant_id": subject,
-        "visit": {"11": "preoperative", "21": "follow-up"}.get(time, time),
-        "path": path,
-        "reader": None,
-        "repeat": None,
-        "space": "native",
-        "label_values": None,
-    }
+    visit = {"11": "preoperative", "21": "follow-up"}.get(time, time)
+
+    def row(kind: str, reader: str | None = None, values: str | None = None) -> _Row:
+        cells = (subject, visit, kind, path, reader, None, "native", values)
+        return dict(zip(SCANS, cells, strict=True))
+
     if what in _UPENN_KINDS:
-        return [{**base, "kind": _UPENN_KINDS[what]}]
+        return [row(_UPENN_KINDS[what])]
     if what == "brain_segm":
-        return [{**base, "kind": "mask-brain"}]
+        return [row("mask-brain")]
     reader = "automated" if what.startswith("automated") else "corrected"
-    return [
-        {**base, "kind": kind, "reader": reader, "label_values": values}
-        for kind, values in _UPENN_LABELS.items()
-    ]
+    return [row(kind, reader, values) for kind, values in _UPENN_LABELS.items()]
 
 
-def _isles_rows(name: str, path: str) -> list[dict[str, str | None]]:
+def _isles_rows(name: str, path: str) -> list[_Row]:
     """ISLES'24: the lesion mask of the follow-up, which the challenge calls ``lesion-msk``."""
     found = _ISLES.search(name)
     entities = dict(_ENTITY.findall(name))
     if found is None or "sub" not in entities or found.group(1) != "lesion":
         return []
-    return [
-        {
-            "participant_id": f"sub-{entities['sub']}",
-            "visit": entities.get("ses", "1"),
-            "kind": "mask-infarct",
-            "path": path,
-            "reader": None,
-            "repeat": entities.get("run"),
-            "space": "MNI152" if entities.get("space", "").startswith("MNI152") else "native",
-            "label_values": None,
-        }
-    ]
+    return [_scan(entities, "mask-infarct", path)]
 
 
-def _rows(name: str, path: str, dataset: str) -> list[dict[str, str | None]]:
+def _rows(name: str, path: str, dataset: str) -> list[_Row]:
     """Rows of a file in any of the layouts; none where no kind fits."""
     found = _upenn_rows(name, path) or _isles_rows(name, path)
     if found:
@@ -125,7 +107,6 @@ def _rows(name: str, path: str, dataset: str) -> list[dict[str, str | None]]:
     row = _row(name, path)
     if row is None:
         return []
-    row["label_values"] = None
     # SOOP (ds004889) masks the lesion of the acute DWI and names no label.
     if row["kind"] == "mask-lesion" and dataset == "soop":
         row["kind"] = "mask-infarct"
@@ -190,9 +171,7 @@ def _listed(folder: Path, ids: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     given = given.assign(participant_id=names.where(~bare, "sub-" + names).astype(object))
     absent = sorted(known - set(given["participant_id"]))
     if absent:
-        lines.append(
-            f"{len(absent)} participants have no row in {path.name}, the first {absent[0]}"
-        )
+        lines += [f"{len(absent)} participants have no row in {path.name}, the first {absent[0]}"]
     twice = int(given["participant_id"].duplicated().sum())
     if twice:
         lines.append(

@@ -16,8 +16,9 @@ def join_notes(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _words(text: str) -> dict[str, str]:
-    return {"words": text}
+def _column(words: str, default: Any = math.nan) -> Any:
+    """Field of a column, with its words."""
+    return field(default=default, metadata={"words": words})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,45 +40,25 @@ class StatisticRow:
     'all'
     """
 
-    analysis_id: str = field(default="", metadata=_words("Identifier of the analysis in the plan"))
-    population: str = field(
-        default="", metadata=_words("Population expression, 'all' for everybody")
-    )
-    endpoint: str = field(default="", metadata=_words("Imaging endpoint"))
-    visit: str = field(
-        default="all", metadata=_words("Visit, 'all' where visits are pooled or do not apply")
-    )
-    participant_id: str = field(
-        default="all", metadata=_words("Subject for a per-subject row, else 'all'")
-    )
-    group: str = field(
-        default="all", metadata=_words("Pair, level or term that the statistic is about")
-    )
-    statistic: str = field(kw_only=False, metadata=_words("Name of the statistic"))
-    estimate: float = field(default=math.nan, metadata=_words("Estimate at full precision"))
-    ci_low: float = field(default=math.nan, metadata=_words("Lower confidence limit"))
-    ci_high: float = field(default=math.nan, metadata=_words("Upper confidence limit"))
-    ci_level: float = field(default=math.nan, metadata=_words("Confidence level of the interval"))
-    p_value: float = field(
-        default=math.nan, metadata=_words("Two-sided p value unless the note says otherwise")
-    )
-    n: float = field(
-        default=math.nan, metadata=_words("Number of subjects (or targets) behind the estimate")
-    )
-    method: str = field(
-        default="", metadata=_words("Definition: estimator, interval method, variant")
-    )
-    second_estimate: float = field(
-        default=math.nan, metadata=_words("The same statistic by an independent library")
-    )
-    second_method: str = field(default="", metadata=_words("That library and function"))
-    note: str = field(
-        default="",
-        metadata=_words("Reason where the statistic is not_computable, and warnings"),
-    )
-    n_clusters: float = field(
-        default=math.nan,
-        metadata=_words("Number of clusters (participants, key cluster) among the n targets"),
+    analysis_id: str = _column("Identifier of the analysis in the plan", "")
+    population: str = _column("Population expression, 'all' for everybody", "")
+    endpoint: str = _column("Imaging endpoint", "")
+    visit: str = _column("Visit, 'all' where visits are pooled or do not apply", "all")
+    participant_id: str = _column("Subject for a per-subject row, else 'all'", "all")
+    group: str = _column("Pair, level or term that the statistic is about", "all")
+    statistic: str = field(kw_only=False, metadata={"words": "Name of the statistic"})
+    estimate: float = _column("Estimate at full precision")
+    ci_low: float = _column("Lower confidence limit")
+    ci_high: float = _column("Upper confidence limit")
+    ci_level: float = _column("Confidence level of the interval")
+    p_value: float = _column("Two-sided p value unless the note says otherwise")
+    n: float = _column("Number of subjects (or targets) behind the estimate")
+    method: str = _column("Definition: estimator, interval method, variant", "")
+    second_estimate: float = _column("The same statistic by an independent library")
+    second_method: str = _column("That library and function", "")
+    note: str = _column("Reason where the statistic is not_computable, and warnings", "")
+    n_clusters: float = _column(
+        "Number of clusters (participants, key cluster) among the n targets"
     )
     above_null: bool | None = None
 
