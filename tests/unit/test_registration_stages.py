@@ -52,7 +52,7 @@ PLACES = {
     ("baseline", "dwi"): motion(-3, (0, 4, 1)),
     ("day5", "FLAIR"): motion(8, (-6, 3, 2)),
 }
-SIZES = {"T1w": (2.0, 2.0, 2.0), "dwi": (2.5, 2.5, 5.0), "FLAIR": (2.0, 2.0, 5.0)}
+SIZES = {"T1w": (1.5, 1.5, 1.5), "dwi": (2.5, 2.5, 5.0), "FLAIR": (2.0, 2.0, 5.0)}
 
 
 def brain() -> np.ndarray:
