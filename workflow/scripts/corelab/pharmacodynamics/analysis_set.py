@@ -45,15 +45,7 @@ USUAL_REFERENCES = ("placebo", "control", "standard", "vehicle", "0")
 
 @dataclass(frozen=True)
 class Design:
-    """Design matrix with the names of its columns.
-
-    Attributes
-    ----------
-    matrix
-        (n, p) float64.
-    terms
-        p names: ``Intercept``, ``arm=high``, ``age`` ...
-    """
+    """Design matrix (n, p), and its columns by name: ``Intercept``, ``arm=high``, ``age`` ..."""
 
     matrix: np.ndarray
     terms: tuple[str, ...]
@@ -70,8 +62,7 @@ class Design:
 def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     """Float64 where every value present is a number, otherwise text; missing stays missing.
 
-    Codes such as 01 are text, and so are the levels none and NA: only n/a and the empty cell are
-    missing (:func:`corelab.study.cells.is_missing`).
+    Codes such as 01 are text, and so are the levels none and NA (:mod:`corelab.study.cells`).
 
     Raises
     ------
@@ -82,8 +73,6 @@ def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     --------
     >>> typed(pd.Series(["1", "2.5", "n/a"])).tolist()
     [1.0, 2.5, nan]
-    >>> typed(pd.Series(["m", None, "f"])).tolist()
-    ['m', None, 'f']
     """
     capped = series.name in CAPPED_COLUMNS
     text = series.astype(object).map(lambda value: None if is_missing(value) else value)
@@ -324,16 +313,7 @@ def with_covariates(
 def complete_cases(
     frame: pd.DataFrame, columns: Sequence[str], analysis: AnalysisSpec, tables: Tables
 ) -> tuple[pd.DataFrame, str]:
-    """Rows with all columns, and a note that counts who of the population is not among them.
-
-    Examples
-    --------
-    >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"]})
-    >>> frame = pd.DataFrame({"value": [1.0, np.nan]}, index=["1", "2"])
-    >>> plan = AnalysisSpec(id="a", type="")
-    >>> complete_cases(frame, ["value"], plan, Tables(pd.DataFrame(), people))[1]
-    'complete cases: 1 of 3 participants'
-    """
+    """Rows with all columns, and a note that counts who of the population is not among them."""
     chosen = frame.dropna(subset=list(columns)).sort_index()
     total = len(population(analysis, tables))
     note = "" if len(chosen) == total else f"complete cases: {len(chosen)} of {total} participants"
@@ -379,21 +359,13 @@ def levels_of(
 def in_order(
     levels: Iterable[str], reference: Any = None, doses: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Levels as a figure or a table shows them: the reference, then by dose, number or name.
+    """Levels in the order of figures and tables: the reference, then by dose, number or name.
 
-    Parameters
-    ----------
-    levels
-        Names, as often as they come.
-    reference
-        Named by the plan; otherwise a usual one (placebo, control ...) where there is one.
-    doses
-        Level -> dose, where each level has one.
+    Without a ``reference`` it is a usual one (placebo, control ...); ``doses`` has that of every
+    level.
 
     Examples
     --------
-    >>> in_order(["high", "placebo", "low"])
-    ['placebo', 'high', 'low']
     >>> in_order(["high", "placebo", "low"], doses={"placebo": 0, "low": 10, "high": 20})
     ['placebo', 'low', 'high']
     >>> in_order(["10", "9", "0"]), in_order(["a", "b"], reference="b")
@@ -489,26 +461,12 @@ def endpoints_of(analysis: AnalysisSpec) -> list[str]:
 
 
 def with_labels(analysis: Spec, *names: str | None) -> Spec:
-    """The analysis with the values of further columns taken as labels.
-
-    Examples
-    --------
-    >>> from corelab.settings.analyses.comparison import ComparisonSpec
-    >>> plan = ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm")
-    >>> with_labels(plan, "arm", None).categorical
-    ['arm']
-    """
+    """The analysis with the values of further columns taken as labels."""
     return analysis.changed(categorical=[*analysis.categorical, *filter(None, names)])
 
 
 def adjusted_words(names: Sequence[str]) -> str:
-    """Words of a method for the covariates that a model has.
-
-    Examples
-    --------
-    >>> adjusted_words(["age"]), adjusted_words([])
-    ('; covariates age', '')
-    """
+    """Words of a method for the covariates that a model has."""
     return f"; covariates {', '.join(names)}" if names else ""
 
 
@@ -551,17 +509,7 @@ def strata_of(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd
 
 @dataclass(frozen=True)
 class Levels:
-    """Rows of participants by the levels of a column.
-
-    Attributes
-    ----------
-    frame
-        With the column ``by``.
-    by
-        Column of the levels; empty for one group of all.
-    reference, others
-        Levels.
-    """
+    """Rows of participants by the levels of the column ``by`` (empty: one group of all)."""
 
     frame: pd.DataFrame
     by: str = ""
@@ -586,12 +534,8 @@ class Levels:
 class Arms(Levels):
     """Complete cases of the arms of an analysis, one row per participant with ``value``.
 
-    Attributes
-    ----------
-    names
-        Covariates.
-    said, left_out
-        How the reference was chosen, and who is left out.
+    ``names`` are the covariates; ``said`` and ``left_out`` tell how the reference was chosen, and
+    who is left out.
     """
 
     names: Sequence[str] = ()

@@ -54,25 +54,11 @@ def _by_truth(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     return positive, negative
 
 
-def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Estimate:
-    """Area under the ROC curve: P(score of a case > score of a non-case), ties half.
+def _roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Estimate:
+    """P(score of a case > score of a non-case), ties half, with DeLong's standard error.
 
-    Parameters
-    ----------
-    score, truth
-        (n,) values and 0/1.
-    alpha
-        1 - confidence level.
-    ci
-        ``delong``: area -/+ z SE, cut at 0 and 1, as R pROC; ``logit``: the same on the logit
-        scale, which stays inside and covers better near 1. The test of 0.5 is on the same scale,
-        so that p is below alpha where the interval leaves 0.5 out.
-
-    Examples
-    --------
-    >>> found = roc_area([1, 2, 3, 4, 5, 6], [0, 0, 1, 0, 1, 1])
-    >>> round(found.estimate, 4), round(found.ci_low, 4), found.ci_high
-    (0.8889, 0.5809, 1.0)
+    ``delong``: area -/+ z SE, cut at 0 and 1, as R pROC; ``logit``: on the logit scale, which
+    covers better near 1. The test of 0.5 is on the scale of the limits, so that both decide alike.
     """
     if ci not in SCALES:
         raise ValueError(f"unknown interval '{ci}' of an ROC area: {', '.join(SCALES)}")
@@ -90,15 +76,8 @@ def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") ->
     return Estimate(area, low, high, logit.p_value, se=error)
 
 
-def roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Estimate:
-    """Difference of two ROC areas in the same participants (DeLong), a - b.
-
-    Examples
-    --------
-    >>> truth = [0, 0, 1, 0, 1, 1]
-    >>> round(roc_difference([1, 2, 3, 4, 5, 6], [6, 2, 3, 4, 5, 1], truth).estimate, 4)
-    0.5556
-    """
+def _roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Estimate:
+    """Difference of two ROC areas in the same participants (DeLong), a - b."""
     pa, na = _by_truth(score_a, truth)
     pb, nb = _by_truth(score_b, truth)
     a10, a01 = _placements(pa, na)
@@ -124,7 +103,7 @@ def roc_curve(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 @dataclass(frozen=True)
-class Share:
+class _Share:
     """Successes among trials, with the exact interval of their share; nan without trials."""
 
     successes: int
@@ -132,17 +111,10 @@ class Share:
     estimate: Estimate
 
 
-def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Share]:
-    """Sensitivity, specificity and predictive values by name.
-
-    Examples
-    --------
-    >>> found = accuracy([1, 1, 0, 0, 1], [1, 1, 1, 0, 0])["sensitivity"]
-    >>> found.successes, found.trials
-    (2, 3)
-    """
+def _accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, _Share]:
+    """Sensitivity, specificity and predictive values by name."""
     a, d = np.asarray(test, bool), np.asarray(truth, bool)
-    result: dict[str, Share] = {}
+    result: dict[str, _Share] = {}
     for name, hits, among in (
         ("sensitivity", a, d),
         ("specificity", ~a, ~d),
@@ -151,22 +123,12 @@ def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Share]:
     ):
         k, n = int(np.sum(hits & among)), int(among.sum())
         share = Estimate(k / n, *exact_interval(k, n, alpha), n=n) if n else Estimate(math.nan)
-        result[name] = Share(k, n, share)
+        result[name] = _Share(k, n, share)
     return result
 
 
-def mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
-    """McNemar's exact test of two paired dichotomies.
-
-    Returns
-    -------
-    only_a, only_b, p_value
-
-    Examples
-    --------
-    >>> mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 0, 0])
-    (4, 0, 0.125)
-    """
+def _mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
+    """McNemar's exact test of two paired dichotomies: only a, only b, p."""
     first, second = np.asarray(a, bool), np.asarray(b, bool)
     only_a, only_b = int(np.sum(first & ~second)), int(np.sum(~first & second))
     n = only_a + only_b
@@ -280,7 +242,7 @@ def _two_markers(
 
 def _difference_row(a: pd.Series, b: pd.Series, truth: pd.Series, alpha: float) -> StatisticRow:
     method = "difference of ROC areas in the same participants, DeLong"
-    return roc_difference(a, b, truth, alpha).row("auc_difference", method=method)
+    return _roc_difference(a, b, truth, alpha).row("auc_difference", method=method)
 
 
 def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[StatisticRow]:
@@ -299,7 +261,7 @@ def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[Stati
         return
     calls = {source: frame[source].to_numpy(float) >= float(cut) for source in sources}
     for source, call in calls.items():
-        for name, share in accuracy(call, truth, analysis.alpha).items():
+        for name, share in _accuracy(call, truth, analysis.alpha).items():
             if share.trials == 0:
                 yield not_computable(name, "no participant to count", group=names[source])
                 continue
@@ -310,7 +272,7 @@ def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[Stati
                 note=f"{share.successes}/{share.trials}",
             )
     if len(sources) == 2:
-        only_a, only_b, p = mcnemar(*(calls[source] for source in sources))
+        only_a, only_b, p = _mcnemar(*(calls[source] for source in sources))
         yield Estimate(p, p_value=p).row(
             "mcnemar_p",
             group=pair,
@@ -322,7 +284,7 @@ def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[Stati
 def _auc_row(score: np.ndarray, truth: np.ndarray, analysis: DiagnosticSpec) -> StatisticRow:
     scale = analysis.ci
     words = {"delong": "interval and p on the raw scale", "logit": "interval and p on the logit"}
-    roc = roc_area(score, truth, analysis.alpha, scale)
+    roc = _roc_area(score, truth, analysis.alpha, scale)
     u = float(stats.mannwhitneyu(score[truth == 1], score[truth == 0]).statistic)
     note = ""
     if math.isnan(roc.ci_low):

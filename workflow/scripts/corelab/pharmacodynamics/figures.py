@@ -44,14 +44,8 @@ def _beside(axes: Axes, text: str, place: tuple[float, float], within: Any, **mo
     )
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number for a figure: significant digits, true minus sign, n/a for missing.
-
-    Examples
-    --------
-    >>> number(-0.12345), number(float("nan")), number(1234.5)
-    ('−0.123', 'n/a', '1230')
-    """
+def _number(value: float, digits: int = 3) -> str:
+    """Significant digits, true minus sign, n/a for missing."""
     if not np.isfinite(value):
         return "n/a"
     text = f"{float(f'{value:.{digits}g}'):g}"
@@ -84,7 +78,7 @@ def forest(
             if np.isfinite(low) and np.isfinite(high):
                 axes.plot([low, high], [place, place], color=COLOURS[0], lw=1.8, zorder=2)
             axes.plot(row["estimate"], place, "s", color=COLOURS[0], ms=6, zorder=3)
-            text = f"{number(row['estimate'])} ({number(low)} to {number(high)})"
+            text = f"{_number(row['estimate'])} ({_number(low)} to {_number(high)})"
         count = f"  n = {int(row['n'])}" if np.isfinite(row["n"]) else ""
         _beside(axes, text + count, (1.02, place), ("axes fraction", "data"))
     axes.axvline(null, color="0.4", lw=1, ls="--", zorder=1)

@@ -118,21 +118,9 @@ def _start(name: str, residual_sd: np.ndarray, rho: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Mmrm:
-    """A fitted MMRM.
-
-    Attributes
-    ----------
-    fit
-        The REML fit.
-    terms
-        Names of the fixed effects.
-    visit_covariance
-        (m, m) covariance of the visits; (groups, m, m) where groups have their own.
-    structure
-        Covariance structure used.
-    tried
-        What was tried before, with the reason why it failed.
+class _Mmrm:
+    """``visit_covariance`` is (m, m), or (groups, m, m) where groups have their own; ``tried`` are
+    the structures before ``structure``, with the reason why they failed.
     """
 
     fit: MixedFit
@@ -149,7 +137,7 @@ class Mmrm:
         return self.fit.satterthwaite(w, alpha)
 
 
-def fit_mmrm(
+def _fit_mmrm(
     subject: Any,
     visit: Any,
     values: Any,
@@ -158,44 +146,11 @@ def fit_mmrm(
     *,
     covariance: str | Sequence[str] = "us",
     group: Any = None,
-) -> Mmrm:
-    """Fit an MMRM.
+) -> _Mmrm:
+    """Fit an MMRM by the first covariance structure that converges.
 
-    Parameters
-    ----------
-    subject
-        (n,) identifiers.
-    visit
-        (n,) visit numbers 0 .. m - 1 in time order.
-    values
-        (n,) responses; rows with a missing response are left out by the caller.
-    matrix
-        (n, p) fixed effects of full rank.
-    terms
-        p names.
-    covariance
-        Structure or pre-specified ladder of :data:`STRUCTURES`.
-    group
-        (n,) labels of subjects, each with a covariance of its own; default one for all.
-
-    Raises
-    ------
-    NotComputable
-        If no structure of the ladder converges, or there is no subject with two visits.
-    ValueError
-        For two values of one subject at one visit.
-
-    Examples
-    --------
-    Complete pairs: the difference between visits is the paired t test's.
-
-    >>> y = np.array([1.0, 2.0, 2.5, 4.0, 3.0, 3.5, 6.0, 8.0])
-    >>> visit = np.tile([0, 1], 4)
-    >>> x = np.column_stack([np.ones(8), visit])
-    >>> model = fit_mmrm(np.repeat([1, 2, 3, 4], 2), visit, y, x, ["Intercept", "visit"])
-    >>> result = model.contrast([0, 1])
-    >>> round(result.estimate, 4), round(result.se, 4), round(result.df, 2)
-    (1.25, 0.3227, 3.0)
+    ``visit`` is (n,) 0 .. m - 1 in time order, ``matrix`` (n, p) of full rank with ``terms``; each
+    ``group`` of subjects has a covariance of its own.
     """
     y, x = np.asarray(values, float), np.asarray(matrix, float)
     visits, names = np.asarray(visit, int), np.asarray(subject).astype(str)
@@ -226,7 +181,7 @@ def fit_mmrm(
         sigma = np.zeros((groups, m, m))
         sigma[:, *np.tril_indices(m)] = fit.s.reshape(groups, -1)
         sigma += np.tril(sigma, -1).transpose(0, 2, 1)
-        return Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
+        return _Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
     raise NotComputable("no covariance structure of the plan converged (" + "; ".join(tried) + ")")
 
 
@@ -296,24 +251,12 @@ def fit_linear_mixed(
 ) -> tuple[MixedFit, np.ndarray, float]:
     """Linear mixed model with one grouping factor and unstructured random effects.
 
-    Parameters
-    ----------
-    subject
-        (n,) identifiers.
-    values
-        (n,) responses.
-    matrix
-        (n, p) fixed effects.
-    random
-        (n, r) design of the random effects.
-    ml
-        Maximum likelihood instead of REML.
+    ``matrix`` (n, p) has the fixed effects, ``random`` (n, r) those of the ``subject``.
 
     Returns
     -------
     fit, random_covariance, residual_variance
-        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) covariance of the random
-        effects, and the residual variance.
+        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) and a number.
 
     Examples
     --------
@@ -371,14 +314,8 @@ def analyse_mmrm(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Ite
 
 @dataclass(frozen=True)
 class Long(Levels):
-    """Rows of all visits: ``value``, ``visit``, the arm and the covariates.
-
-    Attributes
-    ----------
-    visits, names
-        Visits in their order, covariates.
-    said, note
-        How the reference was chosen; counts.
+    """Rows of all visits: ``value``, ``visit``, the arm and the covariates ``names``; ``said`` and
+    ``note`` tell how the reference was chosen, and counts.
     """
 
     visits: Sequence[str] = ()
@@ -456,7 +393,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
     ladder = as_list(analysis.covariance) or ["us"]
     number = frame["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
     subject = frame.index.to_numpy()
-    model = fit_mmrm(
+    model = _fit_mmrm(
         subject,
         number,
         frame["value"],
@@ -570,7 +507,7 @@ def _visit_mean(
 
 
 def _statsmodels_check(
-    subject: np.ndarray, visit: np.ndarray, y: np.ndarray, matrix: np.ndarray, model: Mmrm
+    subject: np.ndarray, visit: np.ndarray, y: np.ndarray, matrix: np.ndarray, model: _Mmrm
 ) -> np.ndarray | None:
     """Fixed effects by statsmodels' MixedLM with one random effect per visit.
 

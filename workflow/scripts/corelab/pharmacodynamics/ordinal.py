@@ -53,27 +53,12 @@ from corelab.settings.analyses.ordinal import OrdinalSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 
-def generalised_odds_ratio(a: Any, b: Any, alpha: float = 0.05, *, ties: str = "split") -> Estimate:
-    """Agresti's generalised odds ratio: odds that a value of a exceeds one of b.
-
-    Parameters
-    ----------
-    a, b
-        Values of the two groups.
-    alpha
-        1 - confidence level.
-    ties
-        ``split`` (half to each side, the win odds) or ``drop`` (Agresti 1980).
-
-    Notes
-    -----
-    Standard error by the delta method for the ratio of concordance to discordance probabilities
-    (Goodman and Kruskal), the estimator of R genodds.
-
-    Examples
-    --------
-    >>> round(generalised_odds_ratio([2, 3, 4], [1, 2, 3]).estimate, 3)
-    3.5
+def _generalised_odds_ratio(
+    a: Any, b: Any, alpha: float = 0.05, *, ties: str = "split"
+) -> Estimate:
+    """Agresti's generalised odds ratio: odds that a value of a exceeds one of b, ties split (win
+    odds) or dropped. Error by the delta method for concordance over discordance (Goodman and
+    Kruskal), as R genodds.
     """
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.size == 0 or second.size == 0:
@@ -125,18 +110,8 @@ def pooled_odds_ratio(
 
 
 @dataclass(frozen=True)
-class Wins:
-    """Pairwise comparison of two groups.
-
-    Attributes
-    ----------
-    win_ratio, win_odds
-        Wins over losses; with ties counted half to each.
-    net_benefit
-        P(win) - P(loss).
-    wins, losses, ties
-        Numbers of pairs.
-    """
+class _Wins:
+    """Wins over losses, the same with ties split, P(win) - P(loss), and numbers of pairs."""
 
     win_ratio: Estimate | None
     win_odds: Estimate | None
@@ -151,27 +126,10 @@ class Wins:
         return f"{self.wins} wins, {self.losses} losses, {self.ties} ties"
 
 
-def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
-    """Win ratio, win odds and net benefit from a matrix of pairwise results.
-
-    Parameters
-    ----------
-    score
-        (n_a, n_b) with 1 where the member of a wins, -1 where it loses, 0 for a tie. A hierarchy
-        of outcomes is put into it by :func:`hierarchical_scores`.
-    alpha
-        1 - confidence level.
-
-    Notes
-    -----
-    Variances by U-statistics (Bebchuk and Lachin; Dong et al., Pharm Stat 2016;15:430), log scale
-    for the ratios.
-
-    Examples
-    --------
-    >>> result = win_statistics([[1, 1, 0], [1, -1, 1], [0, 1, 1]])
-    >>> result.wins, result.losses, result.ties, result.win_ratio.estimate
-    (6, 1, 2, 6.0)
+def _win_statistics(score: Any, alpha: float = 0.05) -> _Wins:
+    """Win ratio, win odds and net benefit of (n_a, n_b) pairwise results: 1 a win of a, -1 a loss,
+    0 a tie. Variances by U-statistics (Dong et al., Pharm Stat 2016;15:430), log scale for the
+    ratios.
     """
     s = np.asarray(score)
     n, m = s.shape
@@ -196,7 +154,7 @@ def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
     share = (1 + net) / 2
     if 0 < share < 1 and net_error > 0:
         odds = ratio_estimate(share / (1 - share), net_error / 2 / (share * (1 - share)), alpha)
-    return Wins(
+    return _Wins(
         ratio,
         odds,
         normal_estimate(net, net_error, alpha),
@@ -206,20 +164,9 @@ def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
     )
 
 
-def hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
-    """Pairwise results of a hierarchy of outcomes: the next one decides where one is tied.
-
-    Parameters
-    ----------
-    a, b
-        (n, k) and (m, k) outcomes, the most important first; a missing value ties.
-    better
-        k words ``low`` or ``high``.
-
-    Examples
-    --------
-    >>> hierarchical_scores([[0, 5.0]], [[0, 7.0], [1, 1.0]], ["low", "low"]).tolist()
-    [[1, 1]]
+def _hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
+    """Pairwise results of (n, k) and (m, k) outcomes, the most important first: the next one
+    decides where one is tied; a missing value ties. ``better`` is ``low`` or ``high`` of each.
     """
     first, second = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
     # A matrix of small integers: 10,000 participants are 25 million pairs.
@@ -386,7 +333,7 @@ def _pair_rows(
 def _odds_of_pairs(
     a: np.ndarray, b: np.ndarray, outcome: str, alpha: float
 ) -> Iterator[StatisticRow]:
-    odds = generalised_odds_ratio(a, b, alpha)
+    odds = _generalised_odds_ratio(a, b, alpha)
     # P(a > b) + P(ties) / 2 is Mann-Whitney's U / (n m).
     share = float(stats.mannwhitneyu(a, b).statistic) / (a.size * b.size)
     yield odds.row(
@@ -441,7 +388,7 @@ def _hierarchy_of(
     a: np.ndarray, b: np.ndarray, levels: Sequence[tuple[str, str]], alpha: float
 ) -> Iterator[StatisticRow]:
     order = ", then ".join(f"{name} ({better} is better)" for name, better in levels)
-    wins = win_statistics(hierarchical_scores(a, b, [better for _, better in levels]), alpha)
+    wins = _win_statistics(_hierarchical_scores(a, b, [better for _, better in levels]), alpha)
     for statistic, ratio in (("win_ratio", wins.win_ratio), ("win_odds", wins.win_odds)):
         if ratio is None:
             yield not_computable(statistic, f"no wins or no losses ({wins.words})")
@@ -456,7 +403,7 @@ def _hierarchy_of(
 
 def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterator[StatisticRow]:
     method = f"all pairs, {better} is better; U-statistic variance"
-    wins = win_statistics(hierarchical_scores(a[:, None], b[:, None], [better]), alpha)
+    wins = _win_statistics(_hierarchical_scores(a[:, None], b[:, None], [better]), alpha)
     u = float(stats.mannwhitneyu(a, b).statistic)
     u_better = u if better == "high" else a.size * b.size - u
     if wins.win_ratio is None:

@@ -38,37 +38,21 @@ from corelab.terms.results import (
 )
 
 
-def squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """R2 of the straight line of y on x.
-
-    Examples
-    --------
-    >>> round(squared_correlation(np.array([1.0, 2, 3]), np.array([1.0, 2, 4])), 4)
-    0.9643
-    """
+def _squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """R2 of the straight line of y on x."""
     u, v = x - x.mean(), y - y.mean()
     norm = (u @ u) * (v @ v)
     return float((u @ v) ** 2 / norm) if norm > 0 else math.nan
 
 
-def paired_log_rank(
+def _paired_log_rank(
     time_a: Any, event_a: Any, time_b: Any, event_b: Any
 ) -> tuple[float, float, float, float]:
-    """Hazard ratio a / b and log-rank p for two times of the same participants.
+    """Log hazard ratio a / b, its robust error, and log-rank z and p of two times of one
+    participant each.
 
     Marginal Cox model with the grouped robust variance (Lee, Wei and Amato 1992); p is the robust
     score test, the log-rank test for clustered pairs.
-
-    Returns
-    -------
-    log_hazard_ratio, robust_standard_error, score_z, p_value
-
-    Examples
-    --------
-    >>> t = np.arange(1.0, 21.0)
-    >>> log, error, z, p = paired_log_rank(t, np.ones(20), t + 0.5, np.ones(20))
-    >>> log > 0 and error < 0.1 and p < 0.05
-    True
     """
     n = len(np.asarray(time_a))
     t = np.concatenate([np.asarray(time_a, float), np.asarray(time_b, float)])
@@ -98,12 +82,7 @@ def confirmed_events(
 
     Enhancement within 12 weeks of irradiation may be pseudoprogression (RANO, J Clin Oncol
     2010;28:1963). A progression up to ``within_days`` whose ``confirmed`` is 0 is replaced by
-    ``later_time_days`` and ``later_event``.
-
-    Returns
-    -------
-    tables, notes
-        Tables with the events under the rule; criterion -> what the rule changed.
+    ``later_time_days`` and ``later_event``. Returns the tables, and criterion -> what changed.
 
     Raises
     ------
@@ -298,7 +277,7 @@ def _early_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Stati
 def _pair_test_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[StatisticRow]:
     from lifelines import CoxPHFitter
 
-    log, error, score, p_value = paired_log_rank(
+    log, error, score, p_value = _paired_log_rank(
         both["time_days_a"], both["event_a"], both["time_days_b"], both["event_b"]
     )
     table = pd.DataFrame(
@@ -343,7 +322,7 @@ def _surrogacy_rows(
 
     def of_column(name: str) -> Callable[[np.ndarray], float]:
         x = frame[name].to_numpy()
-        return lambda rows: squared_correlation(x[rows], y[rows])
+        return lambda rows: _squared_correlation(x[rows], y[rows])
 
     everybody = np.arange(y.size)
     first, second = of_column("time_days_a"), of_column("time_days_b")

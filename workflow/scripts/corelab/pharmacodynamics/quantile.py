@@ -48,19 +48,9 @@ FEW_ROWS = 500
 
 
 @dataclass(frozen=True)
-class QuantileFit:
-    """Quantile regression at one quantile.
-
-    Attributes
-    ----------
-    coefficients
-        (p,) estimates.
-    covariance
-        (p, p); None where the sparsity cannot be estimated from these data.
-    loss
-        Minimised sum of the check function.
-    df
-        n - p.
+class _QuantileFit:
+    """Coefficients with their (p, p) covariance, None where the sparsity cannot be estimated; the
+    sum of the check function, and n - p.
     """
 
     coefficients: np.ndarray
@@ -69,37 +59,19 @@ class QuantileFit:
     df: int
 
 
-def check_loss(residuals: np.ndarray, quantile: float) -> float:
-    """Sum of the check function.
-
-    Examples
-    --------
-    >>> check_loss(np.array([-1.0, 2.0]), 0.25)
-    1.25
-    """
+def _check_loss(residuals: np.ndarray, quantile: float) -> float:
+    """Sum of the check function."""
     return float(np.sum(residuals * (quantile - (residuals < 0))))
 
 
-def quantile_coefficients(
+def _quantile_coefficients(
     matrix: Any, values: Any, quantile: float, near: np.ndarray | None = None
 ) -> np.ndarray:
-    """Coefficients of the regression quantile, by linear programming.
+    """(p,) coefficients of the regression quantile, by linear programming.
 
-    Parameters
-    ----------
-    matrix, values
-        (n, p) design and (n,) values.
-    quantile
-        Between 0 and 1.
-    near
-        (p,) coefficients close to the solution. Rows far from their plane are then summed into two
-        rows, one of each side (Portnoy and Koenker, Stat Sci 1997;12:279): the solution is the
-        same, the programme is small.
-
-    Examples
-    --------
-    >>> quantile_coefficients([[1.0], [1.0], [1.0]], [1.0, 5.0, 9.0], 0.5).tolist()
-    [5.0]
+    ``near`` are coefficients close to them: rows far from their plane are then summed into two, one
+    of each side (Portnoy and Koenker, Stat Sci 1997;12:279), which changes the size of the
+    programme only.
     """
     x, back = conditioned(matrix)
     y, shift, spread = _of_order_one(matrix, values)
@@ -155,7 +127,7 @@ def _programme(x: np.ndarray, y: np.ndarray, quantile: float) -> np.ndarray:
     basis = np.argsort(residuals, kind="stable")[:p]
     if np.linalg.matrix_rank(x[basis]) == p:
         exact = np.linalg.solve(x[basis], y[basis])
-        if check_loss(y - x @ exact, quantile) <= check_loss(y - x @ beta, quantile) + 1e-9:
+        if _check_loss(y - x @ exact, quantile) <= _check_loss(y - x @ beta, quantile) + 1e-9:
             beta = exact
     return beta
 
@@ -168,14 +140,8 @@ def _of_order_one(matrix: Any, values: Any) -> tuple[np.ndarray, float, float]:
     return (y - shift) / spread, shift, spread
 
 
-def hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> float:
-    """Bandwidth of Hall and Sheather (1988), as quantreg's ``bandwidth.rq(hs = TRUE)``.
-
-    Examples
-    --------
-    >>> round(hall_sheather_bandwidth(0.5, 235), 4)
-    0.1574
-    """
+def _hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> float:
+    """Bandwidth of Hall and Sheather (1988), as quantreg's ``bandwidth.rq(hs = TRUE)``."""
     z = stats.norm.ppf(quantile)
     density = stats.norm.pdf(z)
     return float(
@@ -185,37 +151,21 @@ def hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> flo
     )
 
 
-def fit_quantile(matrix: Any, values: Any, quantile: float) -> QuantileFit:
-    """Regression quantile with Hendricks-Koenker ("nid") covariance.
-
-    Raises
-    ------
-    ValueError
-        For a quantile outside (0, 1).
-    NotComputable
-        With too few values for the terms.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(40), np.arange(40.0)])
-    >>> y = x[:, 1] * 2 + np.tile([-3.0, -1.0, 1.0, 3.0], 10) * (1 + x[:, 1] / 40)
-    >>> fit = fit_quantile(x, y, 0.5)
-    >>> round(float(fit.coefficients[1]), 2), fit.df
-    (2.08, 38)
-    """
+def _fit_quantile(matrix: Any, values: Any, quantile: float) -> _QuantileFit:
+    """Regression quantile with Hendricks-Koenker ("nid") covariance."""
     if not 0 < quantile < 1:
         raise ValueError(f"quantile {quantile!r} must lie between 0 and 1")
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     n, p = x.shape
     if n <= p:
         raise NotComputable(f"{n} participants for {p} terms")
-    beta = quantile_coefficients(x, y, quantile)
-    loss = check_loss(y - x @ beta, quantile)
-    h = hall_sheather_bandwidth(quantile, n)
+    beta = _quantile_coefficients(x, y, quantile)
+    loss = _check_loss(y - x @ beta, quantile)
+    h = _hall_sheather_bandwidth(quantile, n)
     while quantile - h <= 0 or quantile + h >= 1:
         h /= 2
-    upper = quantile_coefficients(x, y, quantile + h)
-    lower = quantile_coefficients(x, y, quantile - h)
+    upper = _quantile_coefficients(x, y, quantile + h)
+    lower = _quantile_coefficients(x, y, quantile - h)
     spread = x @ (upper - lower)
     density = np.maximum(0.0, 2 * h / (spread - math.sqrt(np.finfo(float).eps)))
     bread = (x * density[:, None]).T @ x
@@ -224,10 +174,10 @@ def fit_quantile(matrix: Any, values: Any, quantile: float) -> QuantileFit:
     if np.isfinite(bread).all() and dense.sum() >= p and np.linalg.matrix_rank(x[dense]) == p:
         inverse = np.linalg.inv(bread)
         covariance = quantile * (1 - quantile) * inverse @ (x.T @ x) @ inverse
-    return QuantileFit(beta, covariance, loss, n - p)
+    return _QuantileFit(beta, covariance, loss, n - p)
 
 
-def cluster_bootstrap(
+def _cluster_bootstrap(
     matrix: Any,
     values: Any,
     quantile: float,
@@ -236,47 +186,27 @@ def cluster_bootstrap(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = SEED,
 ) -> np.ndarray:
-    """Bootstrap draws of the coefficients; whole clusters are resampled where given.
-
-    Returns
-    -------
-    numpy.ndarray
-        (resamples, p); draws without full rank are left out.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(12), np.arange(12.0)])
-    >>> cluster_bootstrap(x, np.arange(12.0) ** 1.1, 0.5, resamples=5).shape
-    (5, 2)
+    """(resamples, p) draws of the coefficients, of whole clusters where given; without those of no
+    full rank.
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     labels = np.arange(y.size) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     groups = [np.flatnonzero(labels == k) for k in range(labels.max() + 1)]
     generator = np.random.default_rng(seed)
-    draws, whole = [], quantile_coefficients(x, y, quantile)
+    draws, whole = [], _quantile_coefficients(x, y, quantile)
     for _ in range(resamples):
         picked = generator.integers(0, len(groups), len(groups))
         rows = np.concatenate([groups[k] for k in picked])
         if np.linalg.matrix_rank(x[rows]) == x.shape[1]:
-            draws.append(quantile_coefficients(x[rows], y[rows], quantile, whole))
+            draws.append(_quantile_coefficients(x[rows], y[rows], quantile, whole))
     return np.array(draws)
 
 
 @dataclass(frozen=True)
-class Slopes:
-    """Coefficients of one quantile with their limits, as printed.
+class _Slopes:
+    """Coefficients of one quantile with their limits, and how these were made."""
 
-    Attributes
-    ----------
-    fit
-        The regression quantile.
-    standard_error, ci_low, ci_high, p_value
-        (p,) each.
-    interval
-        How the limits were made.
-    """
-
-    fit: QuantileFit
+    fit: _QuantileFit
     standard_error: np.ndarray
     ci_low: np.ndarray
     ci_high: np.ndarray
@@ -295,7 +225,7 @@ class Slopes:
         return Estimate(value, low, high, p_value, se=error)
 
 
-def slopes(
+def _slopes(
     matrix: Any,
     values: Any,
     quantile: float,
@@ -304,35 +234,16 @@ def slopes(
     clusters: Any = None,
     resamples: int | None = None,
     seed: int = SEED,
-) -> Slopes:
+) -> _Slopes:
     """Regression quantile with limits and tests of its coefficients.
 
-    Parameters
-    ----------
-    matrix, values, quantile
-        As :func:`fit_quantile` has them.
-    alpha
-        1 - confidence level.
-    clusters
-        (n,) labels: whole clusters are resampled.
-    resamples
-        Of the bootstrap. None: a bootstrap of :data:`DEFAULT_RESAMPLES` only where clusters are
-        given or the sparsity estimate fails.
-    seed
-        Of the bootstrap.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(40), np.arange(40.0)])
-    >>> y = x[:, 1] * 2 + np.tile([-3.0, -1.0, 1.0, 3.0], 10) * (1 + x[:, 1] / 40)
-    >>> found = slopes(x, y, 0.5)
-    >>> bool(found.ci_low[1] < 2 < found.ci_high[1])
-    True
+    Without ``resamples`` there is a bootstrap only where clusters are given or the sparsity
+    estimate fails.
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
-    fit = fit_quantile(x, y, quantile)
+    fit = _fit_quantile(x, y, quantile)
     if clusters is not None or fit.covariance is None or resamples is not None:
-        draws = cluster_bootstrap(
+        draws = _cluster_bootstrap(
             x, y, quantile, clusters, resamples=resamples or DEFAULT_RESAMPLES, seed=seed
         )
         if len(draws) < 2:
@@ -350,7 +261,7 @@ def slopes(
         interval = "Hendricks-Koenker (nid) standard error, normal interval"
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
-    return Slopes(fit, error, low, high, np.asarray(p_value), interval)
+    return _Slopes(fit, error, low, high, np.asarray(p_value), interval)
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -412,7 +323,7 @@ def _rows_at(
     alpha = analysis.alpha
     if np.ptp(y) == 0:
         raise NotComputable(f"all {y.size} values are {y[0]:g}: a quantile has no variation")
-    found = slopes(
+    found = _slopes(
         x,
         y,
         quantile,
@@ -451,7 +362,7 @@ def _rows_at(
 def _rank_words(
     matrix: np.ndarray,
     y: np.ndarray,
-    fit: QuantileFit,
+    fit: _QuantileFit,
     position: int,
     quantile: float,
     alpha: float,
@@ -465,7 +376,7 @@ def _rank_words(
 
 
 def _statsmodels(
-    matrix: np.ndarray, y: np.ndarray, quantile: float, fit: QuantileFit
+    matrix: np.ndarray, y: np.ndarray, quantile: float, fit: _QuantileFit
 ) -> np.ndarray | None:
     """Coefficients by statsmodels' iterated weighted least squares.
 
@@ -485,7 +396,7 @@ def _statsmodels(
     level = np.zeros(scaled.shape[1])
     level[0] = shift
     mine = np.linalg.solve(back, fit.coefficients - level) / spread
-    loss, ours = (check_loss(own - scaled @ b, quantile) for b in (found.params, mine))
+    loss, ours = (_check_loss(own - scaled @ b, quantile) for b in (found.params, mine))
     rounding = own.size * (1e-9 + 1e-15 * abs(shift) / spread)
     if loss < ours - 1e-8 * ours - rounding:
         raise ComputationsDisagree(

@@ -39,14 +39,8 @@ from corelab.settings.analyses.radiomics import RadiomicsSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 
-def feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
-    """Features of the plan's series, labels and visit: long, with one ``name`` per feature.
-
-    Raises
-    ------
-    NotComputable
-        If there are none.
-    """
+def _feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
+    """Features of the plan's series, labels and visit: long, with one ``name`` per feature."""
     rows = tables.radiomics
     if rows.empty or "feature" not in rows.columns:
         raise NotComputable("no radiomics features in this study")
@@ -94,7 +88,7 @@ def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[StatisticRow]:
     """
     head = {"endpoint": "radiomics"}
     try:
-        rows = feature_table(analysis, tables)
+        rows = _feature_table(analysis, tables)
     except NotComputable as reason:
         yield not_computable("c_index", str(reason), **head)
         return

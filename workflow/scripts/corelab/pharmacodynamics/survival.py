@@ -53,18 +53,8 @@ def check_times(time: Any, event: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class KaplanMeier:
-    """Product-limit estimate.
-
-    Attributes
-    ----------
-    time
-        Distinct times, rising.
-    at_risk, events, censored
-        Counts at these times.
-    survival
-        Just after each time.
-    standard_error
-        Greenwood's, of the survival.
+    """Product-limit estimate at distinct rising times: counts at risk, of events and censored,
+    survival just after each time and its Greenwood standard error.
     """
 
     time: np.ndarray
@@ -166,16 +156,10 @@ class LogRank:
 
 
 def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: float = 0.0) -> LogRank:
-    """(Stratified) log-rank test of two or more groups.
+    """(Stratified) log-rank test of two or more groups, of (n,) times, event flags and labels.
 
-    Parameters
-    ----------
-    time, event, group
-        (n,) times, event flags and labels.
-    strata
-        (n,) labels of strata.
-    rho
-        Weights S(t-)^rho of Harrington and Fleming; 0 is the log-rank test, 1 the Peto-Peto form.
+    ``rho`` weighs by S(t-)^rho (Harrington and Fleming); 0 is the log-rank test, 1 the Peto-Peto
+    form.
 
     Raises
     ------
@@ -227,18 +211,9 @@ def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: floa
 
 @dataclass(frozen=True)
 class CoxFit:
-    """Cox regression.
-
-    Attributes
-    ----------
-    coefficients, covariance
-        Log hazard ratios.
-    log_likelihood
-        Partial, at the maximum and at zero.
-    ties
-        ``efron``, ``breslow`` or ``exact``.
-    robust_covariance
-        Sandwich covariance of clustered observations (Lin and Wei 1989); None without clusters.
+    """Cox regression: log hazard ratios with their covariance, partial log likelihood at the
+    maximum and at zero; ``robust_covariance`` is the sandwich of clustered observations (Lin and
+    Wei 1989).
     """
 
     coefficients: np.ndarray
@@ -270,16 +245,12 @@ def fit_cox(
 
     Parameters
     ----------
-    time, event
-        (n,) times and event flags.
-    matrix
-        (n, p) covariates without intercept.
+    time, event, matrix
+        (n,) times and event flags, (n, p) covariates without intercept.
     ties
-        ``efron`` (default), ``breslow`` or ``exact`` (the discrete conditional likelihood).
-    strata
-        (n,) labels with baselines of their own.
-    clusters
-        (n,) labels: adds the grouped robust (sandwich) covariance of Lin and Wei.
+        ``efron``, ``breslow`` or ``exact`` (the discrete conditional likelihood).
+    strata, clusters
+        (n,) labels with baselines of their own, and of observations with a robust covariance.
     entry
         (n,) times from which a row is at risk (after them), for covariates that change with time;
         Efron's or Breslow's ties, without clusters.
@@ -523,9 +494,7 @@ def score_residuals(
     layer: np.ndarray | None = None,
     ties: str = "efron",
 ) -> np.ndarray:
-    """(n, p) score residuals of Lin and Wei, with Efron's or Breslow's ties.
-
-    At any coefficients they add up to the score.
+    """(n, p) score residuals of Lin and Wei, Efron's or Breslow's ties; they add up to the score.
 
     Examples
     --------
@@ -565,18 +534,10 @@ def proportional_hazards_test(
     *,
     strata: Any = None,
 ) -> ProportionalHazardsTest:
-    """Test that hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
+    """Test that a fit's hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
 
-    Time is taken as 1 - Kaplan-Meier just before it.
-
-    Parameters
-    ----------
-    time, event, matrix
-        As they were fitted.
-    fit
-        Result of :func:`fit_cox`.
-    strata
-        (n,) labels with baselines of their own, as they were fitted.
+    Time is taken as 1 - Kaplan-Meier just before it; times, events, covariates and strata are as
+    they were fitted.
 
     Examples
     --------
@@ -655,14 +616,7 @@ def restricted_mean(time: Any, event: Any, tau: float, alpha: float = 0.05) -> E
 
 
 def restricted_mean_difference(a: Estimate, b: Estimate, alpha: float = 0.05) -> Estimate:
-    """Difference a - b of restricted means of different participants, normal.
-
-    Examples
-    --------
-    >>> found = restricted_mean_difference(Estimate(2.5, se=0.3), Estimate(2.0, se=0.4))
-    >>> found.estimate, round(found.se, 6), round(found.p_value, 4)
-    (0.5, 0.5, 0.3173)
-    """
+    """Difference a - b of restricted means of different participants, normal."""
     error = math.hypot(a.se, b.se)
     return t_estimate(a.estimate - b.estimate, error, math.inf, alpha)
 
@@ -718,14 +672,9 @@ def concordance(time: Any, event: Any, risk: Any) -> Concordance:
 def weighted_concordance(
     t: np.ndarray, e: np.ndarray, r: np.ndarray, weight: np.ndarray
 ) -> Concordance:
-    """Share of ordered pairs in which the earlier event has the higher score.
+    """Share of ordered pairs in which the earlier event has the higher score (ties made equal).
 
-    Parameters
-    ----------
-    t, e, r
-        (n,) times, event flags and scores, ties made equal.
-    weight
-        (n,) weight of the pairs in which a participant has the earlier event; 0 for none.
+    ``weight`` (n,) is that of the pairs in which a participant has the earlier event; 0 for none.
 
     Raises
     ------
@@ -757,18 +706,9 @@ def weighted_concordance(
     return Concordance(c, error, good, bad, float(total - good - bad))
 
 
-def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
-    """Basis of Harrell's restricted cubic spline: linear beyond the outer knots.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n, k - 1), the first column the values themselves.
-
-    Examples
-    --------
-    >>> restricted_cubic_spline([0.0, 1.0, 2.0], [0.0, 1.0, 2.0]).round(3).tolist()
-    [[0.0, 0.0], [1.0, 0.25], [2.0, 1.5]]
+def _restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
+    """(n, k - 1) basis of Harrell's restricted cubic spline; the first column are the values
+    themselves.
     """
     x, k = np.asarray(values, float), np.asarray(knots, float)
     if k.size < 3 or np.any(np.diff(k) <= 0):
@@ -793,24 +733,10 @@ def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HazardCurve:
-    """Hazard ratio along a continuous covariate against a reference value.
+    """Hazard ratio along a continuous covariate ``at`` values against a reference.
 
-    Attributes
-    ----------
-    at
-        Values of the covariate.
-    log_hazard_ratio, standard_error
-        Against ``reference``, where both are 0.
-    reference
-        Reference value.
-    knots
-        Of the restricted cubic spline.
-    nonlinearity_p
-        Likelihood-ratio p of the spline against a straight line.
-    fit
-        Cox model; the spline's columns come last.
-    matrix
-        Its covariates.
+    ``nonlinearity_p`` is the likelihood-ratio p of the restricted cubic spline with these ``knots``
+    against a straight line; its columns come last in the ``matrix`` of the Cox ``fit``.
     """
 
     at: np.ndarray
@@ -826,27 +752,15 @@ class HazardCurve:
 def hazard_along(
     time: Any, event: Any, values: Any, at: Any, *, others: Any = None, reference: Any = None
 ) -> HazardCurve:
-    """Hazard ratio along a covariate, by a restricted cubic spline in a Cox model.
+    """Hazard ratio along a covariate (n,), by a restricted cubic spline in a Cox model.
 
-    Parameters
-    ----------
-    time, event, values
-        (n,) times, event flags and covariate.
-    at
-        Where the curve is wanted.
-    others
-        (n, p) further covariates.
-    reference
-        Value with hazard ratio 1; default the median.
+    ``others`` are (n, p) further covariates, ``reference`` has hazard ratio 1 (default the median).
+    Knots at the 5th, 35th, 65th and 95th percentile (Harrell, Regression modeling strategies).
 
     Raises
     ------
     NotComputable
         If the values have fewer than three distinct knots, or the model cannot be fitted.
-
-    Notes
-    -----
-    Knots at the 5th, 35th, 65th and 95th percentile (Harrell, Regression modeling strategies).
 
     Examples
     --------
@@ -859,13 +773,13 @@ def hazard_along(
     x = np.asarray(values, float)
     knots = np.unique(np.quantile(x, [0.05, 0.35, 0.65, 0.95]))
     centre = float(np.median(x)) if reference is None else float(reference)
-    basis = restricted_cubic_spline(x, knots.tolist())
+    basis = _restricted_cubic_spline(x, knots.tolist())
     columns = np.zeros((x.size, 0)) if others is None else np.asarray(others, float)
     matrix = np.column_stack([columns, basis])
     line = fit_cox(time, event, matrix[:, : columns.shape[1] + 1])
     fit = fit_cox(time, event, matrix)
     where = np.asarray(at, float)
-    gap = restricted_cubic_spline(where, knots.tolist()) - restricted_cubic_spline(
+    gap = _restricted_cubic_spline(where, knots.tolist()) - _restricted_cubic_spline(
         np.array([centre]), knots.tolist()
     )
     own = slice(columns.shape[1], None)

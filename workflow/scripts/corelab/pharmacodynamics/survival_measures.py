@@ -35,19 +35,9 @@ def _free(
 
 
 def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> Concordance:
-    """Uno's C up to a time.
+    """Uno's C of a score (higher = earlier event) over pairs whose earlier event is before ``tau``.
 
-    Parameters
-    ----------
-    time, event, risk
-        (n,) times, event flags and score (higher = earlier event).
-    tau
-        Pairs count whose earlier event is before it.
-
-    Returns
-    -------
-    Concordance
-        Its error is that of the infinitesimal jackknife, the censoring weights taken as known.
+    Its error is that of the infinitesimal jackknife, the censoring weights taken as known.
 
     Raises
     ------
@@ -84,13 +74,6 @@ def explained_variation(d: float) -> float:
 def royston_d(time: Any, event: Any, risk: Any, alpha: float = 0.05) -> Estimate:
     """Separation of a prognostic score: the log hazard ratio of its two halves, were it normal.
 
-    Parameters
-    ----------
-    time, event, risk
-        (n,) times, event flags and score.
-    alpha
-        1 - confidence level.
-
     Raises
     ------
     NotComputable
@@ -124,23 +107,10 @@ def adjusted_restricted_mean(
 ) -> Estimate:
     """One coefficient of a linear model of the restricted survival time, by weighted least squares.
 
-    Parameters
-    ----------
-    time, event
-        (n,) times and event flags.
-    group
-        (n,) labels of the arms, each with a censoring curve of its own.
-    matrix
-        (n, p) design with its intercept.
-    tau
-        Horizon.
-    position
-        Column whose coefficient is wanted, as the indicator of an arm.
-    alpha
-        1 - confidence level.
-    small_sample
-        Covariance times n / (n - p) and t with n - p degrees of freedom; False for the normal form
-        of R survRM2, whose level at 60 participants is 7 % instead of 5 %.
+    Times, event flags and labels of the arms are (n,), each arm has a censoring curve of its own;
+    ``matrix`` is an (n, p) design with its intercept. The covariance is taken times n / (n - p)
+    with a t of n - p degrees of freedom; without ``small_sample`` in the normal form of R survRM2,
+    whose level at 60 participants is 7 % instead of 5 %.
 
     Raises
     ------

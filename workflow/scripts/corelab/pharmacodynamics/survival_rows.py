@@ -79,13 +79,7 @@ def with_strata(frame: pd.DataFrame, analysis: SurvivalSpec, tables: Tables) -> 
 
 
 def strata_words(strata: np.ndarray | None) -> tuple[str, str]:
-    """Words before and after the name of a test that may be stratified.
-
-    Examples
-    --------
-    >>> strata_words(None), strata_words(np.array(["a", "b"]))
-    (('', ''), ('stratified ', ', 2 strata'))
-    """
+    """Words before and after the name of a test that may be stratified."""
     return ("", "") if strata is None else ("stratified ", f", {len(set(strata))} strata")
 
 
@@ -106,11 +100,6 @@ def second_ratio(
     """Columns of the ratio by lifelines, whose logarithm is compared in units of the error.
 
     ``theirs`` is None where it failed; ``library`` then has the words.
-
-    Examples
-    --------
-    >>> second_ratio(0.0, 1.0, 0.0, "lifelines.CoxPHFitter")
-    {'second_estimate': 1.0, 'second_method': 'lifelines.CoxPHFitter'}
     """
     if theirs is None:
         return {"second_method": library}
@@ -129,12 +118,9 @@ def intervals_of(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     NotComputable
         If an event has no last visit without it, or one after it.
 
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"time_days": [80.0, 90], "event": [1.0, 0]})
-    >>> frame["last_free_days"] = [40.0, 9]
-    >>> [ends.tolist() for ends in intervals_of(frame)]
-    [[40.0, 90.0], [80.0, inf]]
+    Examples -------- >>> frame = pd.DataFrame({"time_days": [80.0, 90], "event": [1.0, 0],
+    "last_free_days": [40.0, 9]}) >>> [ends.tolist() for ends in intervals_of(frame)] [[40.0, 90.0],
+    [80.0, inf]]
     """
     if "last_free_days" not in frame:
         raise NotComputable(

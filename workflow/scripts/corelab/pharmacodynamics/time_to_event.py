@@ -442,7 +442,7 @@ def _gray_rows(arms: Groups, t: np.ndarray, s: np.ndarray) -> Iterator[Statistic
         )
 
 
-def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
+def _lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
     """Cox coefficients by lifelines at full precision; None and the words where it fails."""
     from lifelines import CoxPHFitter
 
@@ -483,7 +483,7 @@ def hazard_rows(
     fit = fit_cox(t, e, plan.matrix, strata=strata)
     if strata is not None:
         definition += f"; stratified{strata_words(strata)[1]}"
-    theirs, failed = lifelines_cox(frame, plan)
+    theirs, failed = _lifelines_cox(frame, plan)
     check = proportional_hazards_test(t, e, plan.matrix, fit, strata=strata)
     per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
     for position, term in enumerate(plan.terms):
@@ -623,7 +623,7 @@ def _curve_rows(
 ) -> Iterator[StatisticRow]:
     """Hazard ratios at quantiles of the endpoint against its median."""
     terms = tuple(f"x{k}" for k in range(curve.matrix.shape[1]))
-    theirs, _ = lifelines_cox(frame, Design(curve.matrix, terms))
+    theirs, _ = _lifelines_cox(frame, Design(curve.matrix, terms))
     if theirs is not None:
         for mine, other, error in zip(
             curve.fit.coefficients, theirs, curve.fit.standard_errors, strict=True
