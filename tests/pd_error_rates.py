@@ -497,9 +497,9 @@ def _quantile_at(share):
         slope = 2.0 * planted
         noise = 1 + 0.5 * x[:, 1] * planted
         y = 1 + slope * x[:, 1] + noise * rng.normal(size=N)
-        found = quantile._slopes(x, y, share)
+        found = quantile._slopes(x, y, share)[1][1]
         truth = slope + 0.5 * planted * stats.norm.ppf(share)
-        return found.p_value[1], found.ci_low[1], found.ci_high[1], truth
+        return found.p_value, found.ci_low, found.ci_high, truth
 
     return one
 

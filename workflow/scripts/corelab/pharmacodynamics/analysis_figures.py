@@ -22,7 +22,7 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoint_by_visit,
     endpoints_of,
     in_order,
-    outcome_values,
+    sheet_values,
 )
 from corelab.provenance.exhibits import Drawn
 from corelab.provenance.figure_style import COLOURS, STYLE, name_points
@@ -255,7 +255,7 @@ def _distributions(drawing: _Drawing, endpoint: str, groups: Mapping[str, str]) 
 
 
 def _dose_response(drawing: _Drawing) -> list[_Panel]:
-    from corelab.pharmacodynamics.dose_response import driver_frame
+    from corelab.pharmacodynamics.dose_response import Driver
 
     panels = []
     analysis, tables = drawing.analysis, drawing.tables
@@ -273,7 +273,7 @@ def _dose_response(drawing: _Drawing) -> list[_Panel]:
             return []
         for visit, values in by_visit[-2:]:
             try:
-                frame, _, _ = driver_frame(alone, tables, endpoint, kind, name, visit, values)
+                frame, _, _ = Driver(alone, tables, endpoint, kind, name).frame(visit, values)
             except NotComputable:
                 continue
             draw = partial(
@@ -329,7 +329,7 @@ def _ordinal(drawing: _Drawing) -> list[_Panel]:
     if not groups:
         return []
     try:
-        values, at = outcome_values(drawing.analysis, drawing.tables, outcome)
+        values, at = sheet_values(drawing.analysis, drawing.tables, "outcome", outcome)
     except NotComputable:
         return []
     inside = values[values.index.isin(groups)].dropna()
@@ -434,12 +434,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=None)
 
 
-def draw_panels(panels: list[_Panel], width: float = 7.6) -> Figure:
+def draw_panels(panels: list[_Panel]) -> Figure:
     """One figure with the panels below each other, lettered where there are several."""
     gap = 0.75
     heights = [panel.height for panel in panels]
     total = sum(heights) + sum(panel.below for panel in panels) + gap * len(panels) + 0.3
-    figure = new_figure(width, total)
+    figure = new_figure(7.6, total)
     top = total - 0.3
     for k, panel in enumerate(panels):
         bottom = top - panel.height

@@ -202,74 +202,20 @@ def _in_order(values: pd.Series) -> pd.Series:
     return values.replace({-np.inf: low - 1.0, np.inf: high + 1.0})
 
 
-def _one_per_participant(rows: pd.DataFrame, what: str) -> pd.Series:
-    doubled = rows["participant_id"][rows["participant_id"].duplicated()]
-    if len(doubled):
-        raise ValueError(
-            f"two values of {what} for participant {doubled.iloc[0]}: duplicates are never "
-            "averaged; remove one or give it a visit of its own"
-        )
-    return rows.set_index("participant_id")["value"].astype(float)
-
-
-def _at_visit(
-    rows: pd.DataFrame, name: str, visit: str | None, planned: str | None, order: Sequence[str]
+def sheet_values(
+    analysis: AnalysisSpec, tables: Tables, kind: str, name: str, visit: str | None = None
 ) -> tuple[pd.Series, str]:
-    """Value per participant at the planned visit, else the same visit, else the last one."""
-    visits = rows["visit"].astype(object).where(rows["visit"].notna(), "all").map(str)
-    rows = rows.assign(visit=visits)
-    there = set(visits)
-    if planned is not None:
-        if planned not in there:
-            raise NotComputable(
-                f"no value of {name} at {planned}; it is there at {', '.join(sorted(there))}"
-            )
-        chosen = planned
-    elif visit in there:
-        chosen = str(visit)
-    else:
-        ranked = [v for v in order if v in there] or sorted(there)
-        chosen = ranked[-1]
-    at = rows[rows["visit"] == chosen]
-    return _one_per_participant(at, f"{name} at {chosen}"), chosen
+    """Clinical outcome or drug exposure (``kind``) per participant, and the visit it is of.
 
-
-def outcome_values(
-    analysis: AnalysisSpec, tables: Tables, outcome: str, visit: str | None = None
-) -> tuple[pd.Series, str]:
-    """Clinical outcome per participant and the visit it is of.
-
-    The visit is ``analysis.outcome_visit``, else ``visit`` if the outcome was taken there,
-    else the last visit at which it was.
+    The visit is that of the plan (``outcome_visit``, ``exposure_visit``), else ``visit`` if it was
+    taken there, else the last visit at which it was; ``all`` where the sheet has no visits.
 
     Raises
     ------
     NotComputable
-        If nobody has the outcome (at the planned visit).
+        If nobody has the value (at the planned visit).
     """
-    rows, planned = tables.outcomes, analysis.outcome_visit
-    return _of_sheet(rows, "outcome", outcome, visit, planned, tables.visit_order)
-
-
-def exposure_values(
-    analysis: AnalysisSpec, tables: Tables, exposure: str, visit: str | None = None
-) -> tuple[pd.Series, str]:
-    """Drug exposure per participant and the visit it is of (``all`` where none is given).
-
-    The visit is ``analysis.exposure_visit``, else ``visit`` if measured there, else the last.
-    """
-    rows, planned = tables.exposures, analysis.exposure_visit
-    return _of_sheet(rows, "exposure", exposure, visit, planned, tables.visit_order)
-
-
-def _of_sheet(
-    sheet: pd.DataFrame,
-    kind: str,
-    name: str,
-    visit: str | None,
-    planned: str | None,
-    order: Sequence[str],
-) -> tuple[pd.Series, str]:
+    sheet, planned = getattr(tables, f"{kind}s"), getattr(analysis, f"{kind}_visit")
     rows = sheet[sheet[kind] == name]
     rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
     if rows.empty:
@@ -277,7 +223,27 @@ def _of_sheet(
         raise NotComputable(f"no value of {kind} {name}; the {kind}s sheet has {known}")
     if "visit" not in rows.columns:
         rows = rows.assign(visit="all")
-    return _at_visit(rows, f"{kind} {name}", visit, planned, order)
+    visits = rows["visit"].astype(object).where(rows["visit"].notna(), "all").map(str)
+    there = set(visits)
+    if planned is not None:
+        if planned not in there:
+            raise NotComputable(
+                f"no value of {kind} {name} at {planned}; it is there at {', '.join(sorted(there))}"
+            )
+        chosen = planned
+    elif visit in there:
+        chosen = str(visit)
+    else:
+        ranked = [v for v in tables.visit_order if v in there] or sorted(there)
+        chosen = ranked[-1]
+    rows = rows[visits == chosen]
+    doubled = rows["participant_id"][rows["participant_id"].duplicated()]
+    if len(doubled):
+        raise ValueError(
+            f"two values of {kind} {name} at {chosen} for participant {doubled.iloc[0]}: "
+            "duplicates are never averaged; remove one or give it a visit of its own"
+        )
+    return rows.set_index("participant_id")["value"].astype(float), chosen
 
 
 def baseline_values(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> pd.Series:
@@ -416,24 +382,39 @@ def design(
             columns.append((labels == level).to_numpy(float))
             terms.append(f"{by}={level}")
     for name in covariates:
-        column = frame[name]
-        if column.dtype == object:
-            present = sorted(set(column))
-            first = _level((reference_levels or {}).get(name, present[0] if present else ""))
-            if present and first not in present:
-                raise NotComputable(
-                    f"reference level {first} of {name} has no participant; levels: "
-                    + ", ".join(present)
-                )
-            for level in (level for level in present if level != first):
-                columns.append((column == level).to_numpy(float))
-                terms.append(f"{name}={level}")
-        else:
-            columns.append(column.to_numpy(float))
-            terms.append(name)
+        for term, column in coded(frame[name], (reference_levels or {}).get(name)):
+            columns.append(column)
+            terms.append(term)
     matrix = np.column_stack(columns) if columns else np.empty((len(frame), 0))
     require_full_rank(matrix, terms)
     return Design(matrix, tuple(terms))
+
+
+def coded(column: pd.Series, first: Level | None = None) -> list[tuple[str, np.ndarray]]:
+    """Terms of a covariate with their (n,) columns, missing as nan: a number as it is, of labels an
+    indicator of each level but the ``first``, by default in order.
+
+    Examples
+    --------
+    >>> [(term, part.tolist()) for term, part in coded(pd.Series(["f", "m"], name="sex"))]
+    [('sex=m', [0.0, 1.0])]
+    """
+    name = str(column.name)
+    if column.dtype != object:
+        return [(name, column.to_numpy(float))]
+    known = column.notna()
+    present = sorted(set(column[known]))
+    reference = _level(first) if first is not None else next(iter(present), "")
+    if present and reference not in present:
+        raise NotComputable(
+            f"reference level {reference} of {name} has no participant; levels: "
+            + ", ".join(present)
+        )
+    return [
+        (f"{name}={level}", (column == level).where(known).to_numpy(float))
+        for level in present
+        if level != reference
+    ]
 
 
 def require_full_rank(matrix: np.ndarray, terms: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ from corelab.pharmacodynamics.mmrm import analyse_mmrm
 from corelab.pharmacodynamics.modelling import max_abs_t
 from corelab.pharmacodynamics.repeated_grades import analyse_grades
 from corelab.pharmacodynamics.scales import covariate_words, covariates_of, scaled
-from corelab.pharmacodynamics.two_samples import student_t, two_samples, welch_t
+from corelab.pharmacodynamics.two_samples import second_t, student_t, two_samples, welch_t
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 from corelab.settings.analyses.comparison import ComparisonSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes
@@ -256,7 +256,7 @@ def _ancova_rows(
             n=arms.size(level, arms.reference),
             method=definition,
             note=join_notes(arms.note, all_arms, diagnostics, arms.few(level)),
-            **check,
+            second=check,
         )
     if analysis.subgroups:
         split = participant_columns(
@@ -352,15 +352,11 @@ def _stratified_rank_rows(arms: Arms, level: str, strata: pd.Series) -> Iterator
 def _t_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Iterator[StatisticRow]:
     result = (student_t if method == "t" else welch_t)(a, b, alpha)
     theirs = stats.ttest_ind(a, b, equal_var=method == "t")
-    compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_ind")
-    interval = theirs.confidence_interval(1 - alpha)
-    middle = (float(interval.low) + float(interval.high)) / 2
     name = "Student, pooled variance" if method == "t" else "Welch, unequal variances"
-    scale = max(result.se, abs(result.estimate))
     yield result.row(
         "mean_difference",
         method=f"t test ({name}), df {result.df:.6g}",
-        **compare(result.estimate, middle, "scipy.stats.ttest_ind", scale=scale),
+        second=second_t(result, theirs, "scipy.stats.ttest_ind", alpha),
     )
 
 
@@ -381,7 +377,7 @@ def _rank_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Itera
         "probability_of_superiority",
         method=f"P(a > b) + P(a = b) / 2; {definition}",
         note=tied,
-        **compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
+        second=compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
     )
     if a.size > 1 and b.size > 1:
         yield welch_t(a, b, alpha).row(

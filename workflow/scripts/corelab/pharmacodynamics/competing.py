@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -205,13 +206,8 @@ def fit_fine_gray(time: Any, status: Any, matrix: Any) -> FineGray:
     if not (s == 1).any():
         raise NotComputable("no event: a subdistribution hazard ratio cannot be estimated")
     z, _, scale = standardised(x)
-    censoring = kaplan_meier(t, (s == 0).astype(float))
-
-    def free(when: np.ndarray) -> np.ndarray:
-        """Probability of no censoring just before a time."""
-        place = np.searchsorted(censoring.time, when, side="left")
-        return np.concatenate([[1.0], censoring.survival])[place]
-
+    # Probability of no censoring just before a time.
+    free = partial(kaplan_meier(t, (s == 0).astype(float)).survival_at, just_before=True)
     order = np.argsort(t, kind="stable")
     t, s, z = t[order], s[order], z[order]
     moments, deaths = np.unique(t[s == 1], return_counts=True)

@@ -26,10 +26,9 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
     endpoints_of,
-    exposure_values,
     levels_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
     with_covariates,
     with_labels,
 )
@@ -40,6 +39,7 @@ from corelab.settings.analyses.correlation import CorrelationSpec
 from corelab.terms.results import (
     NOT_COMPUTABLE,
     Estimate,
+    Second,
     StatisticRow,
     join_notes,
     not_computable,
@@ -646,10 +646,8 @@ def joined(
     and what was done with values of 0.
     """
     said = ""
-    if kind == "outcome":
-        other, at = outcome_values(analysis, tables, name, visit)
-    elif kind == "exposure":
-        other, at = exposure_values(analysis, tables, name, visit)
+    if kind != "endpoint_y":
+        other, at = sheet_values(analysis, tables, kind, name, visit)
     else:
         second = analysis.changed(source=analysis.source_y or analysis.source)
         found = dict(endpoint_by_visit(second.changed(visit=None), tables, name))
@@ -692,7 +690,7 @@ def _rows(
     result = _with_interval(analysis, frame, result, names, kernel_method)
     if method == "attenuation":
         icc_x, limits, icc_y, text = _reliabilities(analysis, tables, endpoint)
-        result, check = _corrected_for_attenuation(result, icc_x, icc_y, limits), {}
+        result, check = _corrected_for_attenuation(result, icc_x, icc_y, limits), Second()
         if abs(result.estimate) > 1:
             text = join_notes(
                 text, "above 1: the reliability is too low for these values (estimated in others, "
@@ -704,7 +702,7 @@ def _rows(
         n=frame.index.nunique() if method == "repeated" else result.n,
         method=result.method + adjusted_words(names),
         note=join_notes(note, "fewer than 10 participants" if result.n < 10 else ""),
-        **check,
+        second=check,
     )
 
 
@@ -787,7 +785,7 @@ def _reliabilities(
 
 def _compute(
     frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, names: list[str], method: str, alpha: float
-) -> tuple[Estimate, dict[str, float | str]]:
+) -> tuple[Estimate, Second]:
     """Our kernel and the library's value."""
     simple: dict[str, tuple[Callable[..., Estimate], Callable[..., Any], str]] = {
         "pearson": (_pearson, scipy.stats.pearsonr, "scipy.stats.pearsonr"),
@@ -802,7 +800,7 @@ def _compute(
         result = _repeated(frame.index.to_numpy(), x, y, alpha)
         if frame.index.nunique() > MOST_PARTICIPANTS:
             text = f"pingouin.rm_corr left out: more than {MOST_PARTICIPANTS} participants"
-            return result, {"second_method": text}
+            return result, Second(method=text)
         return result, compare(result.estimate, *_pingouin_repeated(frame))
     block = design(frame, covariates=names).matrix[:, 1:]
     if method == "partial_spearman":
@@ -814,7 +812,7 @@ def _compute(
     if np.linalg.cond(np.corrcoef(np.column_stack([x, y, block]).T)) > 1e10:
         # pingouin inverts this matrix; what it then gives is rounding.
         text = "left out (pingouin.partial_corr): singular correlation matrix"
-        return result, {"second_method": text}
+        return result, Second(method=text)
     return result, compare(result.estimate, *_pingouin_partial(x, y, block, method))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +22,7 @@ from corelab.pharmacodynamics.analysis_set import (
     complete_cases,
     endpoint_by_visit,
     endpoints_of,
-    outcome_values,
+    sheet_values,
 )
 from corelab.pharmacodynamics.estimates import guarded, normal_estimate
 from corelab.pharmacodynamics.proportions import exact_interval
@@ -102,19 +102,10 @@ def roc_curve(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.append(0.0, false), np.append(0.0, hit), np.append(np.inf, cuts)
 
 
-@dataclass(frozen=True)
-class _Share:
-    """Successes among trials, with the exact interval of their share; nan without trials."""
-
-    successes: int
-    trials: int
-    estimate: Estimate
-
-
-def _accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, _Share]:
-    """Sensitivity, specificity and predictive values by name."""
+def _accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Estimate]:
+    """Sensitivity, specificity and predictive values by name, with exact intervals; n may be 0."""
     a, d = np.asarray(test, bool), np.asarray(truth, bool)
-    result: dict[str, _Share] = {}
+    result: dict[str, Estimate] = {}
     for name, hits, among in (
         ("sensitivity", a, d),
         ("specificity", ~a, ~d),
@@ -122,8 +113,9 @@ def _accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, _Share]:
         ("negative_predictive_value", ~d, ~a),
     ):
         k, n = int(np.sum(hits & among)), int(among.sum())
-        share = Estimate(k / n, *exact_interval(k, n, alpha), n=n) if n else Estimate(math.nan)
-        result[name] = _Share(k, n, share)
+        result[name] = Estimate(math.nan)
+        if n:
+            result[name] = Estimate(k / n, *exact_interval(k, n, alpha), n=n, note=f"{k}/{n}")
     return result
 
 
@@ -165,25 +157,20 @@ def _rows(
             yield row.within(note, visit=visit, n=len(frame))
 
 
-def _by_source(analysis: DiagnosticSpec, tables: Tables, endpoint: str) -> dict[str, pd.DataFrame]:
-    """Per visit one column per source (``score`` where the plan names none), derived as planned."""
-    sources = as_list(analysis.sources)
-    if not sources:
-        return {
-            visit: part[["value"]].rename(columns={"value": "score"}).assign(
-                said=str(part.attrs.get("said", ""))
-            )
-            for visit, part in endpoint_by_visit(analysis, tables, endpoint)
-        }  # fmt: skip
+def _by_source(
+    analysis: DiagnosticSpec, tables: Tables, endpoint: str
+) -> dict[str, tuple[pd.DataFrame, str]]:
+    """Per visit one column per source (``score`` where the plan names none), and words on them."""
     columns: dict[str, dict[str, pd.Series]] = {}
-    reported: dict[str, str] = {}
-    for source in sources:
-        one = analysis.changed(source=source)
+    words: dict[str, str] = {}
+    for source in as_list(analysis.sources) or ["score"]:
+        one = analysis.changed(source=source) if analysis.sources else analysis
         for visit, part in endpoint_by_visit(one, tables, endpoint):
             columns.setdefault(visit, {})[source] = part["value"]
-            reported[visit] = join_notes(reported.get(visit, ""), str(part.attrs.get("said", "")))
+            words[visit] = join_notes(words.get(visit, ""), str(part.attrs["said"]))
+    names = as_list(analysis.sources) or ["score"]
     return {
-        visit: pd.DataFrame(found).reindex(columns=sources).assign(said=reported[visit])
+        visit: (pd.DataFrame(found).reindex(columns=names), words[visit])
         for visit, found in columns.items()
     }
 
@@ -192,9 +179,7 @@ def scores(
     analysis: DiagnosticSpec, tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Per visit: one column per source and ``truth``."""
-    for visit, frame in _by_source(analysis, tables, endpoint).items():
-        said = str(frame["said"].iloc[0]) if len(frame) else ""
-        frame = frame.drop(columns="said")
+    for visit, (frame, said) in _by_source(analysis, tables, endpoint).items():
         columns = list(frame.columns)
         frame, at = _with_truth(analysis, tables, frame, outcome, visit)
         frame, note = complete_cases(frame, [*columns, "truth"], analysis, tables)
@@ -204,7 +189,7 @@ def scores(
 def _with_truth(
     analysis: DiagnosticSpec, tables: Tables, frame: pd.DataFrame, outcome: str, visit: str
 ) -> tuple[pd.DataFrame, str]:
-    values, at = outcome_values(analysis, tables, outcome, visit)
+    values, at = sheet_values(analysis, tables, "outcome", outcome, visit)
     cut = analysis.positive_above
     truth = values if cut is None else (values > float(cut)).astype(float)
     if not truth.dropna().isin([0.0, 1.0]).all():
@@ -228,12 +213,11 @@ def _two_markers(
     if not shared:
         raise NotComputable(f"{pair[0]} and {pair[1]} share no visit")
     for visit in shared:
-        frame = pd.DataFrame({"a": first[visit]["score"], "b": second[visit]["score"]})
-        words = [
-            f"{endpoint}: {found['said'].iloc[0]}"
-            for endpoint, found in zip(pair, (first[visit], second[visit]), strict=True)
-            if len(found) and found["said"].iloc[0]
-        ]
+        both = first[visit], second[visit]
+        frame = pd.DataFrame(
+            {name: one["score"] for name, (one, _) in zip("ab", both, strict=True)}
+        )
+        words = [f"{e}: {said}" for e, (_, said) in zip(pair, both, strict=True) if said]
         frame, at = _with_truth(analysis, tables, frame, outcome, visit)
         frame, note = complete_cases(frame, ["a", "b", "truth"], analysis, tables)
         row = _difference_row(frame["a"], frame["b"], frame["truth"], analysis.alpha)
@@ -262,14 +246,13 @@ def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[Stati
     calls = {source: frame[source].to_numpy(float) >= float(cut) for source in sources}
     for source, call in calls.items():
         for name, share in _accuracy(call, truth, analysis.alpha).items():
-            if share.trials == 0:
+            if share.n == 0:
                 yield not_computable(name, "no participant to count", group=names[source])
                 continue
-            yield share.estimate.row(
+            yield share.row(
                 name,
                 group=names[source],
                 method=f"positive from {float(cut):g}; Clopper-Pearson interval",
-                note=f"{share.successes}/{share.trials}",
             )
     if len(sources) == 2:
         only_a, only_b, p = _mcnemar(*(calls[source] for source in sources))
@@ -296,5 +279,5 @@ def _auc_row(score: np.ndarray, truth: np.ndarray, analysis: DiagnosticSpec) -> 
         "auc",
         method=f"area under the ROC curve, DeLong, {words[scale]}",
         note=note,
-        **compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
+        second=compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
     )

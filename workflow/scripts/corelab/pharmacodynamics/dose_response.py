@@ -27,8 +27,8 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
     endpoints_of,
-    exposure_values,
     participant_columns,
+    sheet_values,
     typed,
     with_covariates,
 )
@@ -43,7 +43,7 @@ from corelab.pharmacodynamics.linear import (
 from corelab.pharmacodynamics.modelling import BOUNDS, saturation, standard_shape
 from corelab.provenance.two_computations import MOST_PARTICIPANTS, attempt, compare
 from corelab.settings.analyses.dose_response import DoseResponseSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 ED50_BOUNDS, HILL_BOUNDS = BOUNDS["sigmoid_emax"]["ed50"], BOUNDS["sigmoid_emax"]["hill"]
 
@@ -333,7 +333,6 @@ class _ContrastTest:
 
     candidate: str
     t: float
-    p_value: float
     p_adjusted: float
     contrast: np.ndarray
 
@@ -344,8 +343,6 @@ class _MultipleContrasts:
 
     tests: tuple[_ContrastTest, ...]
     critical_value: float
-    correlation: np.ndarray
-    df: int
 
 
 def _multiple_contrasts(
@@ -374,13 +371,12 @@ def _multiple_contrasts(
     correlation = spread / np.outer(scale, scale)
     largest, rank = modelling.sphere_maxima(correlation)
     adjusted = [modelling.max_t_tail(float(value), largest, rank, df) for value in t]
-    plain = scipy.stats.norm.sf(t) if df == 0 else scipy.stats.t.sf(t, df)
     tests = tuple(
-        _ContrastTest(name, float(ti), float(pi), float(ai), ci)
-        for name, ti, pi, ai, ci in zip(candidates, t, plain, adjusted, contrasts, strict=True)
+        _ContrastTest(name, float(ti), float(ai), ci)
+        for name, ti, ai, ci in zip(candidates, t, adjusted, contrasts, strict=True)
     )
     critical = modelling.critical_max_t(largest, rank, df, alpha)
-    return _MultipleContrasts(tests, critical, correlation, df)
+    return _MultipleContrasts(tests, critical)
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -417,70 +413,62 @@ def analyse(analysis: DoseResponseSpec, tables: Tables) -> Iterator[StatisticRow
     for endpoint in endpoints_of(analysis):
         for kind in analysis.require_one:
             if name := getattr(analysis, kind):
-                yield from _one_driver(analysis, tables, endpoint, kind, str(name))
+                yield from _one_driver(Driver(analysis, tables, endpoint, kind, str(name)))
 
 
-def driver_frame(
-    analysis: DoseResponseSpec,
-    tables: Tables,
-    endpoint: str,
-    kind: str,
-    name: str,
-    visit: str,
-    frame: pd.DataFrame,
-) -> tuple[pd.DataFrame, list[str], str]:
-    """Complete cases with ``value``, ``driver`` and the covariates of one visit."""
-    covariates = list(analysis.covariates)
-    if kind == "dose":
-        values = typed(participant_columns(analysis, tables, [name])[name])
-        if values.dtype == object:
-            raise NotComputable(f"column {name} is not numeric; a dose must be a number")
-        at = ""
-    else:
-        values, seen = exposure_values(analysis, tables, name, visit)
-        at = f"exposure at {seen}" if seen not in ("all", visit) else ""
-    frame = frame.assign(driver=values.reindex(frame.index))
-    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=covariates)
-    frame, note = complete_cases(frame, ["value", "driver", *covariates], analysis, tables)
-    if frame.empty:
-        raise NotComputable(f"no participant has both {endpoint} and {name}")
-    if frame["driver"].nunique() < 2:
-        raise NotComputable(f"{name} is {frame['driver'].iloc[0]:g} for every participant")
-    return frame, covariates, join_notes(at, note)
+@dataclass(frozen=True)
+class Driver:
+    """An endpoint and what it responds to: the column ``name`` of a dose, or an exposure."""
+
+    analysis: DoseResponseSpec
+    tables: Tables
+    endpoint: str
+    kind: str
+    name: str
+
+    def frame(self, visit: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], str]:
+        """Complete cases with ``value``, ``driver`` and the covariates of one visit, and a note."""
+        analysis, tables, name = self.analysis, self.tables, self.name
+        covariates, at = list(analysis.covariates), ""
+        if self.kind == "dose":
+            values = typed(participant_columns(analysis, tables, [name])[name])
+            if values.dtype == object:
+                raise NotComputable(f"column {name} is not numeric; a dose must be a number")
+        else:
+            values, seen = sheet_values(analysis, tables, "exposure", name, visit)
+            at = f"exposure at {seen}" if seen not in ("all", visit) else ""
+        frame = frame.assign(driver=values.reindex(frame.index))
+        frame = with_covariates(frame, analysis, tables, endpoint=self.endpoint, names=covariates)
+        frame, note = complete_cases(frame, ["value", "driver", *covariates], analysis, tables)
+        if frame.empty:
+            raise NotComputable(f"no participant has both {self.endpoint} and {name}")
+        if frame["driver"].nunique() < 2:
+            raise NotComputable(f"{name} is {frame['driver'].iloc[0]:g} for every participant")
+        return frame, covariates, join_notes(at, note)
 
 
-def _one_driver(
-    analysis: DoseResponseSpec, tables: Tables, endpoint: str, kind: str, name: str
-) -> Iterator[StatisticRow]:
-    models = as_list(analysis.models)
-    head = {"endpoint": endpoint, "group": name}
+def _one_driver(driver: Driver) -> Iterator[StatisticRow]:
+    models = as_list(driver.analysis.models)
+    head = {"endpoint": driver.endpoint, "group": driver.name}
     try:
-        by_visit = endpoint_by_visit(analysis, tables, endpoint)
+        by_visit = endpoint_by_visit(driver.analysis, driver.tables, driver.endpoint)
     except NotComputable as reason:
         for model in models:
             yield not_computable(_MAIN[model], str(reason), method=model, **head)
         return
     if "mixed" in models:
-        rows = _mixed_rows(analysis, tables, endpoint, kind, name, by_visit)
+        rows = _mixed_rows(driver, by_visit)
         yield from guarded(rows, "slope", method="mixed", **head)
     for visit, values in by_visit:
         for model in [model for model in models if model != "mixed"]:
-            place = (endpoint, kind, name, visit, values)
-            rows = _at_visit(analysis, tables, *place, model)
+            rows = _at_visit(driver, visit, values, model)
             yield from guarded(rows, _MAIN[model], visit=visit, method=model, **head)
 
 
 def _at_visit(
-    analysis: DoseResponseSpec,
-    tables: Tables,
-    endpoint: str,
-    kind: str,
-    name: str,
-    visit: str,
-    values: pd.DataFrame,
-    model: str,
+    driver: Driver, visit: str, values: pd.DataFrame, model: str
 ) -> Iterator[StatisticRow]:
-    frame, covariates, note = driver_frame(analysis, tables, endpoint, kind, name, visit, values)
+    frame, covariates, note = driver.frame(visit, values)
     if covariates and model not in {"linear", "mcpmod"}:
         raise NotComputable(f"{model} takes no covariates; use linear or mcpmod")
     kernels: dict[str, Callable[..., Iterator[StatisticRow]]] = {
@@ -491,7 +479,7 @@ def _at_visit(
         "mcpmod": _mcpmod_rows,
         "williams": _williams_rows,
     }
-    for row in kernels[model](analysis, frame, covariates, name):
+    for row in kernels[model](driver.analysis, frame, covariates, driver.name):
         yield row.within(values.attrs["said"], note, n=len(frame))
 
 
@@ -517,7 +505,7 @@ def _linear_rows(
             f"quadratic term p {curved:.3g}" if math.isfinite(curved) else "",
             f"residuals: Shapiro-Wilk p {influence(plan.matrix, y).shapiro_p:.3g}",
         ),
-        **compare(result.estimate, float(theirs[1]), library, scale=result.se, tolerance=1e-6),
+        second=compare(result.estimate, float(theirs[1]), library, scale=result.se, tolerance=1e-6),
     )
     yield fit.term(0, alpha).row(
         "intercept",
@@ -528,34 +516,28 @@ def _linear_rows(
     yield Estimate(fit.r_squared).row(
         "r_squared",
         method=f"linear model by least squares on {name}{adjusted}",
-        **compare(fit.r_squared, float(other), library, tolerance=1e-6),
+        second=compare(fit.r_squared, float(other), library, tolerance=1e-6),
     )
 
 
 def _mixed_rows(
-    analysis: DoseResponseSpec,
-    tables: Tables,
-    endpoint: str,
-    kind: str,
-    name: str,
-    by_visit: Sequence[tuple[str, pd.DataFrame]],
+    driver: Driver, by_visit: Sequence[tuple[str, pd.DataFrame]]
 ) -> Iterator[StatisticRow]:
     """Slope on the dose or exposure of the same visit, all visits together, random participants."""
     from corelab.pharmacodynamics.mmrm import fit_linear_mixed
 
+    analysis, endpoint, name = driver.analysis, driver.endpoint, driver.name
     frames: list[pd.DataFrame] = []
     covariates: list[str] = []
     said: list[str] = []
     for visit, values in by_visit:
-        if kind == "exposure" and not analysis.exposure_visit:
-            seen = exposure_values(analysis, tables, name, visit)[1]
+        if driver.kind == "exposure" and not analysis.exposure_visit:
+            seen = sheet_values(analysis, driver.tables, "exposure", name, visit)[1]
             if seen not in ("all", visit):
                 said.append(f"no {name} at {visit}: left out")
                 continue
         try:
-            frame, covariates, _ = driver_frame(
-                analysis, tables, endpoint, kind, name, visit, values
-            )
+            frame, covariates, _ = driver.frame(visit, values)
         except NotComputable as reason:
             said.append(f"{visit} left out: {reason}")
             continue
@@ -579,7 +561,7 @@ def _mixed_rows(
     why = "does not allow the negative variance found here"
     if spread > 0:
         why = "did not converge" if few else f"left out: more than {MOST_PARTICIPANTS} participants"
-    second: dict[str, float | str] = {"second_method": f"statsmodels MixedLM {why}"}
+    second = Second(method=f"statsmodels MixedLM {why}")
     if theirs is not None:
         library = "statsmodels MixedLM"
         second = compare(result.estimate, theirs, library, tolerance=1e-2, scale=result.se)
@@ -593,7 +575,7 @@ def _mixed_rows(
             f"variance between participants {spread:.4g}, within {within:.4g}",
             *said,
         ),
-        **second,
+        second=second,
     )
 
 
@@ -642,7 +624,7 @@ def _emax_rows(
         limits = _profile_limits(d, y, fit, parameter, analysis.alpha)
         low, high = (one if math.isfinite(one) else math.nan for one in limits)
         tested = parameter == "emax" and not sigmoid
-        second: dict[str, float | str] = {}
+        second = Second()
         if theirs is not None:
             scale, library = max(abs(value), error), "scipy.optimize.curve_fit"
             second = compare(value, theirs[place], library, scale=scale, tolerance=1e-5)
@@ -656,7 +638,7 @@ def _emax_rows(
                 "" if all(map(math.isfinite, limits)) else "limit not determined",
                 f"asymptotic SE {error:.4g}",
             ),
-            **second,
+            second=second,
         )
     yield Estimate(fit.e0).row(
         "e0",
@@ -765,7 +747,7 @@ def _mcpmod_rows(
             f"multivariate t with df {fit.df}; critical value {result.critical_value:.4f} "
             f"at {alpha:g}",
             note="largest contrast: the model that the plan would fit" * best,
-            **compare(test.t, other, "statsmodels OLS.t_test of the contrast"),
+            second=compare(test.t, other, "statsmodels OLS.t_test of the contrast"),
         )
     yield from modelling.mod_rows(
         analysis,

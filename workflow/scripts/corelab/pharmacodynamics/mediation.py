@@ -23,8 +23,8 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
     endpoints_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
     with_labels,
 )
 from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial, resampled
@@ -73,8 +73,7 @@ def _mediation_paths(
     """Least-squares paths of one treatment (n,) through a mediator; covariates in every model."""
     t, m, y = (np.asarray(v, float) for v in (treatment, mediator, outcome))
     rest = np.empty((t.size, 0)) if covariates is None else np.asarray(covariates, float)
-    x = np.column_stack([np.ones(t.size), t, rest])
-    both = np.column_stack([np.ones(t.size), t, m, rest])
+    x, both = _designs(t, m, rest)
     full = fit_linear(both, y)
     return _Paths(
         fit_linear(x, m).term(1, alpha),
@@ -84,8 +83,10 @@ def _mediation_paths(
     )
 
 
-def _coefficients(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.linalg.lstsq(x, y, rcond=None)[0]
+def _designs(t: np.ndarray, m: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Designs of the models of the mediator, and of the outcome given the mediator."""
+    one = np.ones(t.size)
+    return np.column_stack([one, t, rest]), np.column_stack([one, t, m, rest])
 
 
 def _limits_and_p(
@@ -191,7 +192,7 @@ def _case_rows(
     cluster = [analysis.cluster] if analysis.cluster else []
     labelled = with_labels(analysis, *cluster)
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
-        scores, at = outcome_values(analysis, tables, outcome, None)
+        scores, at = sheet_values(analysis, tables, "outcome", outcome, None)
         frame = values.join(participant_columns(labelled, tables, cluster), how="inner")
         frame["outcome"] = scores.reindex(frame.index)
         frame = frame.dropna(subset=["outcome", *cluster])
@@ -219,18 +220,15 @@ def _path_estimates(
     t: np.ndarray, m: np.ndarray, y: np.ndarray, rest: np.ndarray
 ) -> tuple[float, float, float]:
     """The paths a and b and the total effect, for resamples."""
-    one = np.ones(t.size)
-    x = np.column_stack([one, t, rest])
-    a, total = _coefficients(x, np.column_stack([m, y]))[1]
-    b = _coefficients(np.column_stack([one, t, m, rest]), y)[2]
+    x, both = _designs(t, m, rest)
+    a, total = np.linalg.lstsq(x, np.column_stack([m, y]), rcond=None)[0][1]
+    b = np.linalg.lstsq(both, y, rcond=None)[0][2]
     return float(a), float(b), float(total)
 
 
 def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
     paths = _mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
-    one = np.ones(case.treatment.size)
-    x = np.column_stack([one, case.treatment, case.rest])
-    both = np.column_stack([one, case.treatment, case.endpoint, case.rest])
+    x, both = _designs(case.treatment, case.endpoint, case.rest)
     a = float(second_ols(x, case.endpoint)[1])
     full = second_ols(both, case.outcome)
     method = f"linear mediation{case.adjusted}"
@@ -252,7 +250,7 @@ def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
         method=f"{method}: effect through the endpoint, a b; BCa bootstrap, "
         f"{case.resamples} resamples; bootstrap p",
         note=CAVEAT,
-        **second,
+        second=second,
     )
     for name, result, words in (
         ("path_a", paths.a, "effect of treatment on the endpoint"),
@@ -282,8 +280,7 @@ def _share_row(case: _Case, statistic: str, paths: _Paths, method: str) -> Stati
 
 def _surrogacy_rows(case: _Case) -> Iterator[StatisticRow]:
     paths = _mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
-    one = np.ones(case.treatment.size)
-    alone = fit_linear(np.column_stack([one, case.endpoint, case.rest]), case.outcome)
+    alone = fit_linear(_designs(case.endpoint, case.endpoint, case.rest)[0], case.outcome)
     criteria = (
         ("prentice_1", paths.a, "treatment affects the endpoint", True),
         ("prentice_2", paths.total, "treatment affects the outcome", True),
@@ -306,17 +303,18 @@ def _surrogacy_rows(case: _Case) -> Iterator[StatisticRow]:
             note=said,
         )
     yield _share_row(case, "proportion_explained", paths, f"Freedman{case.adjusted}")
-    low, high, _ = case.bootstrap(lambda *data: _relative(*_path_estimates(*data)))
+
+    def relative(*data: np.ndarray) -> float:
+        a, _, total = _path_estimates(*data)
+        return total / a if a else math.nan
+
+    low, high, _ = case.bootstrap(relative)
     yield Estimate(paths.total.estimate / paths.a.estimate, low, high).row(
         "relative_effect",
         method="effect on the outcome per unit of effect on the endpoint; BCa bootstrap",
     )
     yield _individual_row(case)
     yield from guarded(_trial_rows(case), "r_squared_trial")
-
-
-def _relative(a: float, _b: float, total: float) -> float:
-    return total / a if a else math.nan
 
 
 def _individual_row(case: _Case) -> StatisticRow:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ from corelab.measurement.selection import (
     zeros_rule,
 )
 from corelab.pharmacodynamics.analysis_set import (
+    Levels,
+    coded,
     design,
     endpoint_by_visit,
     levels_of,
@@ -38,7 +40,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
     with_labels,
 )
-from corelab.pharmacodynamics.estimates import contrast_of, guarded, t_estimate
+from corelab.pharmacodynamics.estimates import guarded, t_estimate
 from corelab.pharmacodynamics.linear import fit_linear
 from corelab.pharmacodynamics.scales import covariates_of, on_scale
 from corelab.settings.analyses.base import SEED
@@ -222,19 +224,15 @@ def _rubin(
 
 
 @dataclass(frozen=True)
-class _Completed:
+class _Completed(Levels):
     """Participants of an analysis with their visits, completed many times."""
 
-    frame: pd.DataFrame
-    visits: list[str]
-    drawn: np.ndarray
-    gone: np.ndarray
-    by: str
-    reference: str
-    others: tuple[str, ...]
-    names: list[str]
-    note: str
-    model: str
+    visits: Sequence[str] = ()
+    drawn: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    gone: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    names: Sequence[str] = ()
+    note: str = ""
+    model: str = ""
 
 
 def analyse_imputed(
@@ -292,14 +290,7 @@ def _wide(
 
 def _encoded(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """Columns of the imputation model: numbers as they are, levels as indicators."""
-    columns = []
-    for name in dict.fromkeys(names):
-        column = frame[name]
-        if column.dtype != object:
-            columns.append(column.to_numpy(float))
-            continue
-        for level in sorted(set(column.dropna()))[1:]:
-            columns.append((column == level).where(column.notna()).astype(float).to_numpy())
+    columns = [column for name in dict.fromkeys(names) for _, column in coded(frame[name])]
     return np.column_stack(columns) if columns else np.empty((len(frame), 0))
 
 
@@ -348,18 +339,9 @@ def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Comp
         if model == "joint"
         else f"one model of the visits per {by}{covered}"
     )
-    return _Completed(
-        frame,
-        visits,
-        drawn,
-        wide.isna().to_numpy(),
-        by,
-        reference,
-        others,
-        names,
-        join_notes(said, lost),
-        f"{STRATEGIES[strategy]}, {words}",
-    )
+    arms = (frame, by, reference, others)
+    note, model = join_notes(said, lost), f"{STRATEGIES[strategy]}, {words}"
+    return _Completed(*arms, visits, drawn, wide.isna().to_numpy(), names, note, model)
 
 
 def _drawn(
@@ -424,7 +406,7 @@ def _fit_all(
 
     Imputed values of the level are shifted by ``delta``, those of the reference by ``other``.
     """
-    labels = arms.frame[arms.by].map(str).to_numpy()
+    labels = arms.labels.to_numpy()
     lost = arms.gone[:, place]
     shift = delta * (lost & (labels == level)) + other * (lost & (labels == arms.reference))
     adjust = analysis.derivation != "value" or "baseline" in as_list(analysis.covariates)
@@ -461,15 +443,15 @@ def _deltas(shifts: Shifts | None, visit: str) -> list[float]:
 def _contrast_rows(
     analysis: ComparisonSpec, arms: _Completed, place: int, level: str
 ) -> Iterator[StatisticRow]:
-    labels, reference = arms.frame[arms.by].map(str), arms.reference
+    labels, reference = arms.labels, arms.reference
     pooled, missing = _fit_all(analysis, arms, place, level, 0.0)
     imputed = {
         name: int(arms.gone[(labels == name).to_numpy(), place].sum())
         for name in (level, reference)
     }
-    group = contrast_of(arms.by, level, reference)
+    group = arms.group(level)
     counted = ", ".join(f"{n} of {name}" for name, n in imputed.items())
-    head = {"group": group, "n": int(labels.isin([level, reference]).sum())}
+    head = {"group": group, "n": arms.size(level, reference)}
     method = (
         f"multiple imputation, {arms.model}, {len(arms.drawn)} imputations; "
         f"ANCOVA, {_scale_of(analysis)} scale; Rubin's rules, df {pooled.df:.4g}"

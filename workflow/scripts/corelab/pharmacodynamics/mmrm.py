@@ -19,6 +19,7 @@ import pandas as pd
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
     Levels,
+    coded,
     endpoint_by_visit,
     levels_of,
     participant_columns,
@@ -31,7 +32,7 @@ from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.comparison import STRUCTURES, ComparisonSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes
 
 
 def _unit_basis(m: int) -> np.ndarray:
@@ -366,16 +367,12 @@ def fixed_effects(long: Long, interactions: Sequence[str]) -> tuple[np.ndarray, 
             columns.append(inside * (at == visit))
             terms.append(f"{by}={level}:visit={visit}")
     for name in long.names:
-        column = frame[name]
-        parts = [(name, column)]
-        if column.dtype == object:
-            parts = [(f"{name}={v}", column == v) for v in sorted(set(column))[1:]]
-        for term, values in parts:
+        for term, column in coded(frame[name]):
             if name in interactions:
-                columns += [values.to_numpy(float) * (at == visit) for visit in visits]
+                columns += [column * (at == visit) for visit in visits]
                 terms += [f"{term}:visit={visit}" for visit in visits]
             else:
-                columns.append(values.to_numpy(float))
+                columns.append(column)
                 terms.append(term)
     return np.column_stack(columns), terms
 
@@ -418,7 +415,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
         for level in long.others:
             weights = weights_of(terms, by, level, shares)
             result = model.contrast(weights, alpha, df)
-            check: dict[str, float | str] = {}
+            check = Second()
             if at is not None:
                 check = _second(result, second, int(weights.argmax()))
             yield result.row(
@@ -434,7 +431,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
                     f"df {result.df:.4g}",
                     tried,
                 ),
-                **check,
+                second=check,
             )
         for level in (long.reference, *long.others) if at is not None else ():
             weights = _visit_mean(frame, terms, by, level, name)
@@ -473,9 +470,9 @@ def weights_of(
     return np.array([shares.get(t[len(start) :], 0.0) * t.startswith(start) for t in terms])
 
 
-def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, float | str]:
+def _second(result: Estimate, second: np.ndarray | None, position: int) -> Second:
     if second is None:
-        return {"second_method": "statsmodels MixedLM has no such model, or stopped short"}
+        return Second(method="statsmodels MixedLM has no such model, or stopped short")
     return compare(
         result.estimate,
         float(second[position]),

@@ -193,7 +193,12 @@ def _by_p_values(result: pd.DataFrame, rows: list[Any], method: str) -> None:
         return
     p = result.loc[rows, "p_value"].to_numpy(float)
     adjusted = _adjust(p, method)
-    _check_against_statsmodels(p, adjusted, method)
+    if method in _STATSMODELS:
+        from statsmodels.stats.multitest import multipletests
+
+        theirs = multipletests(p, method=_STATSMODELS[method])[1]
+        for ours, other in zip(adjusted, theirs, strict=True):
+            compare(float(ours), float(other), "statsmodels multipletests", tolerance=1e-12)
     result.loc[rows, "p_adjusted"] = adjusted
     if method == "bonferroni" and "ci_low" in result:
         for row in rows:
@@ -305,13 +310,3 @@ def _contrasts(chosen: pd.DataFrame, analysis: AnalysisSpec) -> pd.DataFrame:
         first = groups.str.split("|").str[0]
         chosen = chosen[(groups == str(named)) | (first == f"{by}={named}") | (first == str(named))]
     return chosen
-
-
-def _check_against_statsmodels(p: np.ndarray, adjusted: np.ndarray, method: str) -> None:
-    if method not in _STATSMODELS:
-        return
-    from statsmodels.stats.multitest import multipletests
-
-    theirs = multipletests(p, method=_STATSMODELS[method])[1]
-    for ours, other in zip(adjusted, theirs, strict=True):
-        compare(float(ours), float(other), "statsmodels multipletests", tolerance=1e-12)

@@ -27,8 +27,9 @@ from corelab.pharmacodynamics.analysis_set import (
     each_visit,
     endpoints_of,
     levels_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
+    strata_of,
     with_covariates,
     with_labels,
 )
@@ -50,7 +51,7 @@ from corelab.pharmacodynamics.proportions import risk_difference, two_counts
 from corelab.pharmacodynamics.two_samples import welch_t
 from corelab.provenance.two_computations import attempt, compare
 from corelab.settings.analyses.ordinal import OrdinalSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 
 def _generalised_odds_ratio(
@@ -83,30 +84,6 @@ def _generalised_odds_ratio(
     odds = pc / pd_
     error = 2 / pc * math.sqrt(float(np.sum(share * (odds * discordant - concordant) ** 2)) / n)
     return ratio_estimate(odds, error, alpha)
-
-
-def pooled_odds_ratio(
-    strata: Sequence[Estimate], alpha: float = 0.05
-) -> tuple[Estimate, float, int, float]:
-    """Inverse-variance pooled odds ratio over strata with the test of heterogeneity.
-
-    Returns
-    -------
-    pooled, q, df, p_heterogeneity
-
-    Examples
-    --------
-    >>> one = generalised_odds_ratio([2, 3, 4], [1, 2, 3])
-    >>> round(pooled_odds_ratio([one, one])[0].estimate, 3)
-    3.5
-    """
-    logs = np.array([math.log(stratum.estimate) for stratum in strata])
-    weights = np.array([stratum.se**-2.0 for stratum in strata])
-    mean = float(weights @ logs / weights.sum())
-    q = float(weights @ (logs - mean) ** 2)
-    df = len(strata) - 1
-    pooled = ratio_estimate(math.exp(mean), 1 / math.sqrt(weights.sum()), alpha)
-    return pooled, q, df, float(stats.chi2.sf(q, df)) if df else math.nan
 
 
 @dataclass(frozen=True)
@@ -211,12 +188,12 @@ def _odds_row(
             f"the log odds ratio per unit is {log:.3g}: give {term} in another unit"
         )
     ratio = fit.odds(position, alpha)
-    check: dict[str, float | str] = {}
+    check = Second()
     if second is not None:
         other, name = float(second[position]), "statsmodels OrderedModel"
         compare(log, other, name, tolerance=1e-3, scale=max(error, abs(log)))
         check = compare(ratio.estimate, math.exp(other), name, tolerance=1e-3)
-    return ratio.row("common_odds_ratio", n=len(plan.matrix), **check)
+    return ratio.row("common_odds_ratio", n=len(plan.matrix), second=check)
 
 
 def _ordered_model(plan: Design, y: np.ndarray) -> np.ndarray | None:
@@ -254,7 +231,7 @@ def _assumption(plan: Design, y: np.ndarray, fit: ProportionalOdds) -> str:
 
 def _arm_rows(analysis: OrdinalSpec, tables: Tables, outcome: str) -> Iterator[StatisticRow]:
     alpha, by, names = analysis.alpha, analysis.arms, list(analysis.covariates)
-    values, visit = outcome_values(analysis, tables, outcome)
+    values, visit = sheet_values(analysis, tables, "outcome", outcome)
     labelled = with_labels(analysis, by)
     frame = participant_columns(labelled, tables, [by])
     frame["value"] = values.reindex(frame.index)
@@ -267,11 +244,16 @@ def _arm_rows(analysis: OrdinalSpec, tables: Tables, outcome: str) -> Iterator[S
     rows = _common_odds_rows(analysis, arms, arms.design().slopes(), outcome)
     yield from guarded(rows, "common_odds_ratio", **head)
     words = f"without the covariates {', '.join(names)}" if names else ""
+    strata = strata_of(analysis, tables, arms.frame)
     for level in arms.others:
         a, b = arms.values(level), arms.values(arms.reference)
         place = {**head, "group": arms.group(level), "n": a.size + b.size}
         for row in _pair_rows(analysis, a, b, outcome, alpha):
             yield row.within(arms.note, words, **place)
+        if strata is not None:
+            part, inside = arms.part(level, strata.notna())
+            rows = _pooled_rows(part["value"], inside, strata[part.index], outcome, alpha)
+            yield from guarded(rows, "stratified_generalised_odds_ratio", arms.note, words, **place)
     if analysis.hierarchy:
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
             yield row.within(arms.said, words, endpoint=outcome)
@@ -339,7 +321,34 @@ def _odds_of_pairs(
     yield odds.row(
         "generalised_odds_ratio",
         method=f"generalised odds ratio of a higher {outcome}, ties split; delta method",
-        **compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
+        second=compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
+    )
+
+
+def _pooled_rows(
+    values: pd.Series, inside: pd.Series, strata: pd.Series, outcome: str, alpha: float
+) -> Iterator[StatisticRow]:
+    """Inverse-variance mean of the strata's log generalised odds ratios, as R genodds."""
+    found = []
+    for level in sorted(set(strata)):
+        own = strata == level
+        try:
+            found.append(_generalised_odds_ratio(values[own & inside], values[own & ~inside]))
+        except NotComputable:
+            continue
+    if not found:
+        raise NotComputable("no stratum has both arms and grades that overlap")
+    logs = np.array([math.log(one.estimate) for one in found])
+    weights = np.array([one.se**-2.0 for one in found])
+    mean = float(weights @ logs / weights.sum())
+    q, df = float(weights @ (logs - mean) ** 2), len(found) - 1
+    p = f"{stats.chi2.sf(q, df):.3g}" if df else "n/a"
+    yield ratio_estimate(math.exp(mean), 1 / math.sqrt(weights.sum()), alpha).row(
+        "stratified_generalised_odds_ratio",
+        n=len(values),
+        method=f"generalised odds ratio of a higher {outcome}, ties split; inverse-variance mean "
+        f"of {len(found)} strata",
+        note=f"{len(found)} of {strata.nunique()} strata; heterogeneity Q {q:.4g}, df {df}, p {p}",
     )
 
 
@@ -373,7 +382,7 @@ def _hierarchy_rows(
     names = [name for name, _ in levels]
     frame = participant_columns(labelled, tables, [by]).dropna()
     for name in names:
-        frame[name] = outcome_values(analysis, tables, name)[0].reindex(frame.index)
+        frame[name] = sheet_values(analysis, tables, "outcome", name)[0].reindex(frame.index)
     frame = frame[frame[names].notna().any(axis=1)]
     reference, others, _ = levels_of(frame[by], by, analysis.reference)
     labels = frame[by].map(str)
@@ -415,14 +424,14 @@ def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterat
             "win_ratio",
             method=f"win ratio, {method}, log scale",
             note=wins.words,
-            **compare(wins.win_ratio.estimate, theirs, library),
+            second=compare(wins.win_ratio.estimate, theirs, library),
         )
     net, theirs = wins.net_benefit, 2 * u_better / (a.size * b.size) - 1
     yield net.row(
         "net_benefit",
         method=f"P(win) - P(loss), {method}",
         note=wins.words,
-        **compare(net.estimate, theirs, "scipy.stats.mannwhitneyu"),
+        second=compare(net.estimate, theirs, "scipy.stats.mannwhitneyu"),
     )
 
 
@@ -432,7 +441,7 @@ def _endpoint_rows(
     names = list(analysis.covariates)
 
     def rows(visit: str, values: pd.DataFrame) -> Iterator[StatisticRow]:
-        scores, at = outcome_values(analysis, tables, outcome, visit)
+        scores, at = sheet_values(analysis, tables, "outcome", outcome, visit)
         frame = values.rename(columns={"value": "imaging"})
         frame["outcome"] = scores.reindex(frame.index)
         frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)

@@ -26,12 +26,14 @@ from corelab.pharmacodynamics.estimates import (
 from corelab.pharmacodynamics.proportions import wilson_interval
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
+from corelab.pharmacodynamics.two_samples import second_t
 from corelab.provenance.two_computations import LIFELINES_NEWTON, compare
 from corelab.settings.analyses.base import RESAMPLES
 from corelab.settings.analyses.progression import ProgressionSpec
 from corelab.terms.results import (
     NOT_COMPUTABLE,
     Estimate,
+    Second,
     StatisticRow,
     join_notes,
     not_computable,
@@ -212,7 +214,7 @@ def _call_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Statis
         "kappa",
         p_value=math.nan,
         method="Cohen's kappa of the call, asymptotic standard error",
-        **compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
+        second=compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
     )
 
 
@@ -238,15 +240,12 @@ def _date_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Statis
         return
     error, alpha = gap.std(ddof=1) / math.sqrt(gap.size), analysis.alpha
     result = t_estimate(gap.mean(), error, gap.size - 1, alpha)
-    theirs, library = scipy.stats.ttest_1samp(gap, 0.0), "scipy.stats.ttest_1samp"
-    compare(result.p_value, float(theirs.pvalue), library)
-    interval = theirs.confidence_interval(1 - alpha)
-    middle = float(interval.low + interval.high) / 2
+    theirs = scipy.stats.ttest_1samp(gap, 0.0)
     yield result.row(
         "bias",
         n=len(seen),
         method="mean difference of dates, days, progression by both; paired t interval",
-        **compare(result.estimate, middle, library, scale=max(result.se, abs(result.estimate))),
+        second=second_t(result, theirs, "scipy.stats.ttest_1samp", alpha),
     )
 
 
@@ -293,8 +292,7 @@ def _pair_test_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[S
     yield exponentiated(normal_estimate(log, error, analysis.alpha)).row(
         "hazard_ratio",
         method="marginal Cox model of both times, participants as clusters, robust interval",
-        second_estimate=math.exp(theirs),
-        second_method="lifelines.CoxPHFitter, precision 1e-12",
+        second=Second(math.exp(theirs), "lifelines.CoxPHFitter, precision 1e-12"),
     )
     yield Estimate(p_value, p_value=p_value).row(
         "logrank_p", method=f"log-rank test for clustered pairs (robust score test, z {score:.4g})"
@@ -339,7 +337,7 @@ def _surrogacy_rows(
             method=f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
             f"{RESAMPLES} resamples",
             note=note,
-            **compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
+            second=compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
         )
 
     def difference(rows: np.ndarray) -> float:

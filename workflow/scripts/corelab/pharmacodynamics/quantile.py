@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,9 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     each_visit,
     endpoints_of,
-    exposure_values,
     levels_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
     typed,
     with_covariates,
     with_labels,
@@ -40,7 +39,7 @@ from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.quantile import QuantileSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes
 
 DEFAULT_RESAMPLES = 500
 #: A linear programme of no more rows than these is solved as it is.
@@ -202,29 +201,6 @@ def _cluster_bootstrap(
     return np.array(draws)
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """Coefficients of one quantile with their limits, and how these were made."""
-
-    fit: _QuantileFit
-    standard_error: np.ndarray
-    ci_low: np.ndarray
-    ci_high: np.ndarray
-    p_value: np.ndarray
-    interval: str
-
-    def term(self, position: int) -> Estimate:
-        """One coefficient."""
-        value, low, high, p_value, error = (
-            float(column[position])
-            for column in (
-                *(self.fit.coefficients, self.ci_low, self.ci_high, self.p_value),
-                self.standard_error,
-            )
-        )
-        return Estimate(value, low, high, p_value, se=error)
-
-
 def _slopes(
     matrix: Any,
     values: Any,
@@ -234,8 +210,8 @@ def _slopes(
     clusters: Any = None,
     resamples: int | None = None,
     seed: int = SEED,
-) -> _Slopes:
-    """Regression quantile with limits and tests of its coefficients.
+) -> tuple[_QuantileFit, list[Estimate], str]:
+    """Regression quantile, its coefficients with limits and tests, and how these were made.
 
     Without ``resamples`` there is a bootstrap only where clusters are given or the sparsity
     estimate fails.
@@ -261,7 +237,9 @@ def _slopes(
         interval = "Hendricks-Koenker (nid) standard error, normal interval"
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
-    return _Slopes(fit, error, low, high, np.asarray(p_value), interval)
+    columns = (fit.coefficients, low, high, p_value)
+    found = [Estimate(*map(float, row)) for row in zip(*columns, strict=True)]
+    return fit, [replace(one, se=float(e)) for one, e in zip(found, error, strict=True)], interval
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -292,12 +270,10 @@ def _visit_rows(
             frame.index
         )
         terms.append(name)
-    for exposure in as_list(analysis.exposure):
-        frame[exposure] = exposure_values(analysis, tables, exposure, visit)[0].reindex(frame.index)
-        terms.append(exposure)
-    for outcome in as_list(analysis.outcome):
-        frame[outcome] = outcome_values(analysis, tables, outcome, visit)[0].reindex(frame.index)
-        terms.append(outcome)
+    for kind in ("exposure", "outcome"):
+        for name in as_list(getattr(analysis, kind)):
+            frame[name] = sheet_values(analysis, tables, kind, name, visit)[0].reindex(frame.index)
+            terms.append(name)
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", *columns, *terms, *names], analysis, tables)
     reference, said = None, ""
@@ -323,7 +299,7 @@ def _rows_at(
     alpha = analysis.alpha
     if np.ptp(y) == 0:
         raise NotComputable(f"all {y.size} values are {y[0]:g}: a quantile has no variation")
-    found = _slopes(
+    fit, estimates, interval = _slopes(
         x,
         y,
         quantile,
@@ -332,13 +308,10 @@ def _rows_at(
         resamples=analysis.resamples,
         seed=analysis.seed,
     )
-    theirs = _statsmodels(x, y, quantile, found.fit)
+    theirs = _statsmodels(x, y, quantile, fit)
     few = min(quantile, 1 - quantile) * y.size < 5
-    for position, term in enumerate(plan.terms):
-        result = found.term(position)
-        second: dict[str, float | str] = {
-            "second_method": "statsmodels QuantReg: none, or another optimum of equal loss"
-        }
+    for position, (term, result) in enumerate(zip(plan.terms, estimates, strict=True)):
+        second = Second(method="statsmodels QuantReg: none, or another optimum of equal loss")
         if theirs is not None:
             scale = max(
                 result.se,
@@ -349,13 +322,13 @@ def _rows_at(
             second = compare(result.estimate, other, library, tolerance=5e-2, scale=scale)
         words = ""
         if clusters is None:
-            words = _rank_words(x, y, found.fit, position, quantile, alpha)
+            words = _rank_words(x, y, fit, position, quantile, alpha)
         yield result.row(
             "quantile_coefficient",
             group=f"q={quantile:.2f}|{term}",
-            method=f"quantile regression, linear programme; {found.interval}",
+            method=f"quantile regression, linear programme; {interval}",
             note=join_notes("fewer than 5 values beyond the quantile" * few, words),
-            **second,
+            second=second,
         )
 
 

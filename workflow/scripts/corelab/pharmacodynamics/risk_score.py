@@ -204,7 +204,7 @@ def _superpc_rows(
     folds, seed = analysis.folds, analysis.seed
     threshold = fixed
     if threshold is None:
-        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed, scale=True)
+        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed)
     x = scaled(raw, np.ones(n, bool))
     model = train(x, t, e, threshold)
     chosen = "fixed" if fixed is not None else "cross-validated"
@@ -212,7 +212,7 @@ def _superpc_rows(
     yield Estimate(float(model.selected.size), n=n).row("n_selected", method=how, note=said)
     for row in _importance_rows(model, x, names):
         yield replace(row, n=n, method=f"{row.method}; {how}")
-    validated = prevalidate(raw, t, e, threshold=fixed, n_folds=folds, seed=seed, scale=True)
+    validated = prevalidate(raw, t, e, threshold=fixed, n_folds=folds, seed=seed)
     for person, risk, high in zip(frame.index, validated.risk, validated.high_risk, strict=True):
         for statistic, value, note in (
             ("risk_score", risk, ""),
@@ -232,14 +232,7 @@ def _superpc_rows(
     permutations = analysis.permutations
     if permutations:
         c, p = permutation_p(
-            raw,
-            t,
-            e,
-            permutations=permutations,
-            threshold=fixed,
-            n_folds=folds,
-            seed=seed,
-            scale=True,
+            raw, t, e, permutations=permutations, threshold=fixed, n_folds=folds, seed=seed
         )
         yield Estimate(p, p_value=p, n=n).row(
             "permutation_p",
@@ -276,7 +269,7 @@ def _risk_group_rows(
         group=f"risk|{analysis.event_endpoint}",
         n=t.size,
         method="Harrell's concordance of the pre-validated risk",
-        **compare(c.estimate, theirs, "lifelines concordance_index"),
+        second=compare(c.estimate, theirs, "lifelines concordance_index"),
     )
     groups = np.where(high, "high", "low")
     for level in ("high", "low"):

@@ -16,7 +16,7 @@ from corelab.pharmacodynamics.estimates import guarded
 from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.base import Placed
 from corelab.settings.analyses.sample_size import SampleSizeSpec
-from corelab.terms.results import Estimate, StatisticRow, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
 
 #: Fewest participants per arm, before rounding up.
 SMALLEST = 1.5
@@ -35,11 +35,7 @@ def _two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: floa
     rough = 2 * (z / effect) ** 2
 
     def missing(n: float) -> float:
-        df = 2 * n - 2
-        critical, shift = stats.t.ppf(1 - alpha / 2, df), effect * math.sqrt(n / 2)
-        # The lower tail as the mirrored upper one: scipy's nct.cdf is nan far out.
-        reached = stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
-        return float(reached) - power
+        return _power_two_arms(difference, sd, n, alpha) - power
 
     fewest = max(SMALLEST, 0.9 * rough)
     if effect > 50 or missing(fewest) >= 0:
@@ -106,6 +102,7 @@ def _power_two_arms(difference: float, sd: float, per_arm: float, alpha: float =
     df = 2 * per_arm - 2
     critical = stats.t.ppf(1 - alpha / 2, df)
     shift = abs(difference) / sd * math.sqrt(per_arm / 2)
+    # The lower tail as the mirrored upper one: scipy's nct.cdf is nan far out.
     return float(stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift))
 
 
@@ -458,7 +455,7 @@ def _per_arm_row(
     alpha, power, difference = analysis.alpha, analysis.power, float(analysis.difference or 0.0)
     size = _per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
     spread = sd_true * math.sqrt(1 + (1 - reliability) / (reads * reliability))
-    checked: dict[str, float | str] = {}
+    checked = Second()
     # Its search does not end at sizes of one or two.
     if size > 3:
         theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
@@ -475,5 +472,5 @@ def _per_arm_row(
         f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
         note=f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
         "read at the measured reliability",
-        **checked,
+        second=checked,
     )

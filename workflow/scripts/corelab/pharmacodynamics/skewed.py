@@ -27,7 +27,7 @@ from corelab.pharmacodynamics.proportions import (
 from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.comparison import ComparisonSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 #: A logistic coefficient beyond this is separation, not an effect.
 SEPARATED = 10.0
@@ -255,15 +255,13 @@ def contrast_rows(
         yield row.within(group=arms.group(contrast.level), n=both).noted(words)
 
 
-def _gamma_check(
-    x: np.ndarray, y: np.ndarray, position: int, ours: Estimate
-) -> dict[str, float | str]:
+def _gamma_check(x: np.ndarray, y: np.ndarray, position: int, ours: Estimate) -> Second:
     import statsmodels.api as sm
 
     model = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log()))
     theirs, failed = attempt(lambda: model.fit(tol=1e-13), "statsmodels GLM, Gamma, log")
     if theirs is None:
-        return {"second_method": failed}
+        return Second(method=failed)
     compare(ours.se, float(theirs.bse[position]), "statsmodels GLM", tolerance=ITERATIVE)
     value = math.exp(float(theirs.params[position]))
     return compare(math.exp(ours.estimate), value, "statsmodels GLM, Gamma, log", tolerance=1e-6)
@@ -278,7 +276,7 @@ def _gamma_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Statis
         method="gamma regression, log link, Pearson dispersion, Wald t interval, "
         f"df {fit.df:g}{contrast.adjusted}",
         note=f"dispersion {fit.dispersion:.3g}",
-        **_gamma_check(x, y, contrast.position, result),
+        second=_gamma_check(x, y, contrast.position, result),
     )
 
 
@@ -309,7 +307,7 @@ def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Sta
         "odds_ratio",
         method=f"two-part model: odds of a value above 0, Wald{contrast.adjusted}",
         note=zeros,
-        **compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
+        second=compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
     )
     positive = y > 0
     yield exponentiated(fit.size).row(
@@ -317,7 +315,7 @@ def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Sta
         n=int(positive.sum()),
         method="two-part model: ratio of means among values above 0, gamma, log link"
         + contrast.adjusted,
-        **_gamma_check(x[positive], y[positive], position, fit.size),
+        second=_gamma_check(x[positive], y[positive], position, fit.size),
     )
 
 
@@ -351,7 +349,7 @@ def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Statist
         + (" adjusted as Quade (1967)" if own else ", equal to P(a > b) + P(a = b) / 2 - 1/2")
         + f"; t interval, df {result.df:g}{contrast.adjusted}",
         note=f"{100 * (1 - np.unique(y).size / y.size):.0f} % of values tied",
-        **second,
+        second=second,
     )
 
 

@@ -178,13 +178,11 @@ def cross_validate(
     *,
     n_folds: int = 10,
     seed: int = 1,
-    scale: bool = False,
 ) -> float:
     """Threshold chosen by cross-validation: scores and components from training folds only.
 
     It has the largest likelihood-ratio chi-squared of the pre-validated risk score in a Cox model
-    stratified by fold. With ``scale``, features are standardised by the training participants of
-    each fold.
+    stratified by fold. Features, whose units differ, are standardised by each training set.
 
     Raises
     ------
@@ -200,13 +198,13 @@ def cross_validate(
     True
     """
     x = np.asarray(features, float)
-    everybody = scaled(x, np.ones(len(time), bool)) if scale else x
+    everybody = scaled(x, np.ones(len(time), bool))
     grid = _threshold_grid(_cox_scores(everybody, time, event))
     number = _folds(event, n_folds, seed)
     validated = np.full((grid.size, len(time)), np.nan)
     for fold in range(n_folds):
         inside = number != fold
-        own = scaled(x, inside) if scale else x
+        own = scaled(x, inside)
         training = own[:, inside], time[inside], event[inside]
         scored = _cox_scores(*training)
         for row, threshold in enumerate(grid):
@@ -247,15 +245,12 @@ def prevalidate(
     n_folds: int = 10,
     threshold: float | None = None,
     seed: int = 1,
-    inner_folds: int = 5,
-    scale: bool = False,
 ) -> Prevalidated:
     """Outer cross-validation of the whole procedure, the choice of the threshold included.
 
-    A ``threshold`` is fixed, such as 1.54; None chooses one in ``inner_folds`` folds of each
-    training set. ``scale`` standardises features by each training set (their units differ). Risk
-    scores are standardised within the training set of each fold, as they are compared over folds;
-    high risk is above the training median.
+    A ``threshold`` is fixed, such as 1.54; None chooses one in five folds of each training set.
+    Risk scores are standardised within the training set of each fold, as they are compared over
+    folds; high risk is above the training median.
 
     Examples
     --------
@@ -271,17 +266,12 @@ def prevalidate(
     risk, high = np.zeros(len(time)), np.zeros(len(time), bool)
     for fold in range(n_folds):
         inside = number != fold
-        own = scaled(x, inside) if scale else x
+        own = scaled(x, inside)
         try:
             value = threshold
             if value is None:
                 value = cross_validate(
-                    x[:, inside],
-                    time[inside],
-                    event[inside],
-                    n_folds=inner_folds,
-                    seed=seed + fold,
-                    scale=scale,
+                    x[:, inside], time[inside], event[inside], n_folds=5, seed=seed + fold
                 )
             model = train(own[:, inside], time[inside], event[inside], value)
         except NotComputable:
@@ -302,7 +292,6 @@ def permutation_p(
     n_folds: int = 10,
     threshold: float | None = None,
     seed: int = 1,
-    scale: bool = False,
 ) -> tuple[float, float]:
     """Concordance of the pre-validated risk, and its permutation p for the whole procedure.
 
@@ -324,9 +313,7 @@ def permutation_p(
 
     def performance(order: np.ndarray) -> float:
         t, e = np.asarray(time, float)[order], np.asarray(event, float)[order]
-        result = prevalidate(
-            features, t, e, n_folds=n_folds, threshold=threshold, seed=seed, scale=scale
-        )
+        result = prevalidate(features, t, e, n_folds=n_folds, threshold=threshold, seed=seed)
         return concordance(t, e, result.risk).estimate
 
     observed = performance(np.arange(len(time)))

@@ -99,9 +99,10 @@ class KaplanMeier:
             _first_below(self.time, np.where(np.isnan(high), np.inf, high), 1 - share),
         )
 
-    def survival_at(self, when: Any) -> np.ndarray:
-        """Survival just after given times."""
-        position = np.searchsorted(self.time, np.asarray(when, float), side="right")
+    def survival_at(self, when: Any, *, just_before: bool = False) -> np.ndarray:
+        """Survival just after (or just before) given times."""
+        side: Any = "left" if just_before else "right"
+        position = np.searchsorted(self.time, np.asarray(when, float), side=side)
         return np.concatenate([[1.0], self.survival])[position]
 
 
@@ -552,8 +553,7 @@ def proportional_hazards_test(
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     sets = _tied(t, e, layer)
     moments = np.array([now for _, _, now in sets])
-    curve = kaplan_meier(t, e)
-    g = 1 - np.concatenate([[1.0], curve.survival])[np.searchsorted(curve.time, moments)]
+    g = 1 - kaplan_meier(t, e).survival_at(moments, just_before=True)
     deaths_at = np.array([deaths.size for _, deaths, _ in sets])
     g = g - np.average(g, weights=deaths_at)
     w = np.exp(z @ fit.coefficients)

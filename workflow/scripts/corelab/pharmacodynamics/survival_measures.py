@@ -25,15 +25,6 @@ from corelab.pharmacodynamics.survival import (
 from corelab.terms.results import Estimate
 
 
-def _free(
-    time: np.ndarray, event: np.ndarray, when: np.ndarray, *, just_before: bool
-) -> np.ndarray:
-    """Probability of no censoring up to (or just before) given times."""
-    censoring = kaplan_meier(time, 1 - event)
-    place = np.searchsorted(censoring.time, when, side="left" if just_before else "right")
-    return np.concatenate([[1.0], censoring.survival])[place]
-
-
 def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> Concordance:
     """Uno's C of a score (higher = earlier event) over pairs whose earlier event is before ``tau``.
 
@@ -53,7 +44,7 @@ def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> Concordance
     """
     t, e = check_times(time, event)
     r = risk_order(risk)
-    free = _free(t, e, t, just_before=True)
+    free = kaplan_meier(t, 1 - e).survival_at(t, just_before=True)
     counts = (e == 1) & (t < tau)
     weight = np.where(counts, 1 / np.maximum(free, 1e-12) ** 2, 0.0)
     return weighted_concordance(t, e, r, weight)
@@ -141,7 +132,7 @@ def adjusted_restricted_mean(
         inside = labels == level
         if t[inside].max() < tau and e[inside][t[inside] == t[inside].max()].min() == 0:
             raise NotComputable(f"follow-up of {level} ends before tau {tau:g}")
-        free = _free(y[inside], seen[inside], y[inside], just_before=False)
+        free = kaplan_meier(y[inside], 1 - seen[inside]).survival_at(y[inside])
         weight[inside] = seen[inside] / np.maximum(free, 1e-12)
     weighted = x * weight[:, None]
     beta = np.linalg.solve(weighted.T @ x, weighted.T @ y)

@@ -9,7 +9,8 @@ import numpy as np
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.estimates import t_estimate
-from corelab.terms.results import Estimate
+from corelab.provenance.two_computations import compare
+from corelab.terms.results import Estimate, Second
 
 
 def two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +47,12 @@ def welch_t(a: Any, b: Any, alpha: float = 0.05) -> Estimate:
         raise NotComputable("no variance in either arm")
     df = (va + vb) ** 2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1))
     return t_estimate(float(a.mean() - b.mean()), math.sqrt(va + vb), df, alpha)
+
+
+def second_t(result: Estimate, theirs: Any, library: str, alpha: float) -> Second:
+    """Mean by a t test of scipy, the middle of its interval, after p and mean were compared."""
+    compare(result.p_value, float(theirs.pvalue), library)
+    interval = theirs.confidence_interval(1 - alpha)
+    middle = (float(interval.low) + float(interval.high)) / 2
+    scale = max(result.se, abs(result.estimate))
+    return compare(result.estimate, middle, library, scale=scale)

@@ -15,6 +15,7 @@ from corelab.settings.analyses.base import (
     Modelled,
     Outcome,
     OutcomeVisit,
+    Strata,
     given,
     without,
 )
@@ -58,6 +59,7 @@ class OrdinalSpec(MaybeOneValue, Modelled):
         description="Outcomes of a hierarchical win ratio, the most important first; a name (low "
         "is better), or a block",
     )
+    strata: Annotated[Strata, PAIRED_ARMS] = []
     odds_by_cut: Annotated[bool, PAIRED_ARMS] = Field(
         False,
         description="Ordinal outcome: also the odds ratio of the arms at every cut (partial "
