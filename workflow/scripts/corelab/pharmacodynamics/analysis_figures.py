@@ -417,7 +417,7 @@ _PANELS: dict[str, Callable[[_Drawing], list[_Panel]]] = {
 }
 
 
-def panels_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[_Panel]:
+def _panels_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[_Panel]:
     """Panels that an analysis has, forest plots last; none where nothing can be drawn."""
     drawing = _Drawing(analysis, tables, rows)
     own = _PANELS.get(analysis.type, lambda _: [])(drawing)
@@ -434,7 +434,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=None)
 
 
-def draw_panels(panels: list[_Panel]) -> Figure:
+def _draw_panels(panels: list[_Panel]) -> Figure:
     """One figure with the panels below each other, lettered where there are several."""
     gap = 0.75
     heights = [panel.height for panel in panels]
@@ -455,11 +455,11 @@ def draw_panels(panels: list[_Panel]) -> Figure:
 def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
     """The figure of an analysis: all its panels; without a figure where nothing can be drawn."""
     name = str(analysis.title or analysis.id)
-    panels = panels_of(analysis, tables, rows)
+    panels = _panels_of(analysis, tables, rows)
     if not panels:
         reasons = [str(note) for note in rows["note"].dropna() if str(note).startswith("not_comp")]
         reason = reasons[0].removeprefix("not_computable: ") if reasons else "no estimate"
         return Drawn(None, name, reason)
     kinds = list(dict.fromkeys(panel.kind for panel in panels))
     caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
-    return Drawn(draw_panels(panels), name, caption, tight=True)
+    return Drawn(_draw_panels(panels), name, caption, tight=True)

@@ -274,18 +274,10 @@ def _wide(
     visits = [baseline, *(v for v in found if v != baseline)]
     if len(visits) < 2:
         raise NotComputable(f"{endpoint} has values at {baseline} only")
-    wide = pd.DataFrame({v: found[v] for v in visits})
     scale = _scale_of(analysis)
     offset = zeros_rule(analysis)[1] * (scale == "log")
-    return (
-        pd.DataFrame(
-            {
-                v: on_scale(wide[[v]].set_axis(["value"], axis=1), scale, offset=offset)["value"]
-                for v in visits
-            }
-        ),
-        visits,
-    )
+    frames = {v: on_scale(found[v].to_frame("value"), scale, offset=offset) for v in visits}
+    return pd.DataFrame({v: frame["value"] for v, frame in frames.items()}), visits
 
 
 def _encoded(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -48,6 +48,13 @@ def _elements(covariance: np.ndarray) -> np.ndarray:
     return covariance[np.tril_indices(covariance.shape[0])]
 
 
+def _matrices(elements: np.ndarray, groups: int, m: int) -> np.ndarray:
+    """(groups, m, m) symmetric matrices of their lower triangles, one after the other."""
+    found = np.zeros((groups, m, m))
+    found[:, *np.tril_indices(m)] = elements.reshape(groups, -1)
+    return found + np.tril(found, -1).transpose(0, 2, 1)
+
+
 def _structure(name: str, m: int) -> Structure:
     """Map from unconstrained parameters to the lower triangle of the visits' covariance.
 
@@ -179,9 +186,7 @@ def _fit_mmrm(
         except NotComputable as reason:
             tried.append(f"{name}: {reason}")
             continue
-        sigma = np.zeros((groups, m, m))
-        sigma[:, *np.tril_indices(m)] = fit.s.reshape(groups, -1)
-        sigma += np.tril(sigma, -1).transpose(0, 2, 1)
+        sigma = _matrices(fit.s, groups, m)
         return _Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
     raise NotComputable("no covariance structure of the plan converged (" + "; ".join(tried) + ")")
 
@@ -287,18 +292,14 @@ def fit_linear_mixed(
     half = 0.5 * np.log(np.var(residuals) / 2)
     root = np.diag(half - scale)
 
+    between = _structure("us", r)
+
     def mapping(theta: np.ndarray) -> np.ndarray:
-        lower = np.zeros((r, r))
-        lower[np.tril_indices(r)] = theta[:-1]
-        lower[np.diag_indices(r)] = np.exp(np.diag(lower))
-        return np.append(_elements(lower @ lower.T), np.exp(2 * theta[-1]))
+        return np.append(between(theta[:-1]), np.exp(2 * theta[-1]))
 
     start = np.append(root[np.tril_indices(r)], half)
     fit = fit_reml(blocks, start, mapping, ml=ml, linear=mapping)
-    covariance = np.zeros((r, r))
-    covariance[np.tril_indices(r)] = fit.s[:-1]
-    covariance = covariance + covariance.T - np.diag(np.diag(covariance))
-    return fit, covariance, float(fit.s[-1])
+    return fit, _matrices(fit.s[:-1], 1, r)[0], float(fit.s[-1])
 
 
 # ------------------------------------------------------------------------------------- the plan

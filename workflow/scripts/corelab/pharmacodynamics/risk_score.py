@@ -27,14 +27,13 @@ from corelab.pharmacodynamics.supervised_components import (
     scaled,
     train,
 )
-from corelab.pharmacodynamics.survival import concordance, risk_order
 from corelab.pharmacodynamics.time_to_event import (
+    concordance_row,
     event_times,
     hazard_rows,
     logrank_row,
     median_row,
 )
-from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.radiomics import RadiomicsSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
@@ -258,19 +257,10 @@ def _importance_rows(
 def _risk_group_rows(
     analysis: RadiomicsSpec, frame: pd.DataFrame, validated: Prevalidated
 ) -> Iterator[StatisticRow]:
-    from lifelines.utils import concordance_index
-
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     alpha, risk, high = analysis.alpha, validated.risk, validated.high_risk
-    c = concordance(t, e, risk)
-    theirs = float(concordance_index(t, -risk_order(risk), e))
-    yield c.within_bounds(alpha).row(
-        "c_index",
-        group=f"risk|{analysis.event_endpoint}",
-        n=t.size,
-        method="Harrell's concordance of the pre-validated risk",
-        second=compare(c.estimate, theirs, "lifelines concordance_index"),
-    )
+    row = concordance_row(t, e, risk, alpha, "Harrell's concordance of the pre-validated risk")
+    yield replace(row, group=f"risk|{analysis.event_endpoint}")
     groups = np.where(high, "high", "low")
     for level in ("high", "low"):
         inside = groups == level

@@ -627,8 +627,6 @@ class Concordance:
 
     estimate: float
     standard_error: float
-    concordant: float
-    discordant: float
     tied_risk: float
 
     def within_bounds(self, alpha: float = 0.05) -> Estimate:
@@ -703,7 +701,7 @@ def weighted_concordance(
         raise NotComputable("no pair of participants can be ordered by their times")
     c = float(scores.sum() / 2 / total)
     error = float(np.sqrt(np.sum((scores - c * pairs) ** 2)) / total)
-    return Concordance(c, error, good, bad, float(total - good - bad))
+    return Concordance(c, error, float(total - good - bad))
 
 
 def _restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:

@@ -484,26 +484,22 @@ def hazard_rows(
     if strata is None:
         group = groups.get(plan.terms[0], plan.terms[0]) if len(plan.terms) == 1 else "all"
         risk = plan.matrix @ fit.coefficients
-        for row in itertools.chain(
-            _concordance_rows(t, e, risk, alpha, definition),
-            discrimination_rows(t, e, risk, tau, alpha),
-        ):
+        method = "Harrell's concordance of the Cox model, infinitesimal jackknife; apparent; "
+        harrell = concordance_row(t, e, risk, alpha, method + definition)
+        for row in (harrell, *discrimination_rows(t, e, risk, tau, alpha)):
             yield replace(row, group=group, n=fit.n)
 
 
-def _concordance_rows(
-    t: np.ndarray, e: np.ndarray, risk: np.ndarray, alpha: float, definition: str
-) -> Iterator[StatisticRow]:
+def concordance_row(
+    t: np.ndarray, e: np.ndarray, risk: np.ndarray, alpha: float, method: str
+) -> StatisticRow:
+    """Harrell's concordance of a risk score, cross-checked with lifelines."""
     from lifelines.utils import concordance_index
 
     c = concordance(t, e, risk)
     theirs = float(concordance_index(t, -risk_order(risk), e))
-    yield c.within_bounds(alpha).row(
-        "c_index",
-        method="Harrell's concordance of the Cox model, infinitesimal jackknife; apparent; "
-        + definition,
-        second=compare(c.estimate, theirs, "lifelines.utils.concordance_index"),
-    )
+    second = compare(c.estimate, theirs, "lifelines.utils.concordance_index")
+    return c.within_bounds(alpha).row("c_index", second, n=t.size, method=method)
 
 
 def _cox_rows(analysis: SurvivalSpec, tables: Tables, arms: Groups) -> Iterator[StatisticRow]:
