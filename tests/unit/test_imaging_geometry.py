@@ -5,9 +5,9 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy import ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from corelab.imaging import mask_volume_ml, resample_to, same_grid, voxel_volume_ml
 from corelab.imaging.geometry import affine_distance_mm, orthonormal_affine, voxel_sizes_mm

@@ -228,7 +228,8 @@ def sheet_values(
     if planned is not None:
         if planned not in there:
             raise NotComputable(
-                f"no value of {kind} {name} at {planned}; it is there at {', '.join(sorted(there))}"
+                f"no value of {kind} {name} at {planned}; there is one at "
+                + ", ".join(sorted(there))
             )
         chosen = planned
     elif visit in there:
