@@ -328,7 +328,7 @@ def in_order(
 ) -> list[str]:
     """Levels in the order of figures and tables: the reference, then by dose, number or name.
 
-    Without a ``reference`` it is a usual one (placebo, control ...); ``doses`` has that of every
+    Without ``reference`` it is a usual one (placebo, control ...); ``doses`` has that of each
     level.
 
     Examples
@@ -355,7 +355,6 @@ def design(
     by: str | None = None,
     reference: str | None = None,
     covariates: Sequence[str] = (),
-    intercept: bool = True,
     reference_levels: Mapping[str, Level] | None = None,
 ) -> Design:
     """Treatment-coded design matrix of complete rows.
@@ -374,8 +373,7 @@ def design(
     >>> design(frame, by="arm", reference="p", covariates=["age"]).terms
     ('Intercept', 'arm=h', 'age')
     """
-    columns: list[np.ndarray] = [np.ones(len(frame))] if intercept else []
-    terms: list[str] = ["Intercept"] if intercept else []
+    columns, terms = [np.ones(len(frame))], ["Intercept"]
     if by is not None:
         labels = frame[by].map(str)
         _, others, _ = levels_of(labels, by, reference)
@@ -386,7 +384,7 @@ def design(
         for term, column in coded(frame[name], (reference_levels or {}).get(name)):
             columns.append(column)
             terms.append(term)
-    matrix = np.column_stack(columns) if columns else np.empty((len(frame), 0))
+    matrix = np.column_stack(columns)
     require_full_rank(matrix, terms)
     return Design(matrix, tuple(terms))
 
@@ -568,8 +566,8 @@ def arms_of(
         If a column is missing or fewer than two arms have participants.
     """
     by = analysis.arms
-    frame = frame.join(participant_columns(with_labels(analysis, by), tables, [by]), how="inner")
-    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
+    labelled = with_labels(analysis, by)
+    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=[by, *names])
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     reference, others, said = levels_of(frame[by], by, analysis.reference)
     return Arms(frame, by, reference, others, names, said, note)

@@ -48,8 +48,7 @@ from corelab.terms.results import Estimate, StatisticRow, join_notes
 @dataclass(frozen=True)
 class _RankComparison:
     """Mann-Whitney test: ``shift`` is Hodges-Lehmann's, the median of all differences a - b with
-    limits by inverting the test; ``probability`` is P(a > b) + P(a = b) / 2, ``ties_percent`` of
-    the pairs.
+    limits by inverting the test; ``probability`` is P(a > b) + P(a = b) / 2.
     """
 
     shift: Estimate

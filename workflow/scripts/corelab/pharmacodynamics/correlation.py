@@ -49,14 +49,14 @@ from corelab.terms.results import (
 MOST_GROUPS = 200
 
 
-def _pairs(x: Any, y: Any, *, least: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
     if a.shape != b.shape:
         raise ValueError(f"x has {a.size} values and y {b.size}; they must be pairs")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("x or y holds a missing or infinite value; give complete pairs")
-    if a.size < least:
-        raise NotComputable(f"{a.size} pairs of values; a correlation needs {least}")
+    if a.size < 3:
+        raise NotComputable(f"{a.size} pairs of values; a correlation needs 3")
     for name, values in (("first", a), ("second", b)):
         if np.ptp(values) == 0:
             raise NotComputable(f"no variance: the {name} variable is {values[0]:g} throughout")
@@ -256,8 +256,7 @@ def _semi_partial_variance(r: float, unexplained: float) -> float:
 def _repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """Repeated-measures correlation: the common association within subjects of two values or more.
 
-    ``n`` counts observations; df = observations - subjects - 1; Fisher's interval, variance 1 / (df
-    - 1).
+    ``n`` counts observations; df = observations - subjects - 1; Fisher's variance is 1 / (df - 1).
     """
     a, b = _pairs(x, y)
     ids = np.asarray(subject)

@@ -348,11 +348,9 @@ class _MultipleContrasts:
 def _multiple_contrasts(
     means: Any, covariance: Any, df: int, candidates: Mapping[str, ArrayLike], alpha: float = 0.025
 ) -> _MultipleContrasts:
-    """Optimal contrasts of candidate shapes, their one-sided tests and multivariate t critical
-    value.
+    """Optimal contrasts of candidate shapes, their one-sided tests and the critical value.
 
-    ``covariance`` is that of the (k,) means by rising dose, with ``df`` degrees of freedom; 0:
-    normal.
+    ``covariance`` is that of the (k,) means by rising dose; ``df`` 0 is the normal case.
     """
     mu, s = np.asarray(means, float), np.asarray(covariance, float)
     inverse = np.linalg.inv(s)

@@ -24,9 +24,8 @@ from corelab.terms.results import Estimate
 
 @dataclass(frozen=True)
 class Turnbull:
-    """Maximum-likelihood estimate: (m,) ends of the intervals that have mass, and their
-    probabilities, which add up to 1. Inside an interval it does not say where; the last may end at
-    infinity.
+    """Maximum-likelihood estimate: (m,) ends of the intervals that have mass, the last of which may
+    be infinite, and their probabilities, which add up to 1. Within an interval it is undetermined.
     """
 
     left: np.ndarray

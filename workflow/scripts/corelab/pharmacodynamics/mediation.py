@@ -46,9 +46,8 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class _Paths:
-    """Effects of a treatment on the mediator (a), of the mediator on the outcome given treatment
-    (b), and of treatment on the outcome, given the mediator (direct) and at all: total = direct + a
-    b.
+    """Effects of treatment on the mediator (a), of the mediator on the outcome given treatment (b),
+    of treatment on the outcome given the mediator (direct) and at all: total = direct + a b.
     """
 
     a: Estimate

@@ -72,9 +72,7 @@ def _impute_normal(
     *,
     seed: int = SEED,
 ) -> np.ndarray:
-    """(imputations, n, m) draws of a matrix whose missing cells (nan) are jointly normal with the
-    others.
-    """
+    """(imputations, n, m): a matrix with its missing cells (nan) drawn, jointly normal columns."""
     y = np.asarray(values, float)
     if not np.isnan(y).any():
         return np.repeat(y[None], imputations, axis=0)
@@ -116,8 +114,7 @@ def _draw_normal(values: Any, imputations: int = IMPUTATIONS, *, seed: int = SEE
 def _reference_based(
     draws: _Draws, visits: Any, given: Any, arms: Any, gone: Any, strategy: str, *, seed: int
 ) -> np.ndarray:
-    """Values after the last one seen drawn again as in the reference arm, by ``j2r``, ``cr`` or
-    ``cir``.
+    """Values after the last one seen drawn again as in the reference arm: j2r, cr or cir.
 
     ``visits``, ``given`` and ``arms`` are the columns of the visits after baseline, of what their
     means depend on, and of the indicators of the other arms; ``gone`` is (n, visits).
@@ -198,8 +195,7 @@ def _draw_missing(
 def _rubin(
     estimates: Any, variances: Any, complete_df: float = math.inf, alpha: float = 0.05
 ) -> tuple[Estimate, float]:
-    """Estimates of completed data sets combined by Rubin's rules, and the share of missing
-    information.
+    """Estimates of completed data sets by Rubin's rules, and the share of missing information.
 
     ``complete_df`` are those that complete data would have had (Barnard and Rubin 1999).
     """

@@ -22,7 +22,6 @@ from corelab.pharmacodynamics.analysis_set import (
     coded,
     endpoint_by_visit,
     levels_of,
-    participant_columns,
     require_full_rank,
     with_covariates,
     with_labels,
@@ -339,9 +338,8 @@ def long_table(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Long:
     visits, by = [visit for visit, _ in by_visit], analysis.arms
     labelled = with_labels(analysis, by)
     long = pd.concat([frame.assign(visit=visit) for visit, frame in by_visit])
-    long = long.join(participant_columns(labelled, tables, [by]), how="inner")
     names = covariates_of(analysis)
-    long = with_covariates(long, labelled, tables, endpoint=endpoint, names=names)
+    long = with_covariates(long, labelled, tables, endpoint=endpoint, names=[by, *names])
     total = len(long)
     long = long.dropna(subset=["value", by, *names])
     long = scaled(analysis, long)

@@ -75,8 +75,7 @@ def _adjust(p_values: Any, method: str = "holm") -> np.ndarray:
 def _graph_adjust(p_values: Any, weights: Any, transitions: Any) -> np.ndarray:
     """Adjusted p values of a graph of weighted Bonferroni tests (Bretz et al. 2009).
 
-    ``transitions`` (m, m) are the shares of a rejected hypothesis' weight that go to each other
-    one.
+    ``transitions`` (m, m) are shares of a rejected hypothesis' weight that go to each other one.
     """
     p, w = np.asarray(p_values, float), np.array(weights, float)
     g = np.array(transitions, float)

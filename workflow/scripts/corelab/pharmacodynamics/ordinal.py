@@ -105,8 +105,7 @@ class _Wins:
 
 def _win_statistics(score: Any, alpha: float = 0.05) -> _Wins:
     """Win ratio, win odds and net benefit of (n_a, n_b) pairwise results: 1 a win of a, -1 a loss,
-    0 a tie. Variances by U-statistics (Dong et al., Pharm Stat 2016;15:430), log scale for the
-    ratios.
+    0 a tie. U-statistic variances (Dong et al., Pharm Stat 2016;15:430), ratios on the log scale.
     """
     s = np.asarray(score)
     n, m = s.shape

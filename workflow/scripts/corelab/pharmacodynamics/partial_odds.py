@@ -28,9 +28,8 @@ from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 @dataclass(frozen=True)
 class _PartialOdds:
-    """``by_cut`` (c - 1, k) log odds ratios above each cut of the terms with one per cut,
-    ``coefficients`` (p,) of the others; ``covariance`` of (coefficients, thresholds, by_cut row by
-    row).
+    """Log odds ratios above each cut (c - 1, k) of the terms with one per cut, and of the others
+    (p,); ``covariance`` is of (coefficients, thresholds, by_cut row by row).
     """
 
     by_cut: np.ndarray
@@ -49,8 +48,7 @@ class _PartialOdds:
 def _fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = None) -> _PartialOdds:
     """Maximum likelihood by Newton's method from the proportional fit.
 
-    ``varying`` (n, k) has a coefficient per cut, ``matrix`` (n, p) one, ``weights`` are
-    frequencies.
+    ``varying`` (n, k) has coefficients per cut, ``matrix`` (n, p) one; ``weights`` are frequencies.
     """
     y = np.asarray(outcome, float)
     w, x = (np.asarray(part, float).reshape(y.size, -1) for part in (varying, matrix))

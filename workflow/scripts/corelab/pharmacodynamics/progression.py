@@ -50,8 +50,7 @@ def _squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
 def _paired_log_rank(
     time_a: Any, event_a: Any, time_b: Any, event_b: Any
 ) -> tuple[float, float, float, float]:
-    """Log hazard ratio a / b, its robust error, and log-rank z and p of two times of one
-    participant each.
+    """Log hazard ratio a / b, its robust error, log-rank z and p of two times per participant.
 
     Marginal Cox model with the grouped robust variance (Lee, Wei and Amato 1992); p is the robust
     score test, the log-rank test for clustered pairs.

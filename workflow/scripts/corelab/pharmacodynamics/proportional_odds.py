@@ -20,8 +20,7 @@ class ProportionalOdds:
     """Maximum-likelihood fit of logit P(Y <= j) = zeta_j - x b, as MASS::polr.
 
     (p,) log odds ratios of a higher category, (c - 1,) thresholds zeta, their covariance
-    (coefficients first), log likelihood at the maximum, and the categories that occur, lowest
-    first.
+    (coefficients first), log likelihood at the maximum, and the categories that occur, rising.
     """
 
     coefficients: np.ndarray

@@ -28,9 +28,7 @@ from corelab.pharmacodynamics.analysis_set import (
     each_visit,
     endpoints_of,
     levels_of,
-    participant_columns,
     sheet_values,
-    typed,
     with_covariates,
     with_labels,
 )
@@ -69,8 +67,7 @@ def _quantile_coefficients(
     """(p,) coefficients of the regression quantile, by linear programming.
 
     ``near`` are coefficients close to them: rows far from their plane are then summed into two, one
-    of each side (Portnoy and Koenker, Stat Sci 1997;12:279), which changes the size of the
-    programme only.
+    of each side (Portnoy and Koenker, Stat Sci 1997;12:279), which makes the programme small.
     """
     x, back = conditioned(matrix)
     y, shift, spread = _of_order_one(matrix, values)
@@ -185,9 +182,7 @@ def _cluster_bootstrap(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = SEED,
 ) -> np.ndarray:
-    """(resamples, p) draws of the coefficients, of whole clusters where given; without those of no
-    full rank.
-    """
+    """(resamples, p) draws of the coefficients, of whole clusters where given; full rank only."""
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     labels = np.arange(y.size) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     groups = [np.flatnonzero(labels == k) for k in range(labels.max() + 1)]
@@ -213,8 +208,7 @@ def _slopes(
 ) -> tuple[_QuantileFit, list[Estimate], str]:
     """Regression quantile, its coefficients with limits and tests, and how these were made.
 
-    Without ``resamples`` there is a bootstrap only where clusters are given or the sparsity
-    estimate fails.
+    Without ``resamples`` it is a bootstrap where clusters are given or the sparsity estimate fails.
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     fit = _fit_quantile(x, y, quantile)
@@ -262,19 +256,13 @@ def _visit_rows(
     by, names = analysis.by, list(analysis.covariates)
     labelled = with_labels(analysis, by)
     columns = [*as_list(by), *as_list(analysis.cluster or None)]
-    frame = values.join(participant_columns(labelled, tables, columns), how="inner")
-    terms: list[str] = []
-    for dose in as_list(analysis.dose):
-        name = "dose" if dose is True else str(dose)
-        frame[name] = typed(participant_columns(analysis, tables, [name])[name]).reindex(
-            frame.index
-        )
-        terms.append(name)
+    terms = ["dose" if dose is True else str(dose) for dose in as_list(analysis.dose)]
+    people = [*columns, *terms, *names]
+    frame = with_covariates(values, labelled, tables, endpoint=endpoint, names=people)
     for kind in ("exposure", "outcome"):
         for name in as_list(getattr(analysis, kind)):
             frame[name] = sheet_values(analysis, tables, kind, name, visit)[0].reindex(frame.index)
             terms.append(name)
-    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", *columns, *terms, *names], analysis, tables)
     reference, said = None, ""
     if by:

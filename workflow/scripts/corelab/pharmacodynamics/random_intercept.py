@@ -116,8 +116,7 @@ def fit_random_intercept(
 ) -> RandomIntercept:
     """Cumulative logistic model of ordered numbers (n,) with a random intercept of the ``cluster``.
 
-    ``matrix`` is (n, p) without intercept; one of the ``points`` of the quadrature is Laplace's
-    approximation.
+    ``matrix`` is (n, p) without intercept; quadrature by one of ``points`` is Laplace's method.
 
     Raises
     ------

@@ -66,9 +66,8 @@ def rank_interval(
 ) -> tuple[float, float]:
     """Limits of one coefficient, interpolated between steps, with Student's t as critical value.
 
-    ``coefficients`` (p,) are the regression quantile of the (n, p) terms and (n,) values,
-    ``column`` the one whose limits are wanted. A limit is infinite where no b is rejected on that
-    side.
+    ``coefficients`` (p,) are the regression quantile of (n, p) terms and (n,) values, ``column`` is
+    that of the limits. A limit is infinite where no b is rejected on that side.
 
     Raises
     ------

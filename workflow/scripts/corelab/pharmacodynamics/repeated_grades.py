@@ -44,9 +44,7 @@ class _Marginal:
 
 
 def _fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> _Marginal:
-    """Logistic GEE with exchangeable correlation; the (n, p) design has its intercept or every
-    visit.
-    """
+    """Logistic GEE, exchangeable correlation; the (n, p) design has its intercept or visits."""
     from statsmodels.genmod.cov_struct import Exchangeable
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_estimating_equations import GEE

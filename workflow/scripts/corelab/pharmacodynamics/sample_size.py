@@ -46,8 +46,7 @@ def _two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: floa
 def _ordinal_total(
     odds_ratio: float, shares: Sequence[float], power: float = 0.9, alpha: float = 0.05
 ) -> float:
-    """Total participants of two equal arms with an ordinal outcome (Whitehead, Stat Med
-    1993;12:2257).
+    """Total participants of two arms, ordinal outcome (Whitehead, Stat Med 1993;12:2257).
 
     ``shares`` of the categories are averaged over the arms.
     """
@@ -144,8 +143,7 @@ def _kappa_precision(
 
 
 def _limits_precision(sd: float, width: float, share: float = 0.95, alpha: float = 0.05) -> float:
-    """Pairs for limits of agreement of ``share`` of the differences, whose intervals have a full
-    width.
+    """Pairs for limits of agreement (``share`` of differences) with intervals of a full width.
 
     Bland and Altman 1999: 2 t SD sqrt(1/n + z^2 / (2 (n - 1))).
     """

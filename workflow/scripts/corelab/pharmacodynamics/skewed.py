@@ -182,8 +182,7 @@ def _rank_ancova(
     """Analysis of covariance of ranks (Quade 1967): adjusted difference of mean ranks over n.
 
     The residuals of the ranks on the ranked covariates are compared between the arms. Without
-    covariates the estimate is P(a > b) + P(a = b) / 2 - 1/2, and the test Mann-Whitney's in its t
-    form.
+    covariates the estimate is P(a > b) + P(a = b) / 2 - 1/2, the test Mann-Whitney's as t.
     """
     y, arm = stats.rankdata(values), np.asarray(indicator, float)
     n = y.size

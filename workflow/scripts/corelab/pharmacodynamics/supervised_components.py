@@ -18,9 +18,7 @@ from corelab.pharmacodynamics.survival import check_times, concordance, fit_cox
 
 
 def _cox_scores(features: np.ndarray, time: np.ndarray, event: np.ndarray) -> np.ndarray:
-    """(p,) univariate Cox scores of (p, n) features, score / (sd + s0), s0 the median sd; Breslow
-    ties.
-    """
+    """(p,) Cox scores of (p, n) features, score / (sd + s0), s0 the median sd; Breslow ties."""
     t, e = check_times(time, event)
     x = np.asarray(features, float)
     if x.ndim != 2 or x.shape[1] != t.size:

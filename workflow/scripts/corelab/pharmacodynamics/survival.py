@@ -159,8 +159,7 @@ class LogRank:
 def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: float = 0.0) -> LogRank:
     """(Stratified) log-rank test of two or more groups, of (n,) times, event flags and labels.
 
-    ``rho`` weighs by S(t-)^rho (Harrington and Fleming); 0 is the log-rank test, 1 the Peto-Peto
-    form.
+    Weights are S(t-)^rho (Harrington and Fleming): ``rho`` 0 is the log-rank test, 1 Peto-Peto's.
 
     Raises
     ------
@@ -213,8 +212,7 @@ def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: floa
 @dataclass(frozen=True)
 class CoxFit:
     """Cox regression: log hazard ratios with their covariance, partial log likelihood at the
-    maximum and at zero; ``robust_covariance`` is the sandwich of clustered observations (Lin and
-    Wei 1989).
+    maximum and at zero; ``robust_covariance`` is of clusters (Lin and Wei 1989).
     """
 
     coefficients: np.ndarray
@@ -537,8 +535,7 @@ def proportional_hazards_test(
 ) -> ProportionalHazardsTest:
     """Test that a fit's hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
 
-    Time is taken as 1 - Kaplan-Meier just before it; times, events, covariates and strata are as
-    they were fitted.
+    Time is taken as 1 - Kaplan-Meier just before it; the data are those of the fit.
 
     Examples
     --------
@@ -705,9 +702,7 @@ def weighted_concordance(
 
 
 def _restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
-    """(n, k - 1) basis of Harrell's restricted cubic spline; the first column are the values
-    themselves.
-    """
+    """(n, k - 1) basis of Harrell's restricted cubic spline; its first column are the values."""
     x, k = np.asarray(values, float), np.asarray(knots, float)
     if k.size < 3 or np.any(np.diff(k) <= 0):
         raise NotComputable("a spline needs three distinct knots")
@@ -795,10 +790,8 @@ def hazard_along(
     )
 
 
-def schoenfeld_events(
-    hazard_ratio: float, power: float = 0.8, alpha: float = 0.05, share: float = 0.5
-) -> float:
-    """Events that a log-rank test needs (Schoenfeld 1983).
+def schoenfeld_events(hazard_ratio: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Events that a log-rank test of two equal arms needs (Schoenfeld 1983).
 
     Examples
     --------
@@ -806,4 +799,4 @@ def schoenfeld_events(
     65.3
     """
     z = scipy.special.ndtri(1 - alpha / 2) + scipy.special.ndtri(power)
-    return float(z**2 / (share * (1 - share) * math.log(hazard_ratio) ** 2))
+    return float(z**2 / (0.25 * math.log(hazard_ratio) ** 2))
