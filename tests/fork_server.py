@@ -3,11 +3,12 @@
 A start of Snakemake takes 2 s of imports and a job 1 s; a child of this process takes a tenth of
 that. A run in the checkout has Corelab loaded, too; a run in a copy of the repository has only other
 packages, so it uses the code of the copy. Jobs are what they are for a user otherwise: processes with
-an environment, a folder and streams of their own, which end when what started them ends.
+an environment, a folder and streams of their own, which end when what started them ends. Only
+their benchmarks are not a user's: Snakemake measures the client.
 
-``python fork_server.py SOCKET [SCRIPTS]`` serves until its standard input ends. A request is a
-connection with three descriptors (standard streams) and a line of JSON; the answer is a line with the
-exit status. ``SCRIPTS`` is the folder of the library to load.
+``python fork_server.py SOCKET [SCRIPTS]`` serves until its standard input ends, and removes the folder
+of the socket. A request is a connection with three descriptors (standard streams) and a line of JSON;
+the answer is a line with the exit status. ``SCRIPTS`` is the folder of the library to load.
 """
 
 import atexit
@@ -19,6 +20,7 @@ import os
 import pkgutil
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -138,20 +140,22 @@ def serve(address: str, scripts: str = "") -> None:
     listener.bind(address)
     listener.listen(64)
     print("ready", flush=True)
-    while True:
-        ready, *_ = select.select([listener, sys.stdin], [], [], 1.0)
+    while sys.stdin not in (ready := select.select([listener, sys.stdin], [], [], 1.0)[0]):
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if sys.stdin in ready:
-            return
         if listener in ready:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                handle(connection, address)
-                os._exit(0)
+                try:
+                    handle(connection, address)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(0)
             connection.close()
+    shutil.rmtree(Path(address).parent)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def environment() -> dict[str, str]:
 @functools.cache
 def _server(scripts: str) -> str:
     """Address of a process that has loaded Snakemake (tests/fork_server.py)."""
-    address = tempfile.mkdtemp(prefix="forks") + "/socket"
+    # The path of a socket is short: not below a temporary folder of a test.
+    address = tempfile.mkdtemp(prefix="forks", dir="/tmp") + "/socket"
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("fork_server.py")), address, scripts],
         env=environment() | {"NUMBA_NUM_THREADS": "1"},
@@ -42,7 +43,6 @@ def _server(scripts: str) -> str:
         stdout=subprocess.PIPE,
     )
     assert server.stdout is not None and server.stdout.readline() == "ready\n"
-    atexit.register(shutil.rmtree, Path(address).parent)
     atexit.register(server.communicate)
     return address
 

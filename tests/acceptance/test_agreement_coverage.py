@@ -392,7 +392,7 @@ def coverage(name, runs):
 @pytest.mark.parametrize("name", sorted(INTERVALS))
 def test_coverage_in_short(name):
     """Only a gross error shows in so few runs: 5 standard errors below 95 %."""
-    runs = 60
+    runs = 24 if name == "clustered icc_c_1 incomplete" else 60  # 0.2 s each
     assert coverage(name, runs) >= 0.95 - 5 * np.sqrt(0.95 * 0.05 / runs)
 
 
