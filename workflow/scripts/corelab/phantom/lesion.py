@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.imaging import load_image
-from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.geometry import linear_at, voxel_sizes_mm
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
 from corelab.phantom.head import ORIGIN_MM, Head, beside, cells
@@ -113,9 +113,7 @@ class Lesion:
             # Beyond the border the indicator is 0, and most of a head lies there.
             near = np.flatnonzero(beside(field < level + BORDER_MM).ravel()[cell])
             inside = np.zeros(template_mm.shape[1:], np.float32)
-            potential = ndimage.map_coordinates(
-                field, voxel[:, near], order=1, mode="nearest", output=np.float32
-            )
+            potential = linear_at(field, voxel[:, near], mode="nearest", dtype=np.float32)
             inside.ravel()[near] = _inside(potential, level)
             found.append(inside)
         return found
@@ -126,12 +124,7 @@ def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]
 
 
 def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(
-            field, _voxels(template_mm), order=1, mode="nearest", output=np.float32
-        ),
-    )
+    return linear_at(field, _voxels(template_mm), mode="nearest", dtype=np.float32)
 
 
 def _voxels(template_mm: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -156,10 +149,7 @@ def _smooth_noise(
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma_mm / (2 * _GRID_MM))
     noise /= noise.std()
     where = np.meshgrid(*(np.arange(n) / 2 for n in shape), indexing="ij", sparse=False)
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(noise, where, order=1, output=np.float32),
-    )
+    return linear_at(noise, where, dtype=np.float32)
 
 
 def _shaped_potential(
@@ -252,10 +242,7 @@ def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.floa
 def tissue_at(head: Head, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
     """Fraction of grey and white matter at template points (3, ...)."""
     where = [template_mm[a] - ORIGIN_MM[a] for a in range(3)]
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(head.grey + head.white, where, order=1, output=np.float32),
-    )
+    return linear_at(head.grey + head.white, where, dtype=np.float32)
 
 
 def _level(

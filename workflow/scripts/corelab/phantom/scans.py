@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.imaging import save_image
+from corelab.imaging.geometry import linear_at
 from corelab.phantom.contours import reader_contour
 from corelab.phantom.ct_anatomy import beam_hardening, draw_ct_anatomy, hounsfield_head
 from corelab.phantom.design import DIFFUSION_KINDS, TrialSpec
@@ -325,7 +326,7 @@ def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
     texture = np.exp(0.08 * texture / texture.std()).astype(np.float32)
     middle = view.template_mm[..., view.samples // 2 :: view.samples]
     where = [(middle[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    variation = ndimage.map_coordinates(texture, where, order=1, mode="nearest", output=np.float32)
+    variation = linear_at(texture, where, mode="nearest")
     cbf_map = view.average(flow) * variation
     cbv_map = view.average(volume) * variation
     present = parenchyma > 0.02

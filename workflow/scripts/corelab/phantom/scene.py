@@ -8,8 +8,8 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from corelab.imaging.geometry import linear_at
 from corelab.phantom.anatomy import Anatomy, make_anatomy
 from corelab.phantom.conditions import (
     NEUTRAL,
@@ -114,8 +114,8 @@ class View:
             near &= within.ravel() != 0
         places = np.flatnonzero(near)
         values = np.zeros(self.template_mm.shape[1:], np.float32)
-        values.ravel()[places] = ndimage.map_coordinates(
-            field, self._voxel[:, places], order=1, mode="nearest", output=np.float32
+        values.ravel()[places] = linear_at(
+            field, self._voxel[:, places], mode="nearest", dtype=np.float32
         )
         return values
 
