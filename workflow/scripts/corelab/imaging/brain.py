@@ -245,13 +245,12 @@ def _template_fields() -> tuple[NDArray[np.float32], NDArray[np.float32], Array]
     from scipy import ndimage
 
     image = template_brain_mask()
-    brain, tissue = (
-        np.pad(part, 40)[::2, ::2, ::2] for part in (np.asarray(image.dataobj), sum(tissue_maps()))
-    )
+    parts = (np.asarray(image.dataobj), *tissue_maps())
+    brain, grey, white = (np.pad(part[::2, ::2, ::2], 20) for part in parts)
     distance = ndimage.gaussian_filter(_signed(brain > 0, np.full(3, 2.0)), 1.0)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = image.affine[:3, 3] - 40
-    return distance, tissue.astype(np.float32), affine
+    return distance, grey + white, affine
 
 
 def _onto(

@@ -146,12 +146,11 @@ def _class_map() -> tuple[NDArray[np.uint8], tuple[int, int, int], NDArray[np.fl
     """Class of every voxel (flat), shape of the map, MNI mm of its first voxel."""
 
     brain_image = template_brain_mask()
-    pad = _AROUND_MM
     brain, grey, white = (
-        np.pad(np.asarray(part, np.float32), pad)[::_MAP_MM, ::_MAP_MM, ::_MAP_MM]
+        np.pad(part[::_MAP_MM, ::_MAP_MM, ::_MAP_MM].astype(np.float32), _AROUND_MM // _MAP_MM)
         for part in (np.asarray(brain_image.dataobj), *tissue_maps())
     )
-    origin = brain_image.affine[:3, 3] - pad
+    origin = brain_image.affine[:3, 3] - _AROUND_MM
     away = distance_mm(brain == 0, _MAP_MM)
     classes = 3 + np.digitize(away, _SHELLS_MM)
     _, y, z = (

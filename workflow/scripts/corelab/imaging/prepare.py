@@ -31,7 +31,6 @@ from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.lesion_checks import outside_brain, volume_fault
-from corelab.imaging.meshnet import network_mask, read_meshnet
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
@@ -733,6 +732,8 @@ def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, An
 
 
 def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
+    from corelab.imaging.meshnet import network_mask, read_meshnet
+
     network = read_meshnet(settings.weights or "")
 
     def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:

@@ -14,12 +14,14 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from corelab.provenance import ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "n/a"
 
@@ -144,7 +146,8 @@ def format_cell(value: Any) -> str:
     >>> [format_cell(v) for v in (1.0, 0.1 + 0.2, None, float("nan"), True, "a\tb", 3)]
     ['1', '0.30000000000000004', 'n/a', 'n/a', 'true', 'a b', '3']
     """
-    if value is None or value is pd.NA or value is pd.NaT:
+    # Missing values of pandas by their type: most jobs write no table and do not load pandas.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return MISSING
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
@@ -190,6 +193,7 @@ def write_table(
     Examples
     --------
     >>> import tempfile, pathlib
+    >>> import pandas as pd
     >>> frame = pd.DataFrame({"b": [2.5, None], "a": ["y", "x"]})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_table(frame, pathlib.Path(folder, "t.tsv"), ["a", "b"]).read_text()
@@ -239,6 +243,8 @@ def read_table(
     >>> frame["id"].tolist(), frame["v"].tolist()
     (['007', '8'], [nan, 1.5])
     """
+    import pandas as pd
+
     frame = pd.read_csv(
         path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=3
     )
