@@ -22,7 +22,7 @@ from corelab.imaging.geometry import (
 )
 from corelab.imaging.nifti import conform
 from corelab.imaging.values import chosen_labels
-from corelab.records import InsertRow
+from corelab.records.images import InsertRow
 from corelab.study.columns import PHANTOMS
 from corelab.terms.endpoints import VOLUME_UNITS_ML
 

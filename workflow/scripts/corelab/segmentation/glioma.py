@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging.geometry import distance_mm
-from corelab.records import Scan
+from corelab.records.images import Scan
 from corelab.segmentation.flair import bright_tissue
 from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
