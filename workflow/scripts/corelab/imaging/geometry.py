@@ -108,6 +108,18 @@ def affine_distance_mm(first: NDArray[Any], second: NDArray[Any], shape: Sequenc
     return float(np.round(np.sqrt((shift[:3] ** 2).sum(axis=0)).max(), 9))
 
 
+def in_memory(image: Any) -> nib.Nifti1Image:
+    """Image whose voxels are read: those of a file are unpacked each time that they are used.
+
+    Examples
+    --------
+    >>> image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    >>> in_memory(image).get_data_dtype()
+    dtype('uint8')
+    """
+    return nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine)
+
+
 def same_grid(first: Any, second: Any, *, tolerance_mm: float = SAME_PLACE_MM) -> bool:
     """Whether two images have the same voxels in the same places.
 

@@ -130,7 +130,8 @@ class _Points:
         joint = counts / len(self.bins)
         apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
         there = joint > 0
-        return float((joint[there] * np.log(joint[there] / apart[there])).sum())
+        shares = joint[there]
+        return float((shares * np.log(shares / apart[there])).sum())
 
     def cost(self, pose: Array) -> float:
         away = (np.asarray(pose) - _EXPECTED) / np.asarray(_SPREAD)

@@ -27,7 +27,7 @@ from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
 from corelab.imaging.conversion import FoundScan, scans_of_folder
 from corelab.imaging.faults import ImageFault
-from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.geometry import in_memory, mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.lesion_checks import outside_brain, volume_fault
@@ -641,7 +641,7 @@ def _brain_masks(
         ranked = [kind for kind in BRAIN_ORDER if any(scan.kind == kind for scan in images)]
         kind = ranked[0] if ranked else images[0].kind
         source = next(scan for scan in images if scan.kind == kind)
-        image: Any = nib.load(visit.folder / source.file)
+        image: Any = in_memory(nib.load(visit.folder / source.file))
         if supplied:
             masks[grid] = supplied[0].file
             mask_image: Any = nib.load(visit.folder / supplied[0].file)
