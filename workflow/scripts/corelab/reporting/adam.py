@@ -20,9 +20,9 @@ from corelab.reporting.datasets import (
     variable_name,
 )
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import endpoint_words
 from corelab.study.expression import ExpressionError, select
 from corelab.terms.labels import volume_endpoint
+from corelab.terms.words import endpoint_words
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M", "u": "U"}

@@ -270,7 +270,7 @@ def render_table(table: Table) -> Markup:
 
 
 #: Columns that have no place on paper: cells that open on demand, and anchors of rows.
-_NOT_PRINTED = ("How", "Trace", "Row")
+_NOT_PRINTED = ("Method", "Trace", "Row")
 
 
 def printed(
@@ -362,6 +362,16 @@ def security_policy(scripts: Sequence[str], *, files: bool = False) -> str:
     )
 
 
+#: Figures beside a table are together no higher than so many times their width.
+_MOST_RATIO = 1.5
+
+
+def _tall(figures: Sequence[Any]) -> bool:
+    """Whether figures would leave much paper empty below the table that they stand beside."""
+    boxes = (re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', one.svg) for one in figures)
+    return sum(float(box[2]) / float(box[1]) for box in boxes if box) > _MOST_RATIO
+
+
 @cache
 def environment() -> jinja2.Environment:
     """Jinja with escaping on and undefined names as errors."""
@@ -374,6 +384,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters["table"] = render_table
     env.filters["place"] = place
+    env.filters["tall"] = _tall
     env.filters["joint_legend"] = lambda pictures: dict.fromkeys(
         tuple(item) for picture in pictures for item in picture.legend
     )

@@ -8,8 +8,8 @@ from corelab.reporting.numbers import count, estimate, interval, significant
 from corelab.reporting.page import Cell, Table, heads
 from corelab.reporting.results import Results
 from corelab.reporting.traces import analysis_page
-from corelab.reporting.vocabulary import endpoint_words, group_words
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words
 
 NOTHING = (
     "Nobody excluded a value at the review desk: results with and without exclusions are the same."

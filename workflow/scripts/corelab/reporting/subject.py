@@ -38,6 +38,7 @@ from corelab.reporting.study_tables import (
 )
 from corelab.reporting.subject_images import SubjectImages, subject_images
 from corelab.reporting.traces import Step, Steps
+from corelab.terms.words import in_sentence, label_words
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
         value = row[name]
         if name != "participant_id" and value is not None and not pd.isna(value):
             text = significant(value) if isinstance(value, float) else str(value)
-            facts.append((name.replace("_", " "), text))
+            text += f" {results.study.dose_unit}".rstrip() if name == "dose" else ""
+            facts.append((name, text))
     return facts
 
 
@@ -150,7 +152,7 @@ def subject_html(
         contents=contents,
         previous=neighbours[0],
         next=neighbours[1],
-        facts=facts,
+        facts=[(in_sentence(label_words(key)), text) for key, text in facts],
         findings=sorted(findings, key=lambda f: SEVERITIES.index(f.severity)),
         figures=figures,
         has_images=bool(visits),

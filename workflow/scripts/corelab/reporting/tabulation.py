@@ -23,8 +23,8 @@ from corelab.reporting.datasets import (
     unique_subject,
 )
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_words
 from corelab.terms.kinds import kind_words
+from corelab.terms.words import endpoint_words
 
 #: Unit as Corelab writes it -> term of CDISC's code list UNIT; others are extensions.
 UNIT_TERMS = {"mL": "mL", "percent": "%", "%": "%", "mm": "mm", "s": "s", "min": "min", "h": "h"}

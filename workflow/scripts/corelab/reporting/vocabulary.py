@@ -5,54 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pandas as pd
+
 from corelab.reporting.numbers import is_number
 from corelab.terms import statistics as registry
-from corelab.terms.endpoints import ENDPOINT_UNITS, unit_of
-from corelab.terms.labels import label as mask_label
+from corelab.terms.endpoints import unit_of
+from corelab.terms.words import in_sentence, label_words
 
 VERDICT_WORDS = {
     "pass": "within limits",
     "fail": "outside limits",
     "not_assessable": "not assessable",
 }
-
-#: Words that are not written in small letters.
-ACRONYMS = {
-    word.lower(): word
-    for word in (
-        "ASPECTS", "CBV", "CBF", "MTT", "Tmax", "NIHSS", "mRS", "AUC", "ADC", "DWI", "FLAIR", "CT",
-        "MRI", "MNI", "RANO", "mRANO", "ICH", "HIR", "RCBF", "SD", "HU", "SNR", "ROC", "BMI", "AIF",
-        "VOF", "CNR",
-    )
-}  # fmt: skip
-
-
-def label_words(name: object) -> str:
-    """A name of a column, endpoint or outcome for people, with its acronyms.
-
-    Examples
-    --------
-    >>> label_words("cbv_index"), label_words("nihss"), label_words("auc"), label_words("age")
-    ('CBV index', 'NIHSS', 'AUC', 'Age')
-    """
-    words = [ACRONYMS.get(word.lower(), word) for word in str(name).replace("_", " ").split()]
-    text = " ".join(words)
-    first = words[0] if words else ""
-    return text if first.lower() in ACRONYMS else text[:1].upper() + text[1:]
-
-
-def in_sentence(words: str) -> str:
-    """A label within a sentence: small first letter, unless it is an acronym.
-
-    Examples
-    --------
-    >>> in_sentence("Infarct volume"), in_sentence("CBV index"), in_sentence("ASPECTS")
-    ('infarct volume', 'CBV index', 'ASPECTS')
-    """
-    first = words.partition(" ")[0]
-    return words if first.lower() in ACRONYMS else words[:1].lower() + words[1:]
-
-
 #: Stages and reasons of endpoints/flow.tsv in the words of the page.
 FLOW_WORDS = {
     "scans listed: file there": "scans listed and found",
@@ -78,32 +42,10 @@ def flow_words(text: str) -> str:
     return FLOW_WORDS.get(text, text)
 
 
-def endpoint_words(name: object) -> str:
-    """How an endpoint is written for people.
-
-    Examples
-    --------
-    >>> endpoint_words("infarct_volume"), endpoint_words("lesion_volume:cavity")
-    ('Infarct volume', 'Lesion volume (cavity)')
-    >>> endpoint_words("aspects"), endpoint_words("cbv_index,core_volume")
-    ('ASPECTS', 'CBV index, core volume')
-    >>> endpoint_words("lesion_volume:tumourcore")
-    'Lesion volume (tumour core)'
-    >>> endpoint_words("infarct_volume,core_volume")
-    'Infarct volume, core volume'
-    """
-    if not name or name == "n/a":
-        return ""
-    words: list[str] = []
-    for part in str(name).split(","):
-        stem, _, detail = part.strip().partition(":")
-        detail = mask_label(detail).words
-        label = label_words(stem) + (f" ({detail})" if detail else "")
-        words.append(in_sentence(label) if words else label)
-    return ", ".join(words)
-
-
-_CRITERION_UNITS = {"mm": "mm", "s": "s", "ml": "mL", "deg": "degrees", "hu": "HU", "ms": "ms"}
+_CRITERION_UNITS = {
+    **{name: name for name in ("mm", "s", "ms", "degrees")},
+    **{"ml": "mL", "deg": "degrees", "hu": "HU"},
+}
 
 
 def statistic_unit(statistic: str, endpoint: object) -> str:
@@ -170,49 +112,32 @@ def value_decimals(unit: str, values: Iterable[object]) -> int:
     return max(_UNIT_DECIMALS.get(unit, 2), floor)
 
 
-def group_words(group: object) -> str:
-    """A pair, contrast or level for people.
-
-    Examples
-    --------
-    >>> group_words("arm=high|arm=placebo"), group_words("reader-1|reader-2"), group_words("all")
-    ('high vs placebo', 'reader-1 vs reader-2', '')
-    >>> group_words("q=0.50|arm=high"), group_words("arm=high"), group_words("core_volume|nihss")
-    ('quantile 0.50, high', 'high', 'core volume vs NIHSS')
-    """
-    text = "" if group is None or group == "all" else str(group)
-    parts = text.split("|")
-    if parts[0].startswith("q="):
-        rest = [part.rpartition("=")[2] for part in parts[1:]]
-        return ", ".join([f"quantile {parts[0][2:]}", *rest])
-    stems = {part.partition("=")[0] for part in parts if "=" in part}
-    if len(stems) == 1 and all("=" in part for part in parts):
-        parts = [part.partition("=")[2] for part in parts]
-    parts = [
-        in_sentence(endpoint_words(part))
-        if part.partition(":")[0] in ENDPOINT_UNITS or part.lower() in ACRONYMS
-        else part
-        for part in parts
-    ]
-    return " vs ".join(parts)
-
-
 def criterion_words(criterion: str) -> tuple[str, str, str]:
-    """Name, unit and direction of a criterion like ``slice_thickness_mm_max``.
+    """Name, unit and direction of a criterion of the charter or a gate of perfusion series.
 
     Examples
     --------
-    >>> criterion_words("slice_thickness_mm_max"), criterion_words("coverage")
-    (('slice thickness', 'mm', 'at most'), ('coverage', '', ''))
+    >>> criterion_words("slice_thickness_mm_max"), criterion_words("gate:aif_snr")
+    (('slice thickness', 'mm', 'at most'), ('AIF SNR', '', ''))
     """
-    parts = str(criterion).split("_")
+    parts = criterion.removeprefix("gate:").split("_")
     direction = {"max": "at most", "min": "at least"}.get(parts[-1], "")
     if direction:
         parts = parts[:-1]
     unit = _CRITERION_UNITS.get(parts[-1].lower(), "") if len(parts) > 1 else ""
     if unit:
         parts = parts[:-1]
-    return " ".join(parts), unit, direction
+    name = "left and right" if criterion == "left_right" else " ".join(parts)
+    return in_sentence(label_words(name)), unit, direction
+
+
+def endpoint_decimals(rows: pd.DataFrame) -> dict[str, int]:
+    """Decimals of the values of each endpoint among measurement rows."""
+    known = rows[rows["status"] == "ok"]
+    return {
+        str(name): value_decimals(unit_of(name), own["value"])
+        for name, own in known.groupby("endpoint", sort=False)
+    }
 
 
 @dataclass(frozen=True)

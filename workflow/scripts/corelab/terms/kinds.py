@@ -82,6 +82,9 @@ def kind_words(name: object) -> str:
     Examples
     --------
     >>> kind_words("ncct"), kind_words("mask-infarct")
-    ('non-contrast CT', 'mask-infarct')
+    ('non-contrast CT', 'infarct mask')
     """
+    kind, _, label = str(name).partition("mask-")
+    if label and not kind:
+        return f"{label.replace('-', ' ')} mask"
     return KINDS[str(name)].words if name in KINDS else str(name)
