@@ -104,7 +104,7 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
         drawn = draw_pairs(plan.changed(**more), results.tables, rows)
         assert names in drawn.alt
         # The text of a figure names its result.
-        assert more or "bias (mean difference) 2 mL" in drawn.alt
+        assert more or "bias (mean difference) -1.18 mL" in drawn.alt
         differences = drawn.figure.axes[1]
         assert len(differences.collections[-1].get_offsets()) == 18
 

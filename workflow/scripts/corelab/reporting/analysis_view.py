@@ -25,7 +25,7 @@ from corelab.reporting.numbers import (
     is_number,
     p_value,
 )
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import (
     NOT_COMPUTABLE,
     Results,
@@ -139,37 +139,27 @@ def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
     groups = list(dict.fromkeys(group_words(group) for group in rows["group"]))
     visits = ["pooled" if v == "all" else str(v) for v in dict.fromkeys(rows["visit"])]
     several = len(set(rows["endpoint"])) > 1
-    tested = rows["p_value"].notna().any()
-    has_adjusted = "p_adjusted" in rows and any(map(is_number, rows["p_adjusted"]))
-    columns = [
-        Column("Statistic"),
-        *([Column("Endpoint")] if several else []),
-        *([Column("Group")] if len(groups) > 1 else []),
-        *([Column("Visit")] if len(visits) > 1 else []),
-        Column("Estimate", "number main"),
-        Column("CI", "number"),
-        *([Column("p", "number")] if tested else []),
-        *([Column("p adjusted", "number")] if has_adjusted else []),
-        Column("n", "number"),
-        Column("Method", "why", sortable=False),
-    ]
+    # A column that is empty in every row is not shown.
+    columns = heads(
+        "Statistic | Endpoint | Group | Visit | *Estimate | >CI | >p | >p adjusted | >n | ?=Method"
+    )
     body = []
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
         unit = statistic_unit(str(row.statistic), row.endpoint)
-        words = statistic(row.statistic).words + (f", {unit}" if unit else "")
         behind: Any = _how(row)
         if failed:
             behind = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
+        visit = "pooled" if row.visit == "all" else row.visit
         body.append(
             [
-                words,
-                *([endpoint_words(row.endpoint)] if several else []),
-                *([group_words(row.group) or "all"] if len(groups) > 1 else []),
-                *(["pooled" if row.visit == "all" else row.visit] if len(visits) > 1 else []),
+                statistic(row.statistic).words + (f", {unit}" if unit else ""),
+                endpoint_words(row.endpoint) if several else "",
+                (group_words(row.group) or "all") if len(groups) > 1 else "",
+                visit if len(visits) > 1 else "",
                 _number_cell(row, failed),
                 Cell(interval_text(row), row.ci_low),
-                *([Cell(p_value(row.p_value), row.p_value)] if tested else []),
-                *([p_value(row.p_adjusted)] if has_adjusted else []),
+                Cell(p_value(row.p_value), row.p_value),
+                p_value(getattr(row, "p_adjusted", None)),
                 Cell(count(row.n), row.n),
                 behind,
             ]

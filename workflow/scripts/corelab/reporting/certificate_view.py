@@ -125,16 +125,8 @@ def certificate_table(
             ]
         )
     columns = heads(
-        "Published",
-        "Statistic",
-        "Group",
-        ">Printed",
-        "*Recomputed",
-        ">Difference",
-        ">Tolerance",
-        "Verdict",
-        "?~Notes",
-        "?~Source",
+        "Published | Statistic | Group | >Printed | *Recomputed | >Difference | >Tolerance | "
+        "Verdict | ?~Notes | ?~Source"
     )
     return Table(caption, columns, body, "", SOURCE)
 

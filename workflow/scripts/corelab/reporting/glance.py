@@ -263,7 +263,7 @@ def _headline_table(
         cells = [_name(results, *one), _value(results, *one), drawn(*one)]
         body.append([*cells, *[_p_cell(one[1])] * tested, count(one[1].n)])
     columns = [
-        Column("Analysis", "first", sortable=False),
+        *heads("#=Analysis"),
         Column("Estimate [CI]", "number estimate", sortable=False),
         Column(scale, "drawn", sortable=False),
         *heads(*[">=p"] * tested, ">=n"),

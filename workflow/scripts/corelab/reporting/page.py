@@ -78,18 +78,18 @@ _SIGNS = {">": "number", "*": "number main", "?": "why", "~": "wide", "#": "firs
 
 
 def heads(*titles: str) -> list[Column]:
-    """Columns by their headings, with signs before them.
+    """Columns by their headings, one or several (with ``|`` between) in a text.
 
-    ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text, ``#`` the first column;
-    ``=`` cannot be sorted by.
+    Signs before a heading: ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text,
+    ``#`` the first column; ``=`` cannot be sorted by.
 
     Examples
     --------
-    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value", "?~Notes", ">=Range")]
+    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value | ?~Notes | >=Range")]
     [('text', True), ('number main', True), ('why wide', True), ('number', False)]
     """
     found = []
-    for head in titles:
+    for head in (part for text in titles for part in text.split(" | ")):
         title = head.lstrip("".join(_SIGNS) + "=")
         signs = head[: len(head) - len(title)]
         css = " ".join(_SIGNS[sign] for sign in signs if sign in _SIGNS)
@@ -329,6 +329,12 @@ def _plain(cell: Any) -> str:
 def asset(name: str) -> str:
     """Text of a file of ``assets/``."""
     return (HERE / "assets" / name).read_text(encoding="utf-8")
+
+
+def asset_rows(name: str) -> list[dict[str, str]]:
+    """Rows of a table of ``assets/``, by column."""
+    head, *rows = (line.split("\t") for line in asset(f"{name}.tsv").splitlines())
+    return [dict(zip(head, row, strict=True)) for row in rows]
 
 
 def script_hash(source: str) -> str:

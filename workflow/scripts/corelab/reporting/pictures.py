@@ -43,8 +43,8 @@ WINDOWS = {
     "cbv": (0.0, 8.0),
     "mtt": (0.0, 14.0),
 }
-#: Quantities of the perfusion stage that are shown, in colour.
-MAP_KINDS = ("tmax", "cbf")
+#: Quantities of the perfusion stage that are shown, in colour; the figure of maps has the others.
+MAP_KINDS = ("tmax",)
 WEBP_QUALITY = 68
 #: Frames of a series that its picture is the mean of.
 FRAMES = 8
@@ -375,7 +375,7 @@ def drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
 
 
 #: Units of the maps that are shown, and a value that is marked on their colour bar.
-_MAP_UNITS = {"tmax": ("s", 6.0), "cbf": ("mL/100 g/min", None)}
+_MAP_UNITS = {"tmax": ("s", 6.0)}
 
 
 def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) -> list[Word]:
@@ -473,7 +473,7 @@ def encode_lossless(pixels: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=20, method=3)
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=0, method=1)
     return buffer.getvalue()
 
 

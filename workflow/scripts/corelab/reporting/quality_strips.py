@@ -25,8 +25,9 @@ from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import criterion_words
 from corelab.terms.kinds import kind_words
 
-#: Points of one site on a strip; of more, those nearest the ends are drawn, and a box of the rest.
-MAX_POINTS = 60
+#: Points of a strip, shared by its sites, and of a site at least: those nearest the ends are drawn,
+#: and a box of the rest.
+MAX_POINTS, LEAST_POINTS = 120, 6
 #: Values of a site from which its quartiles are drawn.
 LEAST_FOR_BOX = 5
 #: Columns of the table of fits that are metrics.
@@ -127,8 +128,9 @@ def _strip(metric: str, rows: pd.DataFrame, pages: Mapping[str, str], outside: i
             axes.plot([middle], [place], "|", color=GREY, ms=9, mew=1.4)
         drawn = own[own["verdict"].isin(list(_VERDICTS))]
         rest = own.drop(drawn.index)
-        if len(rest) > MAX_POINTS:
-            rest = pd.concat([rest.head(MAX_POINTS // 2), rest.tail(MAX_POINTS // 2)])
+        most = max(MAX_POINTS // len(sites), LEAST_POINTS)
+        if len(rest) > most:
+            rest = pd.concat([rest.head(most // 2), rest.tail(most // 2)])
         for part in (rest, drawn):
             verdicts = [_VERDICTS.get(str(v), ("", BLUE)) for v in part["verdict"]]
             at = place + 0.22 * np.cos(2.4 * np.arange(len(part)))

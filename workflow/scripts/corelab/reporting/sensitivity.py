@@ -37,14 +37,8 @@ def exclusions_table(results: Results) -> Table | None:
             ]
         )
     columns = heads(
-        "Subject",
-        "Visit",
-        "Endpoint",
-        "Source",
-        "*Value without exclusions",
-        "Unit",
-        "Status",
-        "?~Who, when, why",
+        "Subject | Visit | Endpoint | Source | *Value without exclusions | Unit | Status | "
+        "?~Who, when, why"
     )
     return Table("Excluded values", columns, body, "", "endpoints/exclusions.tsv")
 
@@ -78,17 +72,8 @@ def statistics_table(results: Results) -> Table | None:
             ]
         )
     columns = heads(
-        "Analysis",
-        "Statistic",
-        "Endpoint",
-        "Group",
-        "*As planned",
-        ">CI",
-        ">n",
-        "*Without exclusions",
-        ">CI",
-        ">n",
-        "Verdict",
+        "Analysis | Statistic | Endpoint | Group | *As planned | >CI | >n | "
+        "*Without exclusions | >CI | >n | Verdict"
     )
     note = f"{same} further statistics are the same." if same else ""
     caption = "Statistics that exclusions move"

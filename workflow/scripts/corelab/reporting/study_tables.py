@@ -178,17 +178,8 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
             ]
         )
     columns = heads(
-        "Endpoint",
-        "Visit",
-        "Source",
-        "Arm",
-        ">n",
-        ">Not available",
-        "*Median",
-        ">=Quartiles",
-        ">=Range",
-        ">=Mean (SD)",
-        "Unit",
+        "Endpoint | Visit | Source | Arm | >n | >Not available | *Median | >=Quartiles | "
+        ">=Range | >=Mean (SD) | Unit"
     )
     return Table(
         "The same endpoints by other cut-offs and engines"
@@ -299,14 +290,9 @@ def registration_table(results: Results) -> Table | None:
         ]
         for subject, record in rows
     ]
-    columns = [
-        Column("Subject"),
-        Column("Method"),
-        Column("Anchor"),
-        *(Column(name.replace("_", " "), "number") for name in names),
-        Column("Status"),
-        Column("Reason", "why"),
-    ]
+    columns = heads("Subject | Method | Anchor")
+    columns += [Column(name.replace("_", " "), "number") for name in names]
+    columns += heads("Status | ?Reason")
     return Table("Registration of each subject, failures first", columns, body)
 
 
@@ -362,9 +348,7 @@ def findings_table(results: Results) -> Table | None:
         ]
         for row in rows.itertuples()
     ]
-    columns = heads(
-        "Severity", "Sheet", ">Row", "Column", "Value", "~What is wrong", "?How to fix it"
-    )
+    columns = heads("Severity | Sheet | >Row | Column | Value | ~What is wrong | ?How to fix it")
     return Table("Findings in sheets and headers", columns, body, "", "preflight/findings.tsv")
 
 
@@ -416,15 +400,7 @@ def scans_table(results: Results, subject: str) -> Table:
                 ]
             )
     columns = heads(
-        "Scan",
-        "Visit",
-        "Kind",
-        "Reader",
-        "Status",
-        ">=Voxels",
-        ">=Voxel size, mm",
-        "SHA-256",
-        "?~Notes",
+        "Scan | Visit | Kind | Reader | Status | >=Voxels | >=Voxel size, mm | SHA-256 | ?~Notes"
     )
     return Table("Scans as they were read", columns, body)
 
@@ -484,7 +460,7 @@ def values_table(
             ]
         )
     columns = heads(
-        "Endpoint", "Visit", "Source", ">Repeat", "Region", "*Value", "Unit", "?Reason", "?=Trace"
+        "Endpoint | Visit | Source | >Repeat | Region | *Value | Unit | ?Reason | ?=Trace"
     )
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
 

@@ -25,7 +25,7 @@ from corelab.reporting.numbers import (
     is_number,
     significant,
 )
-from corelab.reporting.page import Column, Table, person_link
+from corelab.reporting.page import Table, heads, person_link
 from corelab.reporting.pictures import Picture
 from corelab.reporting.quality_figures import WITH_VALUES
 from corelab.reporting.results import Results, blinded_page, gives_arm_away, subject_page
@@ -244,11 +244,5 @@ def others_table(results: Results) -> Table | None:
         ]
         for name in names
     ]
-    columns = [
-        Column("Subject"),
-        *(Column(key.capitalize()) for key in shown),
-        Column("Values", "number"),
-        Column("Not available", "number"),
-        Column("Flag"),
-    ]
+    columns = heads("Subject", *map(str.capitalize, shown), ">Values | >Not available | Flag")
     return Table("Subjects with values from tables only", columns, body)

@@ -149,20 +149,15 @@ def frame_table(
             [
                 person,
                 row["visit"] or "",
-                *([endpoint_words(row["endpoint"])] if several else []),
+                endpoint_words(row["endpoint"]) if several else "",
                 *cells,
                 used,
                 row["reason"],
             ]
         )
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        *([Column("Endpoint")] if several else []),
-        *(Column(title, "number main" if n == 0 else "number") for n, title in enumerate(titles)),
-        Column("Used"),
-        Column("Reason", "why"),
-    ]
+    columns = heads("Subject | Visit | Endpoint")
+    columns += [Column(t, "number main" if n == 0 else "number") for n, t in enumerate(titles)]
+    columns += heads("Used | ?Reason")
     number = int((rows["used"] == "yes").sum())
     note = f"{number} of {len(rows)} rows used."
     return Table(title, columns, body, note, file, limit=MAX_TRACE_ROWS)
@@ -215,9 +210,7 @@ def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table |
                 Markup('<span class="mono">{}</span>').format(row.row_id or ""),
             ]
         )
-    columns = heads(
-        "Subject", "Visit", "Endpoint", "Source", ">Repeat", "Region", "*Value", "Unit", "Row"
-    )
+    columns = heads("Subject | Visit | Endpoint | Source | >Repeat | Region | *Value | Unit | Row")
     return Table(caption, columns, body, "", "endpoints/measurements.tsv", limit=MAX_TRACE_ROWS)
 
 
@@ -246,15 +239,10 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
                 ),
             ]
         )
-    titles = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
-    columns = [
-        Column("Statistic"),
-        Column("Endpoint"),
-        Column("Group"),
-        Column("Visit"),
-        *(Column(title, "number") for title in titles),
-        Column("Definition; second program; note", "why wide"),
-    ]
+    columns = heads(
+        "Statistic | Endpoint | Group | Visit | >Estimate | >Lower | >Upper | >p | >n",
+        ">Second computation | ?~Definition; second program; note",
+    )
     file = f"statistics/{rows['table'].iloc[0]}.tsv"
     return Table("Statistics at full precision", columns, body, "", file, limit=MAX_TRACE_ROWS)
 

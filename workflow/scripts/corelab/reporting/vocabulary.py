@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from corelab.reporting.numbers import is_number
+from corelab.reporting.page import asset_rows
 from corelab.terms import statistics as registry
 from corelab.terms.endpoints import unit_of
 from corelab.terms.words import in_sentence, label_words
@@ -160,101 +161,8 @@ class Limit:
     source: str
 
 
-LIMITS = (
-    Limit(
-        ("core_volume", "penumbra_volume", "mismatch_ratio", "ghost_core_volume"),
-        "Ghost core",
-        "A CT-perfusion core can be larger than the infarct that follows when the brain is imaged "
-        "early and reperfused fast: low flow is not yet dead tissue. A core larger than the later "
-        "infarct is reported as ghost_core_volume and is not a negative growth of the infarct.",
-        "Boned et al. 2017, J NeuroIntervent Surg 9:66-69",
-    ),
-    Limit(
-        ("core_volume", "hypoperfused_volume", "penumbra_volume", "mismatch_ratio"),
-        "Cut-offs belong to an engine",
-        "The cut-off that separates core from penumbra depends on the deconvolution it was derived "
-        "with; published relative-CBF cut-offs run from 20 % to 48 %. Volumes of two programs are "
-        "not interchangeable, even with the same cut-off. The engine of each map is stated in the "
-        "methods; other published cut-offs stand beside the primary one as their own sources.",
-        "Demeestere et al. 2020, Stroke 51:1017-1024",
-    ),
-    Limit(
-        ("core_volume", "hypoperfused_volume", "penumbra_volume", "mismatch_ratio"),
-        "Short or moving perfusion series",
-        "A series that ends before the contrast has passed makes core too large; head motion "
-        "makes hypoperfused tissue too large. The gates in the quality section say which series "
-        "are concerned; such a series is flagged, not dropped.",
-        "Kasasbeh et al. 2016, Stroke 47:2966-2971",
-    ),
-    Limit(
-        ("infarct_volume", "infarct_growth"),
-        "Diffusion lesions can reverse",
-        "Part of an early diffusion lesion can recover after reperfusion, mostly for a time only. "
-        "A smaller infarct at follow-up can be reversal, resolving oedema or atrophy; the day of "
-        "the follow-up scan matters more than the difference itself.",
-        "Campbell et al. 2012, J Cereb Blood Flow Metab 32:50-56",
-    ),
-    Limit(
-        ("infarct_volume", "infarct_growth"),
-        "Infarct swells",
-        "Between day 1 and day 7 an infarct on FLAIR or DWI includes oedema. Growth from an acute "
-        "diffusion lesion to a subacute lesion is tissue loss and swelling together.",
-        "",
-    ),
-    Limit(
-        ("haematoma_volume", "haematoma_growth"),
-        "Partial volume in haematoma",
-        "Thick CT slices blur the border of a haematoma and of calcification; the volume depends "
-        "on the lower HU cut-off. Petechial transformation below the smallest cluster is not "
-        "counted.",
-        "",
-    ),
-    Limit(
-        ("net_water_uptake",),
-        "Net water uptake needs a mirror",
-        "The measure compares density with the mirrored side; an old infarct, bleeding or a tilted "
-        "head there biases it.",
-        "Broocks et al. 2018, Invest Radiol 53:73-78",
-    ),
-    Limit(
-        ("aspects",),
-        "ASPECTS is a coarse grade",
-        "Ten regions of unequal volume give one point each: equal scores do not mean equal "
-        "volumes, and agreement within one point is what readers reach.",
-        "Barber et al. 2000, Lancet 355:1670-1674",
-    ),
-    Limit(
-        ("enhancing_volume", "whole_tumour_volume", "oedema_volume"),
-        "Pseudoprogression and pseudoresponse",
-        "Enhancement shows a leaking vessel, not tumour: it can grow within three months of "
-        "chemoradiotherapy without progression, and shrink under anti-angiogenic drugs without "
-        "response. Enhancing volume alone does not call either.",
-        "Wen et al. 2010, J Clin Oncol 28:1963-1972 (RANO)",
-    ),
-    Limit(
-        ("extent_of_resection",),
-        "Extent of resection can be negative",
-        "A post-operative mask can be larger than the pre-operative one (blood, ischaemia, growth "
-        "in the interval); such values are kept as they are.",
-        "",
-    ),
-    Limit(
-        ("territory_fraction",),
-        "Location is as good as the registration",
-        "Fractions of territories are read in template space; where only thick slices are there, "
-        "the fit is affine and borders are several millimetres wide. Atlas borders are averages "
-        "of people.",
-        "",
-    ),
-    Limit(
-        ("infarct_volume", "haematoma_volume", "core_volume", "hypoperfused_volume"),
-        "A segmentation without a network",
-        "The pipeline's own masks rest on published thresholds and seeded growth, which overlap "
-        "less with an expert's outline than trained networks do (published Dice about 0.4 to 0.6 "
-        "for acute diffusion lesions by thresholds). Every mask is shown in this report so that "
-        "it can be judged.",
-        "Gosch et al., fixed ADC cut-off of 620e-6 mm2/s, n = 108: median Dice 0.43",
-    ),
+LIMITS = tuple(
+    Limit(**{**row, "endpoints": tuple(row["endpoints"].split())}) for row in asset_rows("limits")
 )
 
 
