@@ -186,6 +186,8 @@ _TABLE = (
     Statistic("probability_of_superiority", "Probability of superiority"),
     Statistic("generalised_odds_ratio", "Generalised odds ratio", scale="ratio", null=1.0,
               conclusion=9, forest="grades"),
+    Statistic("stratified_generalised_odds_ratio", "Generalised odds ratio over strata",
+              scale="ratio", null=1.0, forest="grades"),
     Statistic("net_benefit", "Net benefit", null=0.0),
     Statistic("gwet_ac1", "Gwet's AC1", scale="reliability", family="graded"),
     Statistic("gwet_ac2", "Gwet's AC2", scale="reliability"),
@@ -354,8 +356,6 @@ def registered(name: str) -> Statistic | None:
     --------
     >>> registered("hazard_ratio").null, registered("hd95_mm_median").scale, registered("biass")
     (1.0, 'mm', None)
-    >>> registered("dice_median").words, registered("conformance:bias").words
-    ('Dice, median', 'Conformance:bias')
     >>> registered("icc_a_1_complete_cases").words
     'ICC(A,1), complete cases'
     """
@@ -368,7 +368,7 @@ def registered(name: str) -> Statistic | None:
         if base:
             words = suffix[1:].replace("_", " ")
             label = base.label.replace(", mean", ", median") if suffix == "_median" else ""
-            label = label if label != base.label else f"{base.words}, {words}"
+            label = label if label not in ("", base.label) else f"{base.words}, {words}"
             return Statistic(name, label, base.scale)
     return None
 
@@ -385,12 +385,6 @@ def statistic(name: object) -> Statistic:
 
 
 def family_of(name: str, key: str = "forest") -> tuple[str, ...]:
-    """Names of the statistics that share ``forest`` or ``family`` with this one.
-
-    Examples
-    --------
-    >>> family_of("mean", "family"), family_of("power")
-    (('mean', 'median'), ())
-    """
+    """Names of the statistics that share ``forest`` or ``family`` with this one."""
     word = getattr(statistic(name), key)
     return tuple(one.name for one in STATISTICS.values() if word and getattr(one, key) == word)
