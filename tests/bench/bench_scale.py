@@ -80,12 +80,9 @@ def pretend_done(results: Path, subjects: int) -> None:
                 path = results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / f"{name}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-    for name in ("normalise", "quality"):
+    for name in ("normalise", "quality", "measure"):
         for person in people:
             (results / "derivatives" / f"sub-{person}" / f"{name}.json").touch()
-    for person in people:
-        for visit in VISITS:
-            (results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / "measure.json").touch()
     moment = time.time() + 10
     for file in cohort_files():
         path = results / file
@@ -102,8 +99,7 @@ def records(wildcards):
     return [f"out/{{wildcards.p}}/{{v}}/{{n}}.json" for v in VISITS for n in ("prepare", "segment")]
 
 rule all:
-    input: [f"out/{{p}}/{{v}}/measure.json" for p in PEOPLE for v in VISITS],
-        [f"out/{{p}}/quality.json" for p in PEOPLE]
+    input: [f"out/{{p}}/{{n}}.json" for n in ("measure", "quality") for p in PEOPLE]
 rule prepare:
     input: "data/{{p}}/{{v}}_dwi.nii.gz", "data/{{p}}/{{v}}_adc.nii.gz"
     output: "out/{{p}}/{{v}}/prepare.json"
@@ -121,8 +117,8 @@ rule quality:
     output: "out/{{p}}/quality.json"
     script: "bare.py"
 rule measure:
-    input: "out/{{p}}/{{v}}/prepare.json", "out/{{p}}/{{v}}/segment.json", "out/{{p}}/normalise.json"
-    output: "out/{{p}}/{{v}}/measure.json"
+    input: records, "out/{{p}}/normalise.json"
+    output: "out/{{p}}/measure.json"
     script: "bare.py"
 """
 
@@ -155,7 +151,7 @@ def plan(subjects: int) -> None:
             str(config),
         ]
         results = f"{name}/results/scale"
-        one = f"{results}/derivatives/sub-00001/ses-day5/measure.json"
+        one = f"{results}/derivatives/sub-00001/measure.json"
         table = f"{results}/endpoints/measurements.tsv"
         asked = [
             ("everything", []),

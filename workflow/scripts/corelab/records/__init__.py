@@ -30,6 +30,7 @@ from corelab.records.measured import (
     Recovered,
     Repeated,
     SuppliedScan,
+    UnmeasuredVisit,
     read_measured,
 )
 from corelab.records.perfusion import (
@@ -115,6 +116,7 @@ __all__ = [
     "SuppliedScan",
     "Template",
     "Transform",
+    "UnmeasuredVisit",
     "Validity",
     "VisitMask",
     "VisitRecords",
