@@ -149,13 +149,19 @@ def join_covariates(
 def _doubled(frame: pd.DataFrame, key: Sequence[str], name: str, message: str) -> Iterator[Finding]:
     present = [column for column in key if column in frame]
     rows = frame.dropna(subset=[present[0]])
-    for line in rows.index[rows.duplicated(present)][:MANY]:
+    doubled = rows.index[rows.duplicated(present)][:MANY]
+    firsts: dict[tuple[Any, ...], Any] = {}
+    if len(doubled):
+        cells = rows[present].fillna("").itertuples(index=False, name=None)
+        for line, key_cells in zip(rows.index, cells, strict=True):
+            firsts.setdefault(key_cells, line)
+    for line in doubled:
         row = rows.loc[line]
-        first = rows.index[(rows[present].fillna("") == row[present].fillna("")).all(axis=1)][0]
+        first = firsts[tuple(row[present].fillna(""))]
         shown = ", ".join(f"{c}={row[c]}" for c in present if row[c] is not None)
-        message = f"{message} (first in row {first}); duplicates are never averaged"
+        words = f"{message} (first in row {first}); duplicates are never averaged"
         remedy = "keep one of the rows, or number them in the column repeat"
-        yield Finding("error", name, int(line), present[0], shown, message, remedy)
+        yield Finding("error", name, int(line), present[0], shown, words, remedy)
 
 
 def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
@@ -274,10 +280,14 @@ def _bare_id(text: str) -> str:
 
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
-    for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
+    unlisted = ids[~ids.isin(known)]
+    listed = sorted(known) if len(unlisted) else []
+    by_bare = {_bare_id(one): one for one in reversed(listed)}
+    for number, (participant_id, group) in enumerate(unlisted.groupby(ids, sort=False)):
         bare = _bare_id(str(participant_id))
-        near = [one for one in sorted(known) if _bare_id(one) == bare]
-        near = near or difflib.get_close_matches(str(participant_id), sorted(known), 1, 0.7)
+        near = [by_bare[bare]] if bare in by_bare else []
+        if not near and number < MANY:  # each is compared with all participants
+            near = difflib.get_close_matches(str(participant_id), listed, 1, 0.7)
         remedy = (
             f"add it there, or correct the id (did you mean '{near[0]}'?)"
             if near
@@ -354,7 +364,9 @@ def _values(
     read = numbers(frame["value"].where(~graded, None))
     given, nan = frame["value"].notna(), _is_nan(frame["value"]) & ~graded
     units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
-    volumes = frame["endpoint"].map(lambda e: unit_of(str(e)) == "mL")
+    volumes = frame["endpoint"].isin(
+        [one for one in frame["endpoint"].unique() if unit_of(str(one)) == "mL"]
+    )
     ml = read * units.map(VOLUME_UNITS_ML).fillna(1.0)
     signed = frame["endpoint"].isin([name for name, one in ENDPOINTS.items() if one.signed])
     known = ", ".join(VOLUME_UNITS_ML)

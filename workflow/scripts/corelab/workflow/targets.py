@@ -60,8 +60,6 @@ class Targets:
         """A path for each name; ``{}`` in the pattern is the name."""
         return [self.under(pattern.format(name)) for name in names]
 
-    # Cached: many jobs need the same path, and a plan of thousands of jobs keeps each string.
-    @functools.cache  # noqa: B019 (one object in a process)
     def stage(self, name: str, subject: str, session: str | None = None) -> str:
         """Record of a stage: the declared output of its job; it lists the job's other files."""
         return self.under("derivatives", subject, *([session] if session else []), f"{name}.json")
