@@ -25,21 +25,13 @@ from corelab.measurement.visit import (
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json
 from corelab.provenance.progress import scan_failures
-from corelab.records import (
-    Measured,
-    MeasurementRow,
-    Normalised,
-    NormalisedMask,
-    Prepared,
-    Scan,
-    ScanRow,
-    UnmeasuredVisit,
-    VisitMask,
-    VisitRecords,
-)
+from corelab.records.images import Prepared, Scan, ScanRow
+from corelab.records.measured import Measured, MeasurementRow, UnmeasuredVisit
+from corelab.records.subjects import Normalised, NormalisedMask
+from corelab.records.visits import VisitMask, VisitRecords
 from corelab.registration import template_image
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 
 MAKE = partial(_row, "01", "a")
 SETTINGS = MeasurementSettings()

@@ -12,7 +12,7 @@ from corelab.reading.change_log import LogFault, append_change, head_path, main,
 from corelab.reading.lock import make_lock, row_key, row_text, signature_of, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
 from corelab.reading.study_reads import standing_lines, validity
-from corelab.records import Change, Lock
+from corelab.records.reading import Change, Lock
 from corelab.settings.reading import AdjudicationRule, ReadingSettings, Rereview
 
 RULES = rules_of([AdjudicationRule(endpoint="aspects", grades_differ=True)])

@@ -8,7 +8,8 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.visit import measure_subject
-        from corelab.records import Normalised, read_visits
+        from corelab.records.subjects import Normalised
+        from corelab.records.visits import read_visits
         from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
         given, params, folder = snakemake.input, snakemake.params, Path(snakemake.params.folder)

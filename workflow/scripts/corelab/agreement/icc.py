@@ -315,7 +315,7 @@ def intraclass_correlation(
 
     Complete ratings: mean squares and the limits of McGraw and Wong 1996, at full precision (the
     limits of the averaged forms are the stepped-up limits of the single ones). Ratings with
-    missing cells (NaN): variance components by REML from all that is there, and the same limits
+    missing cells (NaN): variance components by REML from all values, and the same limits
     with effective numbers of targets and readers; ``method`` says so. Nothing is imputed.
 
     Several targets of one cluster (visits of a participant): a model with effects of participants,

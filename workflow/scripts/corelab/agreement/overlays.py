@@ -11,7 +11,7 @@ from corelab.agreement.sources import chosen_sources
 from corelab.imaging.geometry import resample_to
 from corelab.measurement.selection import NotComputable, Tables, population
 from corelab.provenance.exhibits import Drawn
-from corelab.records import VisitRecords, read_visits
+from corelab.records.visits import VisitRecords, read_visits
 from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.labels import label as mask_label

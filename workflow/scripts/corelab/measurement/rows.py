@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from corelab.records import MeasurementRow
+from corelab.records.measured import MeasurementRow
 from corelab.terms.endpoints import ENDPOINT_UNITS
 
 

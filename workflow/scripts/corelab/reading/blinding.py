@@ -187,7 +187,7 @@ def check_package(
     Tables may hold only the columns that are listed; cells are either of a closed form (counters,
     pseudonyms, kinds) or searched for every token as a word, without regard to case, and for
     dates. Images may hold no free text in their headers, no extension and no file name; long
-    tokens are searched for in all their bytes. No other file may be there.
+    tokens are searched for in all their bytes. No other file may exist.
 
     Parameters
     ----------
