@@ -12,7 +12,7 @@ from workflow_runs import snakemake
 
 from corelab.study.loading import load_study
 from corelab.workflow.cohort import cohort_of
-from corelab.workflow.costs import priorities
+from corelab.workflow.costs import Limits, priorities
 
 #: CPU s of a job, from the benchmark files of the demo; other jobs take the time of a start.
 COST_S = {
@@ -30,7 +30,7 @@ def plan(tmp_path_factory):
     config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
     study = load_study(config | {"results_dir": folder})
     cohort = cohort_of(study)
-    stages = priorities(cohort)
+    stages = priorities(cohort, Limits(study, cohort).scans_mb)
     waits = {}
     for before, after in re.findall(r"(\d+) -> (\d+)", text):
         waits.setdefault(int(after), set()).add(int(before))

@@ -77,7 +77,7 @@ SESSION.compare_inputs()
 given = SESSION.given
 LIMITS = Limits(STUDY, COHORT)
 memory_of, runtime_of = LIMITS.memory_of, LIMITS.runtime_of
-PRIORITIES = priorities(COHORT)
+PRIORITIES = priorities(COHORT, LIMITS.scans_mb)
 
 # Paths of the study, and files and parameters that jobs of several rule files take.
 under, stage, records = TARGETS.under, TARGETS.stage, TARGETS.records
