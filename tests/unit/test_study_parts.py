@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from corelab.records.images import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.keys import unread
