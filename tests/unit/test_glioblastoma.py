@@ -26,7 +26,7 @@ from corelab.pharmacodynamics.progression import confirmed_events, discordance
 from corelab.pharmacodynamics.survival import hazard_along
 from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
-from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
+from corelab.radiomics.visit import _perturb_mask, collect_features, radiomics_visit
 from corelab.records.images import Prepared, Scan, Segmented, Transform
 from corelab.records.maps import FrequencyMaps
 from corelab.records.subjects import Normalised, NormalisedMask
@@ -404,11 +404,11 @@ def test_perturbed_masks_keep_their_volume_on_average():
     grid = np.indices((40, 40, 40)) - 19.5
     ball = (grid**2).sum(axis=0) < 12**2
     volumes = [
-        perturb_mask(ball, (1, 1, 1), np.random.default_rng(k), sd_mm=1.0).sum() for k in range(12)
+        _perturb_mask(ball, (1, 1, 1), np.random.default_rng(k), sd_mm=1.0).sum() for k in range(12)
     ]
     assert np.mean(volumes) == pytest.approx(ball.sum(), rel=0.03)
     assert np.std(volumes) > 0
-    same = perturb_mask(ball, (1, 1, 1), np.random.default_rng(1), sd_mm=1e-9)
+    same = _perturb_mask(ball, (1, 1, 1), np.random.default_rng(1), sd_mm=1e-9)
     assert (same == ball).all()
 
 

@@ -9,17 +9,19 @@ brain extraction a task with something to extract from, and no more.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm, linear_at
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -93,6 +95,21 @@ def _read(name: str) -> Array:
     return np.asarray(nib.load(path).dataobj).astype(np.float32) / np.float32(255)  # type: ignore[attr-defined]
 
 
+def bisect(
+    measure: Callable[[float], float], wanted: float, low: float, high: float, steps: int
+) -> tuple[float, float]:
+    """Interval, halved ``steps`` times, in which a rising measure reaches what is wanted."""
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if measure(middle) < wanted else (low, middle)
+    return low, high
+
+
+def linear(field: NDArray[np.floating], where: Any, mode: str = "nearest") -> Array:
+    """Linear interpolation of a field at places (3, ...) in its voxels, as float32."""
+    return linear_at(field, where, mode=mode, dtype=np.float32)
+
+
 def template_axes(
     shape: tuple[int, ...], step_mm: float = 1.0, dtype: type[np.floating] = np.float32
 ) -> list[NDArray[np.floating]]:
@@ -157,10 +174,10 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
     shape = brain_half.shape
     x, y, z = template_axes(shape, 2.0, np.float64)
     # Closing bridges the fissures, so that the skull is smooth where the brain is not.
-    near = ndimage.distance_transform_edt(~brain_half, sampling=2.0) <= 14
-    hull = ndimage.distance_transform_edt(near, sampling=2.0) > 14
+    near = distance_mm(~brain_half, 2.0) <= 14
+    hull = distance_mm(near, 2.0) > 14
     hull = ndimage.binary_fill_holes(hull | brain_half)
-    depth = ndimage.distance_transform_edt(~hull, sampling=2.0).astype(np.float32)
+    depth = distance_mm(~hull, 2.0).astype(np.float32)
     depth = ndimage.gaussian_filter(depth, 1.0)
     depth -= 1.0
     noise = ndimage.gaussian_filter(rng.standard_normal((2, *shape), np.float32), (0, 9, 9, 9))

@@ -373,7 +373,8 @@ def design(
     >>> design(frame, by="arm", reference="p", covariates=["age"]).terms
     ('Intercept', 'arm=h', 'age')
     """
-    columns, terms = [np.ones(len(frame))], ["Intercept"]
+    columns: list[np.ndarray] = [np.ones(len(frame))]
+    terms = ["Intercept"]
     if by is not None:
         labels = frame[by].map(str)
         _, others, _ = levels_of(labels, by, reference)

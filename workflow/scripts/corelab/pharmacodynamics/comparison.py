@@ -251,11 +251,11 @@ def _ancova_rows(
         )
         yield result.row(
             "mean_difference",
+            check,
             group=arms.group(level),
             n=arms.size(level, arms.reference),
             method=definition,
             note=join_notes(arms.note, all_arms, diagnostics, arms.few(level)),
-            second=check,
         )
     if analysis.subgroups:
         split = participant_columns(
@@ -354,8 +354,8 @@ def _t_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Iterator
     name = "Student, pooled variance" if method == "t" else "Welch, unequal variances"
     yield result.row(
         "mean_difference",
+        second_t(result, theirs, "scipy.stats.ttest_ind", alpha),
         method=f"t test ({name}), df {result.df:.6g}",
-        second=second_t(result, theirs, "scipy.stats.ttest_ind", alpha),
     )
 
 
@@ -374,9 +374,9 @@ def _rank_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Itera
     share = float(test.statistic) / (a.size * b.size)
     yield Estimate(ranks.probability, p_value=ranks.shift.p_value).row(
         "probability_of_superiority",
+        compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
         method=f"P(a > b) + P(a = b) / 2; {definition}",
         note=tied,
-        second=compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
     )
     if a.size > 1 and b.size > 1:
         yield welch_t(a, b, alpha).row(

@@ -698,10 +698,10 @@ def _rows(
         note = join_notes(note, text)
     yield result.row(
         STATISTIC_OF[method],
+        check,
         n=frame.index.nunique() if method == "repeated" else result.n,
         method=result.method + adjusted_words(names),
         note=join_notes(note, "fewer than 10 participants" if result.n < 10 else ""),
-        second=check,
     )
 
 

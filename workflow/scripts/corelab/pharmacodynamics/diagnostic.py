@@ -277,7 +277,7 @@ def _auc_row(score: np.ndarray, truth: np.ndarray, analysis: DiagnosticSpec) -> 
     theirs = u / (np.sum(truth == 1) * np.sum(truth == 0))
     return roc.row(
         "auc",
+        compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
         method=f"area under the ROC curve, DeLong, {words[scale]}",
         note=note,
-        second=compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
     )

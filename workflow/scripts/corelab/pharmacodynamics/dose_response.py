@@ -497,13 +497,13 @@ def _linear_rows(
     curved = _curvature_p(frame["driver"].to_numpy(float), y, fit, plan.matrix)
     yield result.row(
         "slope",
+        compare(result.estimate, float(theirs[1]), library, scale=result.se, tolerance=1e-6),
         method=f"linear model by least squares, change per unit of {name}{adjusted}; "
         f"t interval, df {fit.df}",
         note=join_notes(
             f"quadratic term p {curved:.3g}" if math.isfinite(curved) else "",
             f"residuals: Shapiro-Wilk p {influence(plan.matrix, y).shapiro_p:.3g}",
         ),
-        second=compare(result.estimate, float(theirs[1]), library, scale=result.se, tolerance=1e-6),
     )
     yield fit.term(0, alpha).row(
         "intercept",
@@ -513,8 +513,8 @@ def _linear_rows(
     other = 1 - np.sum((y - plan.matrix @ theirs) ** 2) / np.sum((y - y.mean()) ** 2)
     yield Estimate(fit.r_squared).row(
         "r_squared",
+        compare(fit.r_squared, float(other), library, tolerance=1e-6),
         method=f"linear model by least squares on {name}{adjusted}",
-        second=compare(fit.r_squared, float(other), library, tolerance=1e-6),
     )
 
 
@@ -565,6 +565,7 @@ def _mixed_rows(
         second = compare(result.estimate, theirs, library, tolerance=1e-2, scale=result.se)
     yield result.row(
         "slope",
+        second,
         n=people,
         method=f"mixed model, change per unit of {name} at the same visit, random participants, "
         f"REML, Kenward-Roger, df {result.df:.6g}{adjusted_words(also)}",
@@ -573,7 +574,6 @@ def _mixed_rows(
             f"variance between participants {spread:.4g}, within {within:.4g}",
             *said,
         ),
-        second=second,
     )
 
 
@@ -628,6 +628,7 @@ def _emax_rows(
             second = compare(value, theirs[place], library, scale=scale, tolerance=1e-5)
         yield Estimate(value, low, high).row(
             parameter,
+            second,
             p_value=float(scipy.stats.f.sf(f, 2, fit.df)) if tested else math.nan,
             method=f"{model}, profile interval (F)"
             + "; p: F test against a constant, approximate" * tested,
@@ -636,7 +637,6 @@ def _emax_rows(
                 "" if all(map(math.isfinite, limits)) else "limit not determined",
                 f"asymptotic SE {error:.4g}",
             ),
-            second=second,
         )
     yield Estimate(fit.e0).row(
         "e0",
@@ -740,12 +740,12 @@ def _mcpmod_rows(
         best = test is largest and test.t > result.critical_value
         yield Estimate(test.t, p_value=test.p_adjusted).row(
             "mcp_t",
+            compare(test.t, other, "statsmodels OLS.t_test of the contrast"),
             group=f"{name}|{test.candidate}",
             method=f"MCP-Mod contrast test, one-sided for a {side} response, p by "
             f"multivariate t with df {fit.df}; critical value {result.critical_value:.4f} "
             f"at {alpha:g}",
             note="largest contrast: the model that the plan would fit" * best,
-            second=compare(test.t, other, "statsmodels OLS.t_test of the contrast"),
         )
     yield from modelling.mod_rows(
         analysis,

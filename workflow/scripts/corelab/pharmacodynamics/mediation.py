@@ -246,10 +246,10 @@ def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
     limits = case.bootstrap(through)
     yield Estimate(paths.indirect, *limits).row(
         "indirect_effect",
+        second,
         method=f"{method}: effect through the endpoint, a b; BCa bootstrap, "
         f"{case.resamples} resamples; bootstrap p",
         note=CAVEAT,
-        second=second,
     )
     for name, result, words in (
         ("path_a", paths.a, "effect of treatment on the endpoint"),

@@ -328,8 +328,8 @@ def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Comp
         else f"one model of the visits per {by}{covered}"
     )
     arms = (frame, by, reference, others)
-    note, model = join_notes(said, lost), f"{STRATEGIES[strategy]}, {words}"
-    return _Completed(*arms, visits, drawn, wide.isna().to_numpy(), names, note, model)
+    note, how = join_notes(said, lost), f"{STRATEGIES[strategy]}, {words}"
+    return _Completed(*arms, visits, drawn, wide.isna().to_numpy(), names, note, how)
 
 
 def _drawn(

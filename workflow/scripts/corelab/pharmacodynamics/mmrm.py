@@ -419,6 +419,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
                 check = _second(result, second, int(weights.argmax()))
             yield result.row(
                 "mean_difference",
+                check,
                 visit=name,
                 group=long.group(level),
                 n=long.people([level, long.reference], at),
@@ -430,7 +431,6 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
                     f"df {result.df:.4g}",
                     tried,
                 ),
-                second=check,
             )
         for level in (long.reference, *long.others) if at is not None else ():
             weights = _visit_mean(frame, terms, by, level, name)

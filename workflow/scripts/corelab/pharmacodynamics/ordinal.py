@@ -192,7 +192,7 @@ def _odds_row(
         other, name = float(second[position]), "statsmodels OrderedModel"
         compare(log, other, name, tolerance=1e-3, scale=max(error, abs(log)))
         check = compare(ratio.estimate, math.exp(other), name, tolerance=1e-3)
-    return ratio.row("common_odds_ratio", n=len(plan.matrix), second=check)
+    return ratio.row("common_odds_ratio", check, n=len(plan.matrix))
 
 
 def _ordered_model(plan: Design, y: np.ndarray) -> np.ndarray | None:
@@ -319,8 +319,8 @@ def _odds_of_pairs(
     share = float(stats.mannwhitneyu(a, b).statistic) / (a.size * b.size)
     yield odds.row(
         "generalised_odds_ratio",
+        compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
         method=f"generalised odds ratio of a higher {outcome}, ties split; delta method",
-        second=compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
     )
 
 
@@ -421,16 +421,16 @@ def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterat
         library = "scipy.stats.mannwhitneyu less half the ties"
         yield wins.win_ratio.row(
             "win_ratio",
+            compare(wins.win_ratio.estimate, theirs, library),
             method=f"win ratio, {method}, log scale",
             note=wins.words,
-            second=compare(wins.win_ratio.estimate, theirs, library),
         )
     net, theirs = wins.net_benefit, 2 * u_better / (a.size * b.size) - 1
     yield net.row(
         "net_benefit",
+        compare(net.estimate, theirs, "scipy.stats.mannwhitneyu"),
         method=f"P(win) - P(loss), {method}",
         note=wins.words,
-        second=compare(net.estimate, theirs, "scipy.stats.mannwhitneyu"),
     )
 
 

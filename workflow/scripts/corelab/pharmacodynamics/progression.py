@@ -211,9 +211,9 @@ def _call_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Statis
     theirs = cohens_kappa(table)
     yield normal_estimate(kappa, float(theirs.std_kappa), analysis.alpha).row(
         "kappa",
+        compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
         p_value=math.nan,
         method="Cohen's kappa of the call, asymptotic standard error",
-        second=compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
     )
 
 
@@ -242,9 +242,9 @@ def _date_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Statis
     theirs = scipy.stats.ttest_1samp(gap, 0.0)
     yield result.row(
         "bias",
+        second_t(result, theirs, "scipy.stats.ttest_1samp", alpha),
         n=len(seen),
         method="mean difference of dates, days, progression by both; paired t interval",
-        second=second_t(result, theirs, "scipy.stats.ttest_1samp", alpha),
     )
 
 
@@ -290,8 +290,8 @@ def _pair_test_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[S
     compare(log, theirs, "lifelines", tolerance=1e-5)
     yield exponentiated(normal_estimate(log, error, analysis.alpha)).row(
         "hazard_ratio",
+        Second(math.exp(theirs), "lifelines.CoxPHFitter, precision 1e-12"),
         method="marginal Cox model of both times, participants as clusters, robust interval",
-        second=Second(math.exp(theirs), "lifelines.CoxPHFitter, precision 1e-12"),
     )
     yield Estimate(p_value, p_value=p_value).row(
         "logrank_p", method=f"log-rank test for clustered pairs (robust score test, z {score:.4g})"
@@ -332,11 +332,11 @@ def _surrogacy_rows(
         limits = bca_limits(r2_of, y.size, alpha)
         yield Estimate(r2, *limits, float(line.pvalue), y.size).row(
             "r_squared",
+            compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
             group=group,
             method=f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
             f"{RESAMPLES} resamples",
             note=note,
-            second=compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
         )
 
     def difference(rows: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -231,9 +231,8 @@ def _slopes(
         interval = "Hendricks-Koenker (nid) standard error, normal interval"
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
-    columns = (fit.coefficients, low, high, p_value)
-    found = [Estimate(*map(float, row)) for row in zip(*columns, strict=True)]
-    return fit, [replace(one, se=float(e)) for one, e in zip(found, error, strict=True)], interval
+    columns = np.column_stack([fit.coefficients, low, high, p_value, error]).tolist()
+    return fit, [Estimate(v, lo, hi, p, se=s) for v, lo, hi, p, s in columns], interval
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -313,10 +312,10 @@ def _rows_at(
             words = _rank_words(x, y, fit, position, quantile, alpha)
         yield result.row(
             "quantile_coefficient",
+            second,
             group=f"q={quantile:.2f}|{term}",
             method=f"quantile regression, linear programme; {interval}",
             note=join_notes("fewer than 5 values beyond the quantile" * few, words),
-            second=second,
         )
 
 

@@ -465,10 +465,10 @@ def _per_arm_row(
     saved = 2 * (math.ceil(usual) - math.ceil(size))
     return Estimate(float(math.ceil(size)), low, high).row(
         "n_per_arm",
+        checked,
         method=f"two-sample t test, difference {difference:g}, power {power:g}, two-sided "
         f"level {alpha:g}; SD of the mean of {reads} read(s) {spread:.4g} with reliability "
         f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
         note=f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
         "read at the measured reliability",
-        second=checked,
     )

@@ -272,10 +272,10 @@ def _gamma_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Statis
     result = fit.term(contrast.position, analysis.alpha)
     yield exponentiated(result).row(
         "mean_ratio",
+        _gamma_check(x, y, contrast.position, result),
         method="gamma regression, log link, Pearson dispersion, Wald t interval, "
         f"df {fit.df:g}{contrast.adjusted}",
         note=f"dispersion {fit.dispersion:.3g}",
-        second=_gamma_check(x, y, contrast.position, result),
     )
 
 
@@ -304,17 +304,17 @@ def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Sta
     odds, theirs = exponentiated(fit.odds), math.exp(float(logit.params[position]))
     yield odds.row(
         "odds_ratio",
+        compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
         method=f"two-part model: odds of a value above 0, Wald{contrast.adjusted}",
         note=zeros,
-        second=compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
     )
     positive = y > 0
     yield exponentiated(fit.size).row(
         "mean_ratio_of_positive",
+        _gamma_check(x[positive], y[positive], position, fit.size),
         n=int(positive.sum()),
         method="two-part model: ratio of means among values above 0, gamma, log link"
         + contrast.adjusted,
-        second=_gamma_check(x[positive], y[positive], position, fit.size),
     )
 
 
@@ -343,12 +343,12 @@ def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Statist
         second = compare(result.estimate, theirs, "statsmodels OLS of the ranks")
     yield result.row(
         "rank_difference",
+        second,
         n=y.size,
         method="difference of mean ranks over n"
         + (" adjusted as Quade (1967)" if own else ", equal to P(a > b) + P(a = b) / 2 - 1/2")
         + f"; t interval, df {result.df:g}{contrast.adjusted}",
         note=f"{100 * (1 - np.unique(y).size / y.size):.0f} % of values tied",
-        second=second,
     )
 
 

@@ -223,8 +223,8 @@ def median_row(time: Any, event: Any, alpha: float) -> StatisticRow:
     reached = "" if math.isfinite(median) else "median not reached"
     return Estimate(median, low, high, n=t.size).row(
         "median_days",
+        Second(other if math.isfinite(other) else math.nan, "lifelines.KaplanMeierFitter"),
         method="Kaplan-Meier, log-log interval (Brookmeyer-Crowley)",
-        second=Second(other if math.isfinite(other) else math.nan, "lifelines.KaplanMeierFitter"),
         note=join_notes(f"{int(e.sum())} events in {t.size}", reached),
     )
 
@@ -266,8 +266,8 @@ def logrank_row(
     first, last = strata_words(strata)
     return Estimate(result.p_value, p_value=result.p_value, n=t.size).row(
         "logrank_p",
+        Second(float(p), library),
         method=f"{first}log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}{last}",
-        second=Second(float(p), library),
         note=", ".join(
             f"{name} {int(o)} observed {x:.2f} expected"
             for name, o, x in zip(result.groups, result.observed, result.expected, strict=True)
@@ -314,11 +314,11 @@ def _restricted_mean_rows(analysis: SurvivalSpec, arms: Groups) -> Iterator[Stat
         library = "lifelines.utils.restricted_mean_survival_time"
         yield result.row(
             "rmst_days",
+            compare(result.estimate, theirs, library, tolerance=1e-7),
             group=arms.name(level),
             p_value=math.nan,
             n=len(part),
             method=f"restricted mean up to {tau:g} days, Greenwood-type standard error",
-            second=compare(result.estimate, theirs, library, tolerance=1e-7),
         )
     for level in arms.others:
         group = arms.group(level)
@@ -615,6 +615,6 @@ def _among_events(frame: pd.DataFrame, alpha: float) -> Iterator[StatisticRow]:
     theirs = float(scipy.stats.spearmanr(died["value"], died["time_days"]).statistic)
     yield result.row(
         "spearman_rho",
+        compare(result.estimate, theirs, "scipy.stats.spearmanr"),
         method=f"{result.method}; censored participants left out, which biases: descriptive",
-        second=compare(result.estimate, theirs, "scipy.stats.spearmanr"),
     )

@@ -162,7 +162,7 @@ def extract_features(
     for column in table.columns:
         if column == "sample_name" or column.startswith("image_"):
             continue
-        name = ibsi_name(column, settings.aggregation)
+        name = _ibsi_name(column, settings.aggregation)
         if name in features:
             raise RuntimeError(f"MIRP gave feature {name} twice (now as {column})")
         features[name] = float(row[column])
@@ -174,18 +174,11 @@ def extract_features(
     return features
 
 
-def ibsi_name(mirp_name: str, aggregation: str) -> str:
+def _ibsi_name(mirp_name: str, aggregation: str) -> str:
     """Tag of a feature in IBSI's reference tables, from MIRP's column name.
 
-    MIRP appends distance, difference level and discretisation; they are settings of the study
-    and the same for all rows, so they are not part of the name.
-
-    Examples
-    --------
-    >>> ibsi_name("cm_joint_entr_d1_3d_v_mrg_fbs_w1.0", "3D_comb")
-    'cm_joint_entr_3D_comb'
-    >>> ibsi_name("ngl_lde_d1_a0.0_2.5d", "2_5D_avg")
-    'ngl_lde_2_5D'
+    MIRP appends distance, difference level and discretisation; they are settings of the study and
+    the same for all rows, so they are not part of the name.
     """
     name = re.sub(r"_(fbn_n\d+|fbs_w[\d.]+)$", "", mirp_name)
     _, whole, suffix = _AGGREGATIONS[aggregation]

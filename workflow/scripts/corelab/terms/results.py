@@ -182,7 +182,7 @@ class Estimate:
             method=self.method if method is None else method,
         )
 
-    def row(self, statistic: str, second: Second = Second(), **columns: Any) -> StatisticRow:
+    def row(self, statistic: str, second: Second = Second(), /, **columns: Any) -> StatisticRow:
         """The row of the estimate and its second computation; ``columns`` stand above its own."""
         own = {
             "estimate": self.estimate,
