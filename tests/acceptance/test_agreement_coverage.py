@@ -190,16 +190,16 @@ def proportion(rng):
 def inter_intra(rng):
     truth = rng.normal(50, 10, (50, 1, 1))
     readings = truth + rng.normal(0, 1.5, (50, 3, 1)) + rng.normal(0, 1, (50, 3, 2))
-    return repeats.inter_intra_ratio(readings), np.sqrt(1.5**2 + 1)
+    return repeats._inter_intra_ratio(readings), np.sqrt(1.5**2 + 1)
 
 
 def differential_bias(rng):
-    return direction.welch(rng.normal(1.5, 1, 25), rng.normal(0.5, 3, 35)), 1.0
+    return direction._welch(rng.normal(1.5, 1, 25), rng.normal(0.5, 3, 35)), 1.0
 
 
 def difference_of_shares(rng):
     k1, k2 = int(rng.binomial(60, 0.5)), int(rng.binomial(60, 0.3))
-    return direction.newcombe(k1, 60, k2, 60), 0.2
+    return direction._newcombe(k1, 60, k2, 60), 0.2
 
 
 def reader_effect(rng):

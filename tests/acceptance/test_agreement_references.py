@@ -162,7 +162,7 @@ def test_overall_concordance_of_two_is_lins():
 def test_reml_of_complete_data_is_the_analysis_of_variance():
     ratings = table("shrout_fleiss_1979.csv").iloc[:, 1:].to_numpy(float)
     parts = icc.variance_components(ratings)
-    squares = icc.mean_squares(ratings)
+    squares = icc._mean_squares(ratings)
     expected = [
         (squares.targets - squares.residual) / 4,
         (squares.readers - squares.residual) / 6,

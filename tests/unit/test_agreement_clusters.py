@@ -200,7 +200,7 @@ def test_reml_may_be_negative_as_the_analysis_of_variance_is():
     table = np.column_stack([base, -base + rng.normal(0, 0.3, 12), rng.normal(0, 0.3, 12)])
     complete = icc.intraclass_correlation(table)["icc_c_1"].estimate
     parts = icc.variance_components(table)
-    squares = icc.mean_squares(table)
+    squares = icc._mean_squares(table)
     assert complete < 0 and parts.target == pytest.approx(
         float(squares.targets - squares.residual) / 3, abs=0.02
     )
@@ -301,7 +301,7 @@ def test_regression_quantile_and_tolerance_limits():
     assert len(upper) == 3 and upper["estimate"].nunique() == 3
     # Howe 1969: factor 2.752 of 20 values, content and confidence 95 %.
     values = np.repeat([-1.0, 1.0], 10) * np.sqrt(19 / 20)
-    (_, _, high) = limits.tolerance_limits(values, np.zeros(20))[1]
+    (_, _, high) = limits._tolerance_limits(values, np.zeros(20))[1]
     assert high.estimate == pytest.approx(2.752, abs=2e-3)
 
 

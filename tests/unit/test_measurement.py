@@ -9,10 +9,16 @@ import pandas as pd
 import pytest
 from helpers import data_folder
 
-from corelab.measurement.collect import collect_measurements, flow_rows
+from corelab.measurement.collect import (
+    _final_rows,
+    _flow_rows,
+    _read_rows,
+    collect_measurements,
+)
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
-from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
+from corelab.measurement.regions import _read_labels, aspects_rows, load_atlas, territory_fractions
+from corelab.measurement.time_windows import EARLY_DELAYED, _window_of, _windows_of
 from corelab.measurement.visit import (
     _limit_rows,
     _location_rows,
@@ -24,7 +30,11 @@ from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json
 from corelab.records import Measured, MeasurementRow, NormalisedMask, ScanRow, VisitMask
 from corelab.registration import template_image
-from corelab.settings.measurement import AtlasSettings, MeasurementSettings
+from corelab.settings.measurement import (
+    AtlasSettings,
+    MeasurementSettings,
+    SerialImagingSettings,
+)
 
 MAKE = partial(_row, "01", "a")
 SETTINGS = MeasurementSettings()
@@ -181,7 +191,7 @@ def test_flow_adds_up():
     rows = pd.DataFrame(
         {"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]}
     )
-    flow = flow_rows(["1", "2", "3"], scans, status, rows)
+    flow = _flow_rows(["1", "2", "3"], scans, status, rows)
     for _, stage in flow.groupby("stage", sort=False):
         assert stage["n_in"].iloc[0] - stage["n_excluded"].sum() == stage["n_out"].iloc[0]
     chain = flow[flow["stage"].str.startswith("scans")].drop_duplicates("stage")
@@ -222,10 +232,10 @@ def test_frequency_of_masks_on_other_grids_goes_to_the_template():
 
 def test_labels_of_both_forms(tmp_path):
     (tmp_path / "a.tsv").write_text("index\tname\n3\tleft\n")
-    assert read_labels(tmp_path / "a.tsv") == {3: "left"}
+    assert _read_labels(tmp_path / "a.tsv") == {3: "left"}
     (tmp_path / "b.txt").write_text("1|A|x\n1|B|y\n")
     with pytest.raises(ValueError, match="occurs twice"):
-        read_labels(tmp_path / "b.txt")
+        _read_labels(tmp_path / "b.txt")
 
 
 def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
@@ -447,3 +457,22 @@ def test_a_mask_is_the_same_by_both_ways_of_loading(tmp_path):
     (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "uint8.nii.gz").read_bytes()[:60])
     with pytest.raises(ImageFault, match=r"truncated|unpacked"):
         load_mask(tmp_path / "cut.nii.gz", kind="mask-lesion")
+
+
+def test_reads_and_final_reads_become_rows():
+    read = {"participant_id": "1", "visit": "a", "endpoint": "infarct_volume", "reader": "r1"}
+    row = _read_rows(pd.DataFrame([read | {"value": "12000", "unit": "mm3"}]))[0]
+    assert (row.value, row.unit, row.source, row.repeat) == (12.0, "mL", "r1", 1)
+    final = {"value": "12.5", "unit": "mL", "how": "adjudicated", "readers": "r1,r2"}
+    final |= {"adjudicator": "r3", "reason": "difference 9 above 5"}
+    row = _final_rows(pd.DataFrame([read | final]))[0]
+    assert (row.value, row.source) == (12.5, "final")
+    assert row.reason == "adjudicated by r3: difference 9 above 5"
+
+
+def test_windows_hold_their_lower_bound_and_the_end_of_the_last():
+    times = (0, 23.99, 24, 168, 168.01, -1)
+    found = [_window_of(time, EARLY_DELAYED) for time in times]
+    assert found == ["early", "early", "delayed", "delayed", None, None]
+    named = SerialImagingSettings(windows="immediate_delayed")
+    assert _windows_of(named)["delayed"] == (24.0, 196.0) and _windows_of(None) == {}

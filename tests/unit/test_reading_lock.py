@@ -8,10 +8,10 @@ import pytest
 
 from corelab.provenance.products import read_json, write_json
 from corelab.reading.adjudication import adjudicate, rules_of
-from corelab.reading.change_log import LogFault, append_change, head_path, main, sealed, verify_log
-from corelab.reading.lock import make_lock, row_key, row_text, signature_of, verify_lock
+from corelab.reading.change_log import LogFault, _sealed, append_change, head_path, main, verify_log
+from corelab.reading.lock import _signature_of, make_lock, row_key, row_text, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
-from corelab.reading.study_reads import standing_lines, validity
+from corelab.reading.study_reads import _standing_lines, _validity
 from corelab.records import Change, Lock
 from corelab.settings.reading import AdjudicationRule, ReadingSettings, Rereview
 
@@ -59,10 +59,10 @@ def locked(tmp_path):
         standing = verify_lock(path, sheet, final, log, charter, contours=contours, **more)
         assert (standing.state == "invalid") == bool(standing.faults)
         if standing.faults:
-            assert validity(standing).banner.startswith("INVALID")
+            assert _validity(standing).banner.startswith("INVALID")
             assert "INVALID" in set(standing.audit["verdict"])
-            raise Invalid("\n".join(standing_lines(standing)))
-        assert validity(standing).banner is None
+            raise Invalid("\n".join(_standing_lines(standing)))
+        assert _validity(standing).banner is None
         return standing.audit.set_index("row")
 
     held(reads())
@@ -171,7 +171,7 @@ def test_a_signed_lock_cannot_be_made_anew_without_the_key(locked):
     lock, key = Lock.read(path), b"k" * 32
     with pytest.raises(Invalid, match="does not bear the signature"):
         hold(reads(), key=key)
-    replace(lock, signature=signature_of(lock, key)).write(path)
+    replace(lock, signature=_signature_of(lock, key)).write(path)
     hold(reads(), key=key)
     with pytest.raises(Invalid, match="does not bear the signature"):
         hold(reads(), key=b"x" * 32)
@@ -259,7 +259,7 @@ def test_an_edited_line_is_named(log):
 
 def test_a_line_sealed_anew_breaks_the_next(log):
     lines = lines_of(log)
-    entry = sealed(replace(Change.from_json(json.loads(lines[1])), who="B. Reader"))
+    entry = _sealed(replace(Change.from_json(json.loads(lines[1])), who="B. Reader"))
     lines[1] = json.dumps(entry.to_json())
     log.write_text("\n".join(lines) + "\n")
     with pytest.raises(LogFault, match="line 3 does not follow"):

@@ -9,7 +9,7 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned
 
-from corelab.agreement.exhibits import draw_pairs
+from corelab.agreement.exhibits import _draw_pairs
 from corelab.plan.drawing import drawers, write_figures
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting.analysis_view import statistics_tables
@@ -100,7 +100,7 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
         ({}, "reader-1 against reader-2"),
         ({"repeats": "within"}, "reader-1, repeat 1 against repeat 2"),
     ):
-        drawn = draw_pairs(plan.changed(**more), results.tables, pd.DataFrame())
+        drawn = _draw_pairs(plan.changed(**more), results.tables, pd.DataFrame())
         assert names in drawn.alt
         differences = drawn.figure.axes[1]
         assert len(differences.collections[-1].get_offsets()) == 18

@@ -46,18 +46,11 @@ LEVELS = ("nominal", "ordinal", "interval", "ratio")
 class Kappa(Estimate):
     """A kappa of two readers; its interval is asymptotic, not beyond -1 and 1.
 
-    Attributes
-    ----------
-    p_value
-        Test of kappa = 0 with the standard error of the interval, so that the two agree; ``method``
-        has that with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
-        and SAS print it.
-    bootstrap_ci
-        Percentile interval over targets, fixed seed; NaN if not requested.
-    prevalence_index, bias_index
-        Byrt 1993; two categories only, else NaN.
-    maximum
-        Largest kappa that the margins allow (Umesh 1989); without weights only.
+    ``p_value`` tests kappa = 0 with the standard error of the interval; ``method`` has that with
+    the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd and SAS print it.
+    ``bootstrap_ci``: percentile interval, NaN if not requested. ``prevalence_index`` and
+    ``bias_index``: Byrt 1993, two categories only. ``maximum``: the largest kappa that the margins
+    allow (Umesh 1989), without weights only.
     """
 
     weights: str
@@ -151,15 +144,13 @@ def weighted_kappa(
         ``none`` (or None), ``linear`` or ``quadratic``.
     categories
         All grades of the scale in their order; needed for text. Distances are then between
-        positions in it. Without it numbers are taken as they are, so levels that nobody used still
-        count in the distance, and scores that are not integers get the moment form.
+        positions in it. Without it numbers are taken as they are, and scores that are not integers
+        get the moment form.
     resamples, seed
-        Bootstrap resamples for ``bootstrap_ci`` (0: none) and their seed.
-    clusters
-        Label of the cluster of each target: standard error from the sums of influences of each
-        cluster, t over clusters; the bootstrap draws clusters.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+        Of the bootstrap for ``bootstrap_ci``; 0 resamples give none.
+    alpha, clusters
+        With clusters: standard error from the sums of influences of each cluster, t over clusters;
+        the bootstrap draws clusters.
 
     Raises
     ------
@@ -170,11 +161,8 @@ def weighted_kappa(
 
     Examples
     --------
-    >>> a = [0] * 50 + [1] * 30 + [2] * 20
-    >>> b = [0]*44 + [1]*5 + [2]*1 + [0]*7 + [1]*20 + [2]*3 + [0]*9 + [1]*5 + [2]*6
-    >>> kappa = weighted_kappa(a, b)
-    >>> round(kappa.estimate, 4), round(kappa.ci_low, 4), round(kappa.ci_high, 4)
-    (0.4545, 0.2703, 0.6387)
+    >>> round(weighted_kappa([0, 0, 1, 2, 2], [0, 1, 1, 2, 2]).estimate, 4)
+    0.8571
     """
     weights = "none" if weights is None or weights == "unweighted" else weights
     (x, y), moment = _codes((a, b), categories, ordered=weights != "none")
@@ -799,8 +787,8 @@ def krippendorff_alpha(
     """Krippendorff's alpha of any number of readers with gaps, bootstrap over targets.
 
     Krippendorff 2011 (Computing Krippendorff's alpha-reliability); interval: BCa over targets
-    with a fixed seed (for ``ordinal`` the distances are kept as in the sample). With clusters, and
-    with more than 1,000 different values of a ``ratio`` scale: jackknife, t.
+    (for ``ordinal`` the distances are kept as in the sample). With clusters, and with more than
+    1,000 different values of a ``ratio`` scale: jackknife, t.
 
     Parameters
     ----------
@@ -810,10 +798,8 @@ def krippendorff_alpha(
         ``nominal``, ``ordinal``, ``interval`` or ``ratio``.
     categories
         All grades of the scale, for text grades.
-    resamples, seed
-        Of the bootstrap; 0 resamples give no interval.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
+    alpha, resamples, seed, clusters
+        Of the interval; 0 resamples give none.
 
     Examples
     --------

@@ -31,11 +31,6 @@ FEWEST_CLUSTERS = 3
 def codes_of(clusters: ArrayLike | None, n: int) -> Codes | None:
     """Clusters as numbers from 0 in their order of appearance; None where none holds two targets.
 
-    Raises
-    ------
-    ValueError
-        If there is not one label per target.
-
     Examples
     --------
     >>> codes_of(["b", "a", "b"], 3), codes_of(["a", "b"], 2), codes_of(None, 5)
@@ -78,12 +73,7 @@ def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
 def paired(
     a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, *, at_least: int = 3
 ) -> tuple[Floats, Floats, Codes | None]:
-    """Complete pairs of two columns, see :func:`~corelab.agreement.estimates.paired_columns`.
-
-    Returns
-    -------
-    a, b, codes
-        The clusters of the pairs, numbered anew.
+    """Complete pairs of two columns and their clusters, numbered anew; see ``paired_columns``.
 
     Examples
     --------
@@ -148,8 +138,8 @@ def labels_of(analysis: AgreementSpec | OverlapSpec, tables: Tables) -> dict[str
     """Cluster of each participant after the key ``cluster``; None where targets are independent.
 
     ``participant_id`` (default): all targets of a participant belong together. A participants
-    column: rows of the sheet with one value in it belong together (rows are lesions or hemispheres,
-    the column names the patient). ``none``: every target counts as independent.
+    column: rows with one value in it belong together (rows are lesions or hemispheres, the column
+    names the patient). ``none``: every target counts as independent.
 
     Raises
     ------
@@ -213,10 +203,9 @@ def jackknife(
     n: int,
     codes: Codes | None,
 ) -> Floats:
-    """Values of a statistic with one cluster (or group of clusters) left out at a time.
+    """Values of a statistic with one cluster (or group of them) left out; NaN where it has none.
 
-    ``statistic`` takes the boolean mask of the targets that are kept; what it cannot compute is
-    NaN.
+    ``statistic`` takes the boolean mask of the targets that are kept.
 
     Examples
     --------
@@ -278,20 +267,14 @@ def jackknife_estimate(
     ----------
     value, left_out
         The statistic, and its values without one cluster.
-    alpha
-        1 - confidence level.
     scale
         ``raw``, ``log`` (positive statistics) or ``fisher`` (between -1 and 1).
-    n
-        Targets.
-    method
-        Of the estimator; the interval's is added.
-    codes
+    n, method, note
+        Of the estimator; the interval's method is added.
+    alpha, codes
         Clusters of the targets; None where each is its own.
     null
         Value against which p tests; None gives no p.
-    note
-        Warnings.
 
     Examples
     --------

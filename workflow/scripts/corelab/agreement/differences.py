@@ -41,8 +41,6 @@ class BlandAltman:
         Pairs; mean and SD of the differences (of single readings from replicated ones).
     loa_lower, loa_upper
         bias -/+ 1.96 SD.
-    bias_ci, loa_lower_ci, loa_upper_ci
-        Confidence limits.
     bias_variance, df
         Of the interval of the bias.
     bias_p_value
@@ -99,25 +97,11 @@ class BlandAltman:
 EXACT_BELOW = 100
 
 
-def difference_of(x: Floats, y: Floats, scale: str) -> tuple[Floats, Floats]:
-    """Differences of paired values on a scale, and the means of both.
+def _difference_of(x: Floats, y: Floats, scale: str) -> tuple[Floats, Floats]:
+    """Differences of complete pairs on a scale, and the means of both.
 
-    Parameters
-    ----------
-    x, y
-        Complete pairs.
-    scale
-        ``raw``, ``percent`` (100 (x - y) / mean of both) or ``log`` (log of x / y).
-
-    Raises
-    ------
-    NotComputable
-        Values that are not positive on the percent or log scale.
-
-    Examples
-    --------
-    >>> difference_of(np.array([11.0]), np.array([9.0]), "percent")
-    (array([20.]), array([10.]))
+    ``raw``, ``percent`` (100 (x - y) / mean of both) or ``log`` (log of x / y); NotComputable for
+    values that are not positive on the last two.
     """
     middle = (x + y) / 2.0
     if scale == "percent":
@@ -159,7 +143,7 @@ def bland_altman(
         1.96 (the 1986 paper used 2).
     limits_ci
         ``approximate``: t times SD sqrt(1/n + 1.96^2 / (2 (n - 1))), Bland and Altman 1999;
-        ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71), better below 100 pairs;
+        ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71);
         ``auto``: exact below 100 pairs, approximate from there on. Not used with clusters.
     alpha, clusters
         As everywhere in :mod:`corelab.agreement`.
@@ -176,7 +160,7 @@ def bland_altman(
     (0.0, -1.386, 1.386)
     """
     x, y, codes = groups_of.paired(a, b, clusters)
-    difference, middle = difference_of(x, y, scale)
+    difference, middle = _difference_of(x, y, scale)
     if limits_ci == "auto":
         limits_ci = "exact" if difference.size < EXACT_BELOW else "approximate"
     if codes is None:
@@ -314,26 +298,15 @@ def bland_altman_replicated(
     clusters: ArrayLike | None = None,
     multiplier: float = NORMAL_95,
 ) -> BlandAltman:
-    """Limits of agreement of single readings from replicated readings of each target.
+    """Limits of agreement of single readings from (n targets, replicates), NaN where there is none.
 
     Not linked (the true value stays the same over the replicates): variance of the differences of
     means, plus (1 - 1/m) times the within-target variance of each method; numbers of replicates may
-    differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. Linked (replicate i of a
-    belongs to replicate i of b, the true value varies): mean of the targets' mean differences, and
-    their variance plus (1 - 1/m) times the variance of differences within targets. In both every
-    target weighs alike, in the bias and in its interval. Intervals of the limits: MOVER. All after
-    Zou 2013 (Stat Methods Med Res 22:630). Clusters (visits of a participant) are one level more.
-
-    Parameters
-    ----------
-    a, b
-        (n targets, replicates), NaN where there is none.
-    linked
-        Whether replicate i of ``a`` belongs to replicate i of ``b``.
-    multiplier
-        SDs from the bias to a limit.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
+    differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. ``linked`` (replicate i of
+    a belongs to replicate i of b, the true value varies): mean of the targets' mean differences,
+    and their variance plus (1 - 1/m) times the variance of differences within targets. Every target
+    weighs alike. Intervals of the limits: MOVER. All after Zou 2013 (Stat Methods Med Res 22:630).
+    Clusters (visits of a participant) are one level more.
 
     Examples
     --------
@@ -602,16 +575,8 @@ def deming(
 ) -> Line:
     """Deming regression: errors in both methods, jackknife intervals (Linnet 1993).
 
-    Parameters
-    ----------
-    x, y
-        One value per target of each method.
-    variance_ratio
-        Error variance of y over that of x.
-    clusters
-        Label of the cluster of each target, which the jackknife leaves out whole.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+    ``variance_ratio`` is the error variance of y over that of x; the jackknife leaves out targets
+    or whole clusters.
 
     Examples
     --------

@@ -110,7 +110,7 @@ TITLES = {
 }
 
 
-def draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
+def _draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """Scatter with identity and Bland-Altman plot of each pair."""
     every = list(_pairs(analysis, tables))
     if not every:
@@ -135,7 +135,7 @@ def draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Draw
     )
 
 
-def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
+def _draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """Table of grades of each pair, on the scale of the charter."""
     every = list(_pairs(analysis, tables))
     whole = [p for p in every if not np.mod(np.concatenate([p.a, p.b]), 1).any()]
@@ -165,7 +165,7 @@ def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> 
     )
 
 
-def draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
+def _draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Heat map of the planned coefficient of all pairs."""
     form = analysis.form
     endpoint = as_list(analysis.endpoint)[0]
@@ -182,7 +182,7 @@ def draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
     )
 
 
-def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
+def _draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Estimates and intervals of the planned coefficient, pairs and strata."""
     form = analysis.form
     names = [form, "intra_reader_icc", "inter_reader_icc"]
@@ -210,7 +210,7 @@ def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
     )
 
 
-def draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
+def _draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """The planned coefficient by thirds of the reading sequence."""
     drifts, reasons = {}, []
     labels = labels_of(analysis, tables)
@@ -242,11 +242,11 @@ def draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Draw
 
 
 _DRAW: dict[str, Callable[[AgreementSpec, Tables, pd.DataFrame], Drawn]] = {
-    "pairs": draw_pairs,
-    "confusion": draw_confusion,
-    "matrix": draw_matrix,
-    "forest": draw_forest,
-    "drift": draw_drift,
+    "pairs": _draw_pairs,
+    "confusion": _draw_confusion,
+    "matrix": _draw_matrix,
+    "forest": _draw_forest,
+    "drift": _draw_drift,
 }
 
 
@@ -259,18 +259,8 @@ def drawn_figure(
 ) -> Drawn:
     """One figure of an analysis; without a figure and with the reason where the data give none.
 
-    Parameters
-    ----------
-    analysis
-        One entry of the plan.
-    tables
-        As for the analysis itself.
-    rows
-        Its statistics rows.
-    kind
-        One of :data:`corelab.study.plan_figures.KINDS`.
-    folder
-        The study's results folder.
+    ``rows`` are the statistics rows of the analysis, ``kind`` is one of
+    :data:`corelab.study.plan_figures.KINDS`, ``folder`` the study's results folder.
     """
     shown = rows[~rows["group"].str.startswith("re-review: ")]
     try:

@@ -58,7 +58,7 @@ def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
     return list(index[both])
 
 
-def draw_bland_altman(
+def _draw_bland_altman(
     axes: Axes,
     a: ArrayLike,
     b: ArrayLike,
@@ -69,25 +69,7 @@ def draw_bland_altman(
     limits: Limits | None = None,
     clusters: ArrayLike | None = None,
 ) -> None:
-    """Differences against means, with bias, limits and the confidence bands of all three.
-
-    Parameters
-    ----------
-    axes
-        To draw on.
-    a, b
-        One value per target.
-    names
-        Of the two sources; the difference is the first minus the second.
-    unit
-        Of the values; empty for none.
-    delta
-        Acceptance limit, drawn where given.
-    limits
-        Level of the bands and kind of the limits.
-    clusters
-        As everywhere in :mod:`corelab.agreement`.
-    """
+    """Differences against means, with bias, limits, their bands and the acceptance limit."""
     limits = limits or Limits()
     own = clusters
     if own is not None:
@@ -143,7 +125,7 @@ def draw_bland_altman(
     )  # fmt: skip
 
 
-def draw_scatter(
+def _draw_scatter(
     axes: Axes,
     a: ArrayLike,
     b: ArrayLike,
@@ -217,9 +199,9 @@ def plot_pairs(
     figure = _grid_figure(7.2, 3.2 * len(pairs))
     for row, pair in enumerate(pairs):
         left = _panel(figure, len(pairs), 2, 2 * row + 1)
-        draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
+        _draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
         right = _panel(figure, len(pairs), 2, 2 * row + 2)
-        draw_bland_altman(
+        _draw_bland_altman(
             right, pair.a, pair.b, names=pair.names, unit=pair.unit, delta=delta, limits=limits,
             clusters=pair.clusters,
         )  # fmt: skip
@@ -234,14 +216,7 @@ def plot_matrix(
 ) -> Figure:
     """Heat map of one coefficient for all pairs of sources, values printed.
 
-    Parameters
-    ----------
-    pairs
-        (source, source) -> coefficient; each pair once, in plan order.
-    title
-        What is shown.
-    limits
-        Ends of the colour scale.
+    ``pairs`` has each pair once, in plan order; ``limits`` are the ends of the colour scale.
 
     Examples
     --------
@@ -281,16 +256,9 @@ def plot_forest(
     xlabel: str = "ICC(A,1) with 95 % interval",
     reference: float | None = None,
 ) -> Figure:
-    """Estimates with intervals, one line each, first row on top.
+    """Estimates with intervals, one line each, first row on top, and a line at ``reference``.
 
-    Parameters
-    ----------
-    rows
-        (label, estimate, lower, upper); an estimate of NaN is shown as "not computable".
-    xlabel
-        Statistic and interval.
-    reference
-        A line, for example the limit of the charter.
+    Rows are (label, estimate, lower, upper); NaN is shown as "not computable".
 
     Examples
     --------
@@ -332,8 +300,7 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
     Examples
     --------
     >>> from corelab.agreement.drift import drift_by_thirds
-    >>> rng = np.random.default_rng(0)
-    >>> ratings = rng.normal(size=(30, 1)) + rng.normal(0, 0.3, (30, 2))
+    >>> ratings = np.random.default_rng(0).normal([0, 0.1], 1, (30, 2))
     >>> drift = drift_by_thirds(ratings, np.arange(30), resamples=50)
     >>> plot_drift({"r1|r2": drift}).axes[0].get_ylabel()
     'ICC(A,1) with 95 % interval'
@@ -357,14 +324,9 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
 
 
 def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -> Figure:
-    """Tables of grades of two readers, side by side; the diagonal is agreement.
+    """Tables of grades (numbers) of two readers, side by side; the diagonal is agreement.
 
-    Parameters
-    ----------
-    pairs
-        Grades as numbers.
-    labels
-        Names of the grades 0, 1, ... of the whole scale; None shows the numbers that occur.
+    ``labels`` names the grades 0, 1, ... of the whole scale; None shows the numbers that occur.
 
     Examples
     --------
@@ -415,19 +377,7 @@ def _outline(index: int) -> Any:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A scan with several sources' masks.
-
-    Attributes
-    ----------
-    image
-        (x, y, z) in RAS order.
-    masks
-        Source -> mask of the image's shape.
-    spacing_mm
-        Voxel size along x, y, z.
-    title
-        Above its slices.
-    """
+    """A scan (x, y, z) in RAS order, several sources' masks and the voxel size in mm."""
 
     image: ArrayLike
     masks: Mapping[str, ArrayLike]
@@ -438,12 +388,7 @@ class Overlay:
 def plot_contours(overlays: Sequence[Overlay], *, slices: int = 3) -> Figure:
     """Contours of several sources on axial slices, one row per scan, radiological convention.
 
-    Parameters
-    ----------
-    overlays
-        Scans with their masks.
-    slices
-        How many slices, spread evenly through the outlined area.
+    The ``slices`` are spread evenly through the outlined area.
 
     Examples
     --------

@@ -62,20 +62,10 @@ GRADED = ("percent_agreement", *_WEIGHTED.values(), "alpha_krippendorff")
 
 @dataclass(frozen=True)
 class GroupStatistics:
-    """Maker of the rows of one group of one endpoint and visit.
+    """Maker of the rows of one group (``a|b``, ``all`` or a source) of one endpoint and visit.
 
-    Attributes
-    ----------
-    analysis
-        The planned analysis.
-    group
-        ``a|b``, ``all`` or a source.
-    notes
-        Warnings that every row carries.
-    codes
-        Cluster of each target; None where every target is its own.
-    n_clusters
-        Clusters (participants) among the targets.
+    ``notes`` are warnings that every row carries; ``codes`` the cluster of each target, None where
+    every target is its own; ``n_clusters`` the number of clusters (participants) among them.
     """
 
     analysis: AgreementSpec
@@ -121,13 +111,7 @@ class GroupStatistics:
         return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
 
     def over(self, wide: pd.DataFrame | pd.Index) -> GroupStatistics:
-        """The same group with the clusters of these targets.
-
-        Parameters
-        ----------
-        wide
-            Table, or index, of targets (participant_id, visit).
-        """
+        """The same group with the clusters of these targets (participant_id, visit)."""
         index = wide.index if isinstance(wide, pd.DataFrame) else wide
         labels = clusters.clusters_of(index, self.analysis.labels)
         codes = clusters.codes_of(labels, len(index))

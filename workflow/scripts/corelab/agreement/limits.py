@@ -29,7 +29,7 @@ def _pairs(
     return (x + y) / 2.0, x - y, codes
 
 
-def regression_limits(
+def _regression_limits(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -41,30 +41,7 @@ def regression_limits(
 
     Bland and Altman 1999 (Stat Methods Med Res 8:135, section 3.2): least squares of the difference
     on the mean of both, and of the absolute residuals on the mean, whose line times sqrt(pi / 2) is
-    the SD. Shown at the quartiles of the mean. Intervals: jackknife over targets or clusters, t.
-
-    Parameters
-    ----------
-    a, b
-        One value per target.
-    share
-        Share of differences that lies within the limits.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Returns
-    -------
-    list of (statistic, place, Estimate)
-        Intercept and slope of the bias and of the SD, and both limits at each quartile.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(1)
-    >>> truth = rng.uniform(10, 100, 400)
-    >>> b = truth + rng.normal(size=400) * 0.1 * truth
-    >>> found = {name: one for name, place, one in regression_limits(truth, b) if not place}
-    >>> found["loa_sd_slope"].ci_low > 0
-    True
+    the SD: intercept and slope of both, and limits at the quartiles of the mean. Jackknife, t.
     """
     middle, difference, codes = _pairs(a, b, clusters, 10)
     n = middle.size
@@ -107,7 +84,7 @@ def regression_limits(
     ]
 
 
-def quantile_limits(
+def _quantile_limits(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -119,13 +96,6 @@ def quantile_limits(
 
     Interval: order statistics (binomial, Hahn and Meeker 1991); with clusters the binomial variance
     is that of the clusters' counts (Woodruff 1952).
-
-    Examples
-    --------
-    >>> a = np.arange(200.0)
-    >>> found = quantile_limits(a, np.zeros(200))
-    >>> [(name, round(one.estimate, 3)) for name, _, one in found]
-    [('loa_lower_quantile', 4.975), ('loa_upper_quantile', 194.025)]
     """
     _, difference, codes = _pairs(a, b, clusters, 3)
     levels = ((1.0 - share) / 2.0, (1.0 + share) / 2.0)
@@ -139,18 +109,7 @@ def quantile_limits(
 def quantile(
     values: Floats, level: float, *, alpha: float = 0.05, codes: Codes | None = None
 ) -> Estimate:
-    """A quantile with its distribution-free interval.
-
-    Parameters
-    ----------
-    values
-        (n,) values; infinite ones rank first or last.
-    level
-        0 to 1.
-    codes
-        Cluster of each value.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+    """A quantile (``level`` 0 to 1) with its distribution-free interval.
 
     Examples
     --------
@@ -184,7 +143,7 @@ def quantile(
     return Estimate(estimate, float(ordered[low]), float(ordered[high]), n=n, method=texts)
 
 
-def tolerance_limits(
+def _tolerance_limits(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -197,14 +156,6 @@ def tolerance_limits(
     Howe 1969 (J Am Stat Assoc 64:610), as R SimplyAgree and tolerance. In clusters the degrees of
     freedom are Satterthwaite's of the variance of a difference, and the number of targets that of
     the variance of the bias.
-
-    Examples
-    --------
-    Factor 2.752 for 20 values, 95 % content and confidence:
-
-    >>> values = np.repeat([-1.0, 1.0], 10) * np.sqrt(19 / 20)
-    >>> round(tolerance_limits(values, np.zeros(20))[1][2].estimate, 2)
-    2.75
     """
     x = np.asarray(a, dtype=np.float64)
     _, difference, codes = _pairs(a, b, clusters, 3)
@@ -240,7 +191,7 @@ def tolerance_limits(
 Compute = Callable[..., list[Limit]]
 #: Value of the plan's ``method`` -> its statistics and how they are computed.
 KINDS: dict[str, tuple[tuple[str, ...], Compute]] = {
-    "regression": (("loa_lower_regression", "loa_upper_regression"), regression_limits),
-    "quantile": (("loa_lower_quantile", "loa_upper_quantile"), quantile_limits),
-    "tolerance": (("tolerance_lower", "tolerance_upper"), tolerance_limits),
+    "regression": (("loa_lower_regression", "loa_upper_regression"), _regression_limits),
+    "quantile": (("loa_lower_quantile", "loa_upper_quantile"), _quantile_limits),
+    "tolerance": (("tolerance_lower", "tolerance_upper"), _tolerance_limits),
 }

@@ -61,25 +61,24 @@ def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
 
 
 def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[StatisticRow]:
-    """Rows of one overlap analysis: a row per subject, then mean and median over subjects.
+    """Rows of one overlap analysis: a row per subject and visit, then mean and median over them.
 
-    A subject with several visits has a row per visit; population rows pool them unless
-    ``by_visit``. The mean has the metric's name and the median ``<metric>_median``; fewer than 5
-    cases have no interval of their mean, and an interval ends at the metric's range. Only the
-    first repeat of each pair counts. Infinite distances (one mask empty)
-    rank last: they enter the median and make the mean not computable. Several visits of a subject
-    (key ``cluster``): the mean is that of the subjects' means, t over subjects, and the interval of
-    the median counts subjects (Woodruff 1952).
+    Population rows pool visits unless ``by_visit``. The mean has the metric's name and the median
+    ``<metric>_median``; fewer than 5 cases have no interval of their mean, and an interval ends at
+    the metric's range. Only the first repeat of each pair counts. Infinite distances (one mask
+    empty) rank last: they enter the median and make the mean not computable. Several visits of a
+    subject (key ``cluster``): the mean is that of the subjects' means, t over subjects, and the
+    interval of the median counts subjects (Woodruff 1952).
 
     Examples
     --------
-    >>> table = pd.DataFrame({"participant_id": ["1", "2", "3"], "visit": "d0", "label": "infarct",
-    ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice",
-    ...     "value": [0.8, 0.6, 0.7], "status": "ok", "reason": None, "scan_ids": ""})
-    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2", "3"]}), table)
+    >>> table = pd.DataFrame({"participant_id": ["1", "2"], "visit": "d0", "label": "infarct",
+    ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice", "value": [0.8, 0.6],
+    ...     "status": "ok", "reason": None, "scan_ids": ""})
+    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2"]}), table)
     >>> rows = overlap_rows(OverlapSpec(id="o", type="overlap", label="infarct"), tables)
     >>> [(row.participant_id, round(row.estimate, 2)) for row in rows]
-    [('1', 0.8), ('2', 0.6), ('3', 0.7), ('all', 0.7), ('all', 0.7)]
+    [('1', 0.8), ('2', 0.6), ('all', 0.7), ('all', 0.7)]
     """
     label = analysis.label
     place = {"endpoint": label}

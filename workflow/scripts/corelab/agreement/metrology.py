@@ -48,21 +48,12 @@ def repeatability(
     the same of the CV; ``..._percent_lower`` and ``_upper`` = asymmetric limits of a ratio from the
     log scale. Intervals: exact chi-square (an approximation for the CV). With clusters (visits of a
     participant, whose readings differ from each other by an amount of the participant): chi-square
-    with the degrees of freedom that the variances of the clusters' sums of squares tell (Satterth-
-    waite's principle), for complete readings from the mean squares between and within clusters.
+    with the degrees of freedom that the variances of the clusters' sums of squares tell
+    (Satterthwaite), for complete readings from the mean squares between and within clusters.
 
-    Parameters
-    ----------
-    readings
-        (n targets, repeats), NaN where there is none; targets read once are left out.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Returns
-    -------
-    dict
-        Name -> Estimate; CVs only where every mean is positive (targets whose readings are all 0
-        are left out and counted in the note).
+    ``readings`` are (n targets, repeats), NaN where there is none; targets read once are left out.
+    CVs only where every mean is positive (targets whose readings are all 0 are left out and counted
+    in the note).
 
     Examples
     --------
@@ -217,16 +208,10 @@ def claim(name: str, unit: str, percent: Estimate) -> str:
 class Linearity:
     """Measured against true values.
 
-    Attributes
-    ----------
-    bias, bias_percent
-        Mean of measured - true; mean of 100 (measured - true) / true over true values > 0.
-    slope, intercept, r_squared
-        Least squares of measured on true; ``slope.p_value`` tests slope = 1.
-    curvature
-        Quadratic term, whose p value tests linearity (CLSI EP06: a significant one is not).
-    rmse
-        Root mean square of measured - true.
+    ``bias``: mean of measured - true; ``bias_percent``: mean of 100 (measured - true) / true over
+    true values > 0. ``slope``, ``intercept`` and ``r_squared``: least squares of measured on true;
+    ``slope.p_value`` tests slope = 1. ``curvature``: quadratic term, whose p value tests linearity
+    (CLSI EP06: a significant one is not). ``rmse``: root mean square of measured - true.
     """
 
     bias: Estimate

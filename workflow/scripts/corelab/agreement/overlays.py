@@ -23,7 +23,7 @@ def _visit(folder: Path, participant_id: str, visit: str) -> VisitRecords | None
     return next(iter(read_visits(here / name for name in names if (here / name).is_file())), None)
 
 
-def label_masks(visit: VisitRecords, label: str) -> dict[str, str]:
+def _label_masks(visit: VisitRecords, label: str) -> dict[str, str]:
     """Source -> mask file of one label, relative to the folder: readers' and the pipeline's."""
     found: dict[str, str] = {}
     for mask in visit.masks(labels=[label], repeat=1, space="native", usable=True):
@@ -60,20 +60,14 @@ def _cases(analysis: OverlapSpec, tables: Tables) -> list[tuple[str, str, float]
 
 
 def draw_contours(analysis: OverlapSpec, tables: Tables, folder: Path) -> Drawn:
-    """Contours of the sources of an overlap analysis on three subjects' scans.
-
-    Raises
-    ------
-    NotComputable
-        If no subject has a scan under its masks.
-    """
+    """Contours of the sources of an overlap analysis on three subjects' scans."""
     import nibabel as nib
 
     label, panels = analysis.label, []
     for participant_id, visit, dice in _cases(analysis, tables):
         records = _visit(folder, participant_id, visit)
         path = _background(records, label) if records else None
-        masks = label_masks(records, label) if records else {}
+        masks = _label_masks(records, label) if records else {}
         wanted = chosen_sources(analysis, list(masks))
         if path is None or not masks:
             continue

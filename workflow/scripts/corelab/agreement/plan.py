@@ -28,13 +28,7 @@ from corelab.terms.results import StatisticRow, not_computable
 def readings(
     analysis: AgreementSpec, tables: Tables, endpoint: str, sources: Sequence[str] | None
 ) -> pd.DataFrame:
-    """Values of an endpoint, transformed and derived as planned.
-
-    Returns
-    -------
-    pandas.DataFrame
-        participant_id, visit, source, repeat, value.
-    """
+    """Values of an endpoint, transformed and derived as planned, one row per reading."""
     rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
     scale = analysis.scale
     derivation = analysis.derivation
@@ -92,11 +86,6 @@ def with_investigators(tables: Tables, analysis: AgreementSpec) -> Tables:
     """Measurements in which the reads of all investigators bear one name, where planned.
 
     Every site has an investigator of its own; against the central read they are one source.
-
-    Raises
-    ------
-    ValueError
-        If two investigators read one case: duplicates are never averaged.
     """
     rows, reads = tables.measurements, tables.reads
     known = "role" in reads and {"reader", "endpoint"} <= set(reads.columns)

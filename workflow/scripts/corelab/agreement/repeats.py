@@ -24,16 +24,8 @@ from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate, StatisticRow
 
 
-def cube(values: pd.DataFrame, sources: Sequence[str]) -> tuple[Floats, pd.Index]:
-    """Readings as (targets, sources, repeats), NaN where there is none, and the targets' names.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"participant_id": "1", "visit": "a", "source": ["x", "x", "y"],
-    ...                      "repeat": [1, 2, 1], "value": [1.0, 2.0, 3.0]})
-    >>> cube(rows, ["x", "y"])[0].tolist()
-    [[[1.0, 2.0], [3.0, nan]]]
-    """
+def _cube(values: pd.DataFrame, sources: Sequence[str]) -> tuple[Floats, pd.Index]:
+    """Readings as (targets, sources, repeats), NaN where there is none, and the targets."""
     own = values[values["source"].isin(list(sources))]
     wide = one_per_cell(own, ["participant_id", "visit"], ["source", "repeat"])
     repeats = sorted(own["repeat"].unique())
@@ -66,7 +58,7 @@ def _between_and_within(
     return parts, codes
 
 
-def inter_intra_ratio(
+def _inter_intra_ratio(
     readings: Floats,
     *,
     alpha: float = 0.05,
@@ -78,33 +70,9 @@ def inter_intra_ratio(
     Between: pooled over targets, of the first readings of all readers (reader bias and the
     interaction of reader and target are part of it, and so is the reader's own variation, so that
     the ratio is 1 where another reader is no worse than the same one again). Within: pooled over
-    targets and readers, of repeated readings. Interval: jackknife over targets (or clusters) of the
-    logarithm, t. With a margin p is one-sided, of a ratio that is as large or larger: below alpha
-    readers are interchangeable within it (Obuchowski 2014, Acad Radiol 21:1483, whose index is the
-    difference of the two variances).
-
-    Parameters
-    ----------
-    readings
-        (targets, readers, repeats), NaN where there is none.
-    margin
-        Largest ratio that still counts as no worse.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Raises
-    ------
-    NotComputable
-        Without repeated readings, without targets read by two readers, or where repeats are equal.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> truth = rng.normal(50, 10, (200, 1, 1))
-    >>> readings = truth + rng.normal(0, 2, (200, 3, 1)) + rng.normal(0, 1, (200, 3, 2))
-    >>> found = inter_intra_ratio(readings)
-    >>> found.ci_low < 5 ** 0.5 < found.ci_high
-    True
+    targets and readers, of repeated readings. Interval: jackknife of the logarithm, t. With a
+    ``margin``, the largest ratio that still counts as no worse, p is that of being at the margin
+    (Obuchowski 2014, Acad Radiol 21:1483, whose index is the difference of the two variances).
     """
     parts, codes = _between_and_within(readings, clusters)
     whole = parts.sum(axis=0)
@@ -126,37 +94,21 @@ def inter_intra_ratio(
     )  # fmt: skip
 
 
-def no_worse(found: Estimate, margin: float) -> Estimate:
-    """The ratio with the one-sided p of being at or above the margin.
-
-    Examples
-    --------
-    >>> one = no_worse(Estimate(1.0, 0.9, 1.1, p_value=0.02), 1.2)
-    >>> one.p_value
-    0.01
-    """
+def _no_worse(found: Estimate, margin: float) -> Estimate:
+    """The ratio with the one-sided p of being at or above the margin."""
     half = found.p_value / 2.0
     p_value = half if found.estimate < margin else 1.0 - half
     text = f"one-sided p of a ratio of {margin:g} or more (Obuchowski 2014)"
     return replace(found, p_value=p_value, method=f"{found.method}; {text}")
 
 
-def interchangeability(
+def _interchangeability(
     readings: Floats, *, alpha: float = 0.05, clusters: ArrayLike | None = None
 ) -> Estimate:
     """Mean squared difference between two readers minus that of a reader from himself.
 
     The index of individual equivalence of Obuchowski 2014, in squared units of the endpoint: 0
-    where another reader is no worse than the same one again. Interval: jackknife over targets or
-    clusters, t.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> readings = rng.normal(50, 10, (200, 1, 1)) + rng.normal(0, 1, (200, 3, 2))
-    >>> found = interchangeability(readings)
-    >>> found.ci_low < 0 < found.ci_high
-    True
+    where another reader is no worse than the same one again. Interval: jackknife, t.
     """
     parts, codes = _between_and_within(readings, clusters)
     whole = parts.sum(axis=0)
@@ -185,7 +137,7 @@ def intra_inter_rows(
     """
     if len(values) == 0 or values["repeat"].nunique() < 2 or len(sources) < 2:
         return []
-    readings, index = cube(values, sources)
+    readings, index = _cube(values, sources)
     every = whole.over(index)
     n, k, m = readings.shape
     rows: list[StatisticRow] = []
@@ -200,9 +152,9 @@ def intra_inter_rows(
     rows += _figures(pool, pooled, "intra_reader", "repeatability", with_icc=False)
     rows += _figures(every, readings[:, :, 0], "inter_reader", "reproducibility")
     how: dict[str, Any] = {"alpha": every.alpha, "clusters": every.codes}
-    ratio = partial(inter_intra_ratio, readings, **how)
+    ratio = partial(_inter_intra_ratio, readings, **how)
     rows.append(every.attempt("inter_intra_sd_ratio", ratio))
-    index_of = partial(interchangeability, readings, **how)
+    index_of = partial(_interchangeability, readings, **how)
     rows.append(every.attempt("interchangeability_index", index_of))
     margin = whole.analysis.no_worse_ratio
     if margin is not None:
@@ -210,7 +162,7 @@ def intra_inter_rows(
         rows.append(
             every.attempt(
                 "inter_no_worse_than_intra",
-                lambda: no_worse(inter_intra_ratio(readings, margin=bound, **how), bound),
+                lambda: _no_worse(_inter_intra_ratio(readings, margin=bound, **how), bound),
             )
         )
     return rows
@@ -252,7 +204,7 @@ def replicated_rows(
     own = values[values["source"].isin(pair)]
     if own.groupby("source")["repeat"].nunique().reindex(list(pair)).fillna(0).min() < 2:
         return []
-    readings, index = cube(own, pair)
+    readings, index = _cube(own, pair)
     maker = whole.of("|".join(pair)).over(index)
     names = ("bias_replicated", "loa_lower_replicated", "loa_upper_replicated")
 

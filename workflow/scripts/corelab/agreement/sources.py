@@ -17,17 +17,15 @@ DERIVED = ("pipeline:", "final:", "rereview:")
 def chosen_sources(analysis: AgreementSpec | OverlapSpec, there: Sequence[str]) -> list[str]:
     """Sources of an analysis in plan order; ``all`` is every source that has values.
 
-    With ``all`` the pipeline comes first, then the supplied masks, then the others by name.
-    Variants of the pipeline (``pipeline:<threshold>``) are no readers, final reads are made of
-    the readers' own: both are left out of ``all``.
+    With ``all`` the pipeline comes first, then the supplied masks, then the others by name;
+    variants of the pipeline (``pipeline:<threshold>``), which are no readers, and final reads,
+    which are made of the readers' own, are left out.
 
     Examples
     --------
     >>> plan = OverlapSpec(id="o", type="overlap", label="infarct")
     >>> chosen_sources(plan, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
     ['pipeline', 'reader-1', 'reader-2']
-    >>> chosen_sources(plan.changed(sources=["b", "a"]), ["a", "b", "c"])
-    ['b', 'a']
     """
     rank = {"pipeline": 0, "supplied": 1}
     everyone = sorted(

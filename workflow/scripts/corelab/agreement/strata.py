@@ -29,17 +29,12 @@ SHOWN = ("bias", "loa_lower", "loa_upper", "kappa_quadratic", "within_sd")
 def reading_places(tables: Tables, endpoint: str, sources: Sequence[str]) -> pd.Series:
     """Mean relative place (0 to 1) of each target in the sources' reading sequences.
 
-    Sequence: ``presentation_order`` of the reads, else their ``read_at``; first repeats only.
-
-    Returns
-    -------
-    pandas.Series
-        Index (participant_id, visit); empty where the reads have no order.
+    Sequence: ``presentation_order`` of the reads, else their ``read_at``; first repeats only. Index
+    (participant_id, visit); empty where the reads have no order.
 
     Examples
     --------
-    >>> places = reading_places(Tables(pd.DataFrame(), pd.DataFrame()), "aspects", ["r1"])
-    >>> len(places)
+    >>> len(reading_places(Tables(pd.DataFrame(), pd.DataFrame()), "aspects", ["r1"]))
     0
     """
     empty = pd.Series(dtype=float)

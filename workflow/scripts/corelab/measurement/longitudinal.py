@@ -173,16 +173,7 @@ def missing_rows(
 
     For every endpoint and source: at each visit where the source gave the endpoint for anybody,
     every participant whom that source measured at all should have a row. For the pipeline these
-    are the participants with any scan listed.
-
-    Parameters
-    ----------
-    rows
-        All rows collected so far.
-    listed
-        (participant_id, visit) of the scans sheet.
-    visit_order
-        Visits of the study.
+    are the participants with any scan listed ((participant_id, visit) in ``listed``).
 
     Examples
     --------

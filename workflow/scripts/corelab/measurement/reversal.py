@@ -42,22 +42,10 @@ def joined_reasons(*reasons: str | None) -> str | None:
     return "; ".join(reason for reason in reasons if reason) or None
 
 
-def steps_between(normalised: Normalised, first: Place, later: Place, folder: Path) -> list[Step]:
-    """Rigid steps from points of one grid of a subject to points of another.
+def _steps_between(normalised: Normalised, first: Place, later: Place, folder: Path) -> list[Step]:
+    """Rigid steps from points of one grid (visit, grid) of a subject to points of another.
 
-    Parameters
-    ----------
-    normalised
-        Record of the stage ``normalise``.
-    first, later
-        (visit, grid) from and to.
-    folder
-        The study's results folder.
-
-    Raises
-    ------
-    KeyError
-        If a grid has no transform.
+    KeyError: a grid has no transform.
     """
     transforms, anchor = normalised.transforms, normalised.anchor
     if anchor is None:
@@ -77,22 +65,9 @@ def reversal_rows(
 ) -> list[MeasurementRow]:
     """Rows of what became of the infarct between two visits, for each source that has both.
 
-    Parameters
-    ----------
-    normalised
-        Record of the stage ``normalise``.
-    folder
-        The study's results folder; paths in the record are relative to it.
-    visit
-        The later visit, whose rows these are.
-    first_visit
-        The visit that it is compared with; None where ``serial_imaging`` has no pair.
-
-    Returns
-    -------
-    list of MeasurementRow
-        Volumes are those of the first scan's grid:
-        reversed and persisting add up to the first lesion.
+    ``visit`` is the later one, whose rows these are, ``first_visit`` the one that it is compared
+    with; None where ``serial_imaging`` has no pair. Volumes are those of the first scan's grid:
+    reversed and persisting add up to the first lesion.
 
     Examples
     --------
@@ -144,7 +119,7 @@ def _compared(
     """Values by endpoint, or nothing and why."""
     places = [(mask.visit, str(mask.grid)) for mask in (first, later)]
     try:
-        steps = steps_between(normalised, places[0], places[1], folder)
+        steps = _steps_between(normalised, places[0], places[1], folder)
     except KeyError:
         return {}, f"visits {first.visit} and {later.visit} are not joined by a registration"
     try:

@@ -145,7 +145,7 @@ def _registry_rows(make: _Make, registry: Registry | None, folder: Path) -> list
     ]
 
 
-def overlap_rows(
+def _overlap_rows(
     participant_id: str,
     visit: str,
     masks: Sequence[VisitMask],
@@ -155,16 +155,7 @@ def overlap_rows(
 ) -> list[OverlapRow]:
     """Overlap of every pair of sources that outlined one label of a visit.
 
-    Parameters
-    ----------
-    participant_id, visit
-        Of the rows.
-    nsd_tolerance_mm
-        Tolerance of the surface Dice.
-    masks
-        Of the visit.
-    images
-        Position in ``masks`` -> mask image, for those that could be read.
+    ``images``: position in ``masks`` -> mask image, for those that could be read.
     """
     rows: list[OverlapRow] = []
     groups: dict[tuple[str, int], list[int]] = {}
@@ -256,19 +247,9 @@ def measure_visit(
 ) -> Measured:
     """Measure everything that one visit's masks and maps say.
 
-    Parameters
-    ----------
-    prepared, segmented, perfused, normalised
-        Records of the stages; None where a stage does not apply.
-    folder
-        The study's results folder; paths in records are relative to it.
-    atlases
-        ``atlases`` of the config.
-    settings
-        ``measurement`` of the config.
-    first_visit
-        Visit of the first window of ``serial_imaging``, where this one lies in a later window:
-        the infarct is compared with that of then, voxel by voxel.
+    Records are None where a stage does not apply, their paths relative to ``folder``. Where the
+    visit lies in a later window of ``serial_imaging``, the infarct is compared with that of the
+    ``first_visit`` of the first window, voxel by voxel.
     """
     participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
@@ -291,7 +272,7 @@ def measure_visit(
     rows += reversal_rows(normalised, folder, visit, first_visit)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if masks[n].origin != Perfused.stage}
-    overlaps = overlap_rows(
+    overlaps = _overlap_rows(
         participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings.nsd_tolerance_mm
     )
     return Measured(
@@ -395,15 +376,7 @@ def measure_supplied(
     atlases: Sequence[AtlasSettings],
     settings: MeasurementSettings,
 ) -> MeasuredSupplied:
-    """Measure masks that others supplied, of visits that have no images to process.
-
-    Parameters
-    ----------
-    scans
-        Of the scans sheet.
-    atlases, settings
-        As for :func:`measure_visit`.
-    """
+    """Measure masks that others supplied, of visits that have no images to process."""
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[MeasurementRow] = []
     overlaps: list[OverlapRow] = []
@@ -423,7 +396,7 @@ def measure_supplied(
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
-        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
+        overlaps += _overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
     return MeasuredSupplied(tuple(_settle_doubles(rows)), tuple(overlaps), tuple(files)).settled()
 
 

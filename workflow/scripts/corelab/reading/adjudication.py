@@ -117,7 +117,7 @@ class Rule(AdjudicationRule):
         """
         if self.grades_differ:
             return None if len({_grade(value) for value in values}) == 1 else "grades differ"
-        difference, relative = differences(values)
+        difference, relative = _differences(values)
         passed = []
         if self.absolute_above is not None:
             above = difference > self.absolute_above
@@ -151,14 +151,8 @@ def is_number(value: Any) -> bool:
     return True
 
 
-def differences(values: Sequence[float | str]) -> tuple[float, float]:
-    """Largest absolute difference, and that over the mean of the absolute values.
-
-    Examples
-    --------
-    >>> differences([10.0, 14.0]), differences([0.0, 0.0])
-    ((4.0, 0.3333333333333333), (0.0, 0.0))
-    """
+def _differences(values: Sequence[float | str]) -> tuple[float, float]:
+    """Largest absolute difference, and that over the mean of the absolute values."""
     numbers = [float(value) for value in values]
     difference = max(numbers) - min(numbers)
     size = sum(abs(number) for number in numbers) / len(numbers)
@@ -374,7 +368,7 @@ class _Case:
         """Row of the adjudication table before anything is decided."""
         third = self.third
         compared = self.numeric and len(self.values) > 1
-        difference, relative = differences(self.values) if compared else (None, None)
+        difference, relative = _differences(self.values) if compared else (None, None)
         return Adjudication(
             *self.key,
             state="needed",
@@ -474,12 +468,10 @@ def adjudicate(
 
     Examples
     --------
-    >>> sheet = pd.DataFrame([("1", "a", "aspects", "r1", "8", None), ("1", "a", "aspects", "r2",
-    ...     "6", None), ("1", "a", "aspects", "r3", "6", "adjudicator")],
-    ...     columns=["participant_id", "visit", "endpoint", "reader", "value", "role"])
-    >>> rule = AdjudicationRule(
-    ...     endpoint="aspects", grades_differ=True, method="either_of_two")
-    >>> final, table = adjudicate(sheet, rules_of([rule]))
+    >>> sheet = pd.DataFrame({"participant_id": "1", "visit": "a", "endpoint": "aspects",
+    ...     "reader": ["r1", "r2", "r3"], "value": ["8", "6", "6"],
+    ...     "role": [None, None, "adjudicator"]})
+    >>> final, table = adjudicate(sheet, {"aspects": Rule(endpoint="aspects", grades_differ=True)})
     >>> final[["value", "how", "adjudicator"]].values.tolist(), table["agrees_with"].tolist()
     ([[6.0, 'adjudicated', 'r3']], ['r2'])
     """

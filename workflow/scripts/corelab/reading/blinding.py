@@ -86,11 +86,6 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
 def blinded_nifti(content: bytes) -> bytes:
     """An uncompressed NIfTI-1 file without free text and extensions; voxels and place unchanged.
 
-    Parameters
-    ----------
-    content
-        The whole file, uncompressed.
-
     Raises
     ------
     ValueError
@@ -193,14 +188,10 @@ def check_package(
     ----------
     folder
         The package of one reader.
-    tables
-        File name -> columns.
-    dictionaries
-        File name -> bytes of the data dictionaries, which are fixed texts.
-    tokens
-        Of :func:`forbidden_tokens`.
-    closed
-        Column -> regular expression of its cells.
+    tables, dictionaries
+        File name -> columns, and -> bytes of the data dictionaries, which are fixed texts.
+    tokens, closed
+        Of :func:`forbidden_tokens`; column -> regular expression of its cells.
 
     Raises
     ------

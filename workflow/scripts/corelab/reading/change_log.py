@@ -33,15 +33,8 @@ class LogFault(ValueError):
     """A log that was edited, cut or is incomplete; every line is named."""
 
 
-def sealed(change: Change) -> Change:
-    """Entry with its hash.
-
-    Examples
-    --------
-    >>> change = Change(1, What("k", "value", "7", "8"), Why("typo", ""), "A", "", GENESIS)
-    >>> sealed(change).sha256[:8], sealed(sealed(change)) == sealed(change)
-    ('f39c164f', True)
-    """
+def _sealed(change: Change) -> Change:
+    """Entry with its hash."""
     content = {key: value for key, value in change.to_json().items() if key != "sha256"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return replace(change, sha256=hashlib.sha256(text.encode("utf-8")).hexdigest())
@@ -75,13 +68,7 @@ def _evidence_faults(change: Change) -> list[str]:
 
 
 def _parsed(line: str) -> Change:
-    """Entry of a line.
-
-    Raises
-    ------
-    LogFault
-        If it is no JSON, or lacks a part.
-    """
+    """Entry of a line; LogFault if it is no JSON, or lacks a part."""
     try:
         change = Change.from_json(json.loads(line))
         if not (isinstance(change.what, What) and isinstance(change.why, Why)):
@@ -110,30 +97,10 @@ def append_change(
 ) -> Change:
     """Append one change; the log is verified first, so nothing is built on a broken one.
 
-    Parameters
-    ----------
-    path
-        The log; it is made if missing.
-    row
-        Key of the row, see :func:`corelab.reading.lock.row_key`.
-    field
-        Column of the reads sheet, or ``row`` for a row that is added (``old`` None) or taken out
-        (``new`` None); the other side is :func:`corelab.reading.lock.row_text`.
-    old, new
-        Text of the cell before and after, None for missing.
-    reason
-        One of :data:`REASONS`.
-    text
-        What happened, in words.
-    who
-        Who made the change.
-    when
-        UTC, ISO 8601 with Z.
-
-    Returns
-    -------
-    Change
-        The entry with its hash.
+    ``row`` is its key (:func:`corelab.reading.lock.row_key`), ``field`` a column of the reads
+    sheet, or ``row`` for a row that is added (``old`` None) or taken out (``new`` None), the other
+    side being :func:`corelab.reading.lock.row_text`. ``reason`` is one of :data:`REASONS`, ``text``
+    what happened, ``when`` UTC, ISO 8601 with Z.
 
     Raises
     ------
@@ -152,7 +119,7 @@ def append_change(
     (1, '0000')
     """
     entries = verify_log(path)
-    change = sealed(
+    change = _sealed(
         Change(
             *(len(entries) + 1, What(row, field, old, new), Why(reason, text), who, when),
             entries[-1].sha256 if entries else GENESIS,
@@ -195,7 +162,7 @@ def verify_log(path: Path) -> list[Change]:
             faults.append(f"{where} {fault}")
             previous = ""
             continue
-        if change != sealed(change):
+        if change != _sealed(change):
             faults.append(f"{where} was edited: its content does not have its hash")
         elif change.previous != previous:
             faults.append(f"{where} does not follow the line before: lines were cut or moved")

@@ -24,22 +24,8 @@ STATE_WORDS = {
 SHOWN_FAULTS = 12
 
 
-def plot_p_chart(chart: pd.DataFrame) -> Figure:
-    """Reader disagreement index by reader and part of the sequence, with its control limits.
-
-    Parameters
-    ----------
-    chart
-        ``reading/p_chart.tsv`` with numbers as numbers.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"endpoint": "aspects", "reader": ["r1", "r1"], "part": [1, 2],
-    ...     "count": [1, 2], "n": [10, 10], "estimate": [0.1, 0.2], "centre": 0.15, "lower": 0.0,
-    ...     "upper": 0.49, "verdict": "in_control"})
-    >>> len(plot_p_chart(rows).axes)
-    1
-    """
+def _plot_p_chart(chart: pd.DataFrame) -> Figure:
+    """Disagreement index by reader and part of the sequence, with its control limits."""
     from matplotlib.figure import Figure as NewFigure
 
     endpoints = list(dict.fromkeys(chart["endpoint"]))
@@ -165,7 +151,7 @@ def _p_chart(folder: Path, exhibits: Path) -> None:
     more: dict[str, Any] = {}
     out = chart[chart["verdict"] == "out_of_control"]
     if len(chart):
-        save_figure(plot_p_chart(chart), exhibits / "reading_p_chart.svg")
+        save_figure(_plot_p_chart(chart), exhibits / "reading_p_chart.svg")
         what = ", ".join(f"{r} part {p}" for r, p in zip(out["reader"], out["part"], strict=True))
         more = {
             "figure": "reading_p_chart.svg",

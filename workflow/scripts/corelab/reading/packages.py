@@ -73,19 +73,13 @@ KEY = {
 }
 
 
-def pseudonym(secret: str, *names: str) -> str:
-    """First 16 characters of the HMAC-SHA256 of names under a secret (RFC 2104).
-
-    Examples
-    --------
-    >>> pseudonym("00ff", "001", "day5")
-    'd10ee9c1beb9976b'
-    """
+def _pseudonym(secret: str, *names: str) -> str:
+    """First 16 characters of the HMAC-SHA256 of names under a secret (RFC 2104)."""
     text = "\x1f".join(names).encode("utf-8")
     return hmac.new(bytes.fromhex(secret), text, hashlib.sha256).hexdigest()[:16]
 
 
-def study_sample(study: Study) -> pd.DataFrame:
+def _study_sample(study: Study) -> pd.DataFrame:
     """Participants read centrally; all where no sample is planned. Columns of SAMPLE."""
     planned = study.settings.reading.sample or ReadingSample(share=1)
     return stratified_sample(
@@ -96,12 +90,12 @@ def study_sample(study: Study) -> pd.DataFrame:
     )
 
 
-def study_cases(study: Study) -> list[Case]:
+def _study_cases(study: Study) -> list[Case]:
     """Visits to be read: those with images, or in a study of tables those that they name.
 
     Only of the subjects that the sample draws (``reading.sample``).
     """
-    sample = study_sample(study)
+    sample = _study_sample(study)
     drawn = set(sample.loc[sample["drawn"] == "yes", "participant_id"])
     return [case for case in _every_case(study) if case.participant_id in drawn]
 
@@ -119,7 +113,7 @@ def _every_case(study: Study) -> list[Case]:
     return [Case(*key) for key in sorted(found) if key[0] in listed]
 
 
-def study_readers(study: Study) -> list[str]:
+def _study_readers(study: Study) -> list[str]:
     """Readers who get a package: as configured, else those of the reads sheet."""
     configured = study.settings.reading.readers
     frame = study.sheets.get("reads")
@@ -129,7 +123,7 @@ def study_readers(study: Study) -> list[str]:
     return sorted(map(str, readers)) or ["reader-1", "reader-2"]
 
 
-def study_endpoints(study: Study) -> list[str]:
+def _study_endpoints(study: Study) -> list[str]:
     """Endpoints of the read form."""
     settings = study.settings.reading
     if settings.endpoints:
@@ -152,7 +146,7 @@ def _kept_secret(key_path: Path) -> str:
     return secrets.token_hex(32)
 
 
-def build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
+def _build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
     """Pseudonym of every case; columns :data:`KEY`.
 
     A case that is shown again, or in the second part of a hybrid presentation, has another
@@ -167,8 +161,8 @@ def build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
         subject = ("subject", case.participant_id, str(case.repeat), *kind)
         rows.append(
             (
-                f"case-{pseudonym(secret, *names)}",
-                f"subject-{pseudonym(secret, *subject)}",
+                f"case-{_pseudonym(secret, *names)}",
+                f"subject-{_pseudonym(secret, *subject)}",
                 *(case.participant_id, case.visit, str(case.repeat), str(part)),
                 *("yes" if case.reference else "no", secret),
             )
@@ -179,7 +173,7 @@ def build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
     return key
 
 
-def prepared_images(
+def _prepared_images(
     records: Iterable[str | Path], kinds: Sequence[str] = ()
 ) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """(participant_id, visit) -> kinds and paths of the conformed images, masks left out."""
@@ -225,14 +219,8 @@ DICTIONARIES = {"cases.json": _dictionary(CASES), "form.json": _dictionary(FORM)
 def write_packages(study: Study, records: Sequence[str | Path], folder: Path) -> Packages:
     """Write the packages of all readers and the key, and prove the packages blinded.
 
-    Parameters
-    ----------
-    study
-        As read; its ``reading`` settings say how.
-    records
-        ``prepare.json`` of the visits with images; none for a study of tables.
-    folder
-        The study's results folder; packages go to ``reading/packages/<reader>/``.
+    ``records`` are ``prepare.json`` of the visits with images; packages go to
+    ``reading/packages/<reader>/`` of ``folder``, the study's results folder.
 
     Raises
     ------
@@ -240,12 +228,12 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
         If a package gives away what a reader must not know.
     """
     settings = study.settings.reading
-    orders = reading_orders(study)
+    orders = _reading_orders(study)
     key_path = folder / "reading" / "key.tsv"
-    key = build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
+    key = _build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
     write_table(key, key_path, KEY)
     key_path.chmod(0o600)
-    write_table(study_sample(study), folder / "reading" / "sample.tsv", SAMPLE)
+    write_table(_study_sample(study), folder / "reading" / "sample.tsv", SAMPLE)
     names = {_key_of(row): (row["case"], row["subject"]) for row in key.to_dict("records")}
     images = _images_of(study, records, folder)
     packages = {reader: folder / "reading" / "packages" / bids_label(reader) for reader in orders}
@@ -262,10 +250,10 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
     return Packages(settings.presentation, settings.seed, len(tokens), written)
 
 
-def reading_orders(study: Study) -> dict[str, list[Shown]]:
+def _reading_orders(study: Study) -> dict[str, list[Shown]]:
     """The sequence of every reader: sampled cases, repeated ones and reference cases."""
     settings = study.settings.reading
-    cases = study_cases(study)
+    cases = _study_cases(study)
     if settings.repeat_share > 0:
         cases += repeated_cases(cases, share=settings.repeat_share, seed=settings.seed)
     cases += reference_cases(study)
@@ -277,7 +265,7 @@ def reading_orders(study: Study) -> dict[str, list[Shown]]:
             seed=settings.seed,
             visit_order=study.visit_order,
         )
-        for reader in study_readers(study)
+        for reader in _study_readers(study)
     }
 
 
@@ -301,7 +289,7 @@ def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Im
     kinds = study.settings.reading.kinds
     found = {
         (*key, False): [(kind, str(folder / path)) for kind, path in images]
-        for key, images in prepared_images(records, kinds).items()
+        for key, images in _prepared_images(records, kinds).items()
     }
     wanted = set(kinds or IMAGE_KINDS)
     for name, images in reference_images(study).items():
@@ -334,7 +322,7 @@ def _write_package(
     form = [
         (item.position, case, endpoint, unit_of(endpoint) or None, None, None, None)
         for item, case, _ in shown
-        for endpoint in study_endpoints(study)
+        for endpoint in _study_endpoints(study)
     ]
     write_table(_frame(form, FORM), package / "form.tsv", FORM, sort=False)
     check_package(package, TABLES, DICTIONARIES, tokens, {**CLOSED, "presentation": presentation})

@@ -69,21 +69,13 @@ def wilson_interval(count: int, n: int, level: float = LEVEL) -> tuple[float | N
     return float(interval.low), float(interval.high)
 
 
-def against_limits(
+def _against_limits(
     statistic: str,
     estimate: float | None,
     interval: tuple[float | None, float | None],
     limits: Mapping[str, float],
 ) -> tuple[str | None, str | None, str | None]:
-    """Limit of the charter as text, and the verdicts of the estimate and of its interval.
-
-    Examples
-    --------
-    >>> against_limits("rate", 0.4, (0.2, 0.6), {"rate_max": 0.3})
-    ('max 0.3', 'outside', 'not decided')
-    >>> against_limits("rate", 0.9, (0.8, 0.95), {"rate_min": 0.7})
-    ('min 0.7', 'within', 'within')
-    """
+    """Limit of the charter as text, and the verdicts of the estimate and of its interval."""
     texts: list[str] = []
     inside: list[tuple[bool, bool, bool]] = []
     low, high = interval
@@ -143,7 +135,7 @@ def rate(
     """
     interval = wilson_interval(count, n)
     estimate = count / n if n else None
-    limit, verdict, of_interval = against_limits(statistic, estimate, interval, limits)
+    limit, verdict, of_interval = _against_limits(statistic, estimate, interval, limits)
     return Rate(
         *(endpoint, statistic, group, count, n, estimate, *interval, LEVEL, "Wilson score"),
         *(limit, verdict, of_interval),
@@ -180,18 +172,7 @@ def adjudication_rates(
     in which the decision confirmed that reader (group ``adjudicator=<id>``: of that adjudicator's
     cases in which any reader was confirmed); ``reader_disagreement_index`` is adjudicated cases
     that went against the reader over all judged cases of that reader (Ford et al. 2016).
-
-    Parameters
-    ----------
-    final, adjudication
-        Of :func:`corelab.reading.adjudication.adjudicate`.
-    limits
-        ``<statistic>_min`` or ``<statistic>_max`` -> limit, 0 to 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`RATES`.
+    ``limits``: ``<statistic>_min`` or ``<statistic>_max`` -> limit, 0 to 1.
     """
     rows: list[Rate] = []
 
@@ -228,16 +209,9 @@ def intra_reader_rates(
     *,
     limits: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Intra-reader difference: repeats 1 and 2, judged by the charter's rule.
+    """Intra-reader difference: repeats 1 and 2 of the reads sheet, judged by the charter's rule.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet as text.
-    rules
-        Of the charter; an endpoint without a rule is different where the values are not equal.
-    limits
-        As in :func:`adjudication_rates`; ``intra_reader_difference_max`` is the usual one.
+    An endpoint without a rule is different where the values are not equal.
 
     Examples
     --------
@@ -276,7 +250,7 @@ def _differ(one: float | str | None, other: float | str | None, rule: Rule | Non
     return rule.discordance([one, other]) is not None
 
 
-def sequence_parts(sheet: pd.DataFrame | None, parts: int) -> dict[tuple[str, str, str, str], int]:
+def _sequence_parts(sheet: pd.DataFrame | None, parts: int) -> dict[tuple[str, str, str, str], int]:
     """(reader, participant_id, visit, endpoint) -> part of that reader's sequence, from 1.
 
     The sequence is ``presentation_order``, else ``read_at``; empty where the sheet has neither for
@@ -308,13 +282,8 @@ def p_chart(
 
     Centre: all readers and parts together. Limits: 3 standard errors of a binomial rate (Shewhart
     p-chart); a part outside them is no chance. Without an order of reading there is one part.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`P_CHART`.
     """
-    part_of = sequence_parts(sheet, parts)
+    part_of = _sequence_parts(sheet, parts)
     rows: list[tuple[Any, ...]] = []
     for endpoint in sorted(final["endpoint"].unique()):
         own = adjudication["endpoint"] == endpoint

@@ -90,14 +90,8 @@ class ReferenceRead:
 def judged_reads(reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int) -> pd.DataFrame:
     """Reference reads held against their truth; columns :data:`REFERENCE_READS`.
 
-    Parameters
-    ----------
-    reads
-        As the readers gave them.
-    sheet
-        reference_id, endpoint, value, and if given unit and tolerance (unit of the endpoint).
-    parts
-        Consecutive parts of a sequence.
+    ``sheet`` has reference_id, endpoint, value, and if given unit and tolerance (unit of the
+    endpoint); ``parts`` are consecutive parts of a sequence.
 
     Examples
     --------
@@ -139,17 +133,7 @@ def judged_reads(reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int
 def performance(reads: pd.DataFrame, limits: Mapping[str, float]) -> pd.DataFrame:
     """Share of reference cases that each reader passed, by endpoint and part of the sequence.
 
-    Parameters
-    ----------
-    reads
-        Of :func:`judged_reads`.
-    limits
-        ``reference_pass_rate_min`` or ``_max`` -> limit, 0 to 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`PERFORMANCE`; a reader outside the limit has the action ``retrain``.
+    A reader outside the limit (``reference_pass_rate_min`` or ``_max``) has the action ``retrain``.
     """
     rates: list[Rate] = []
 

@@ -55,18 +55,9 @@ BANNERS = {
 def adjudicate_study(study: Study, paths: Any) -> list[str]:
     """Write final reads, adjudication table, rates, p-chart, conduct and turnaround of a study.
 
-    Parameters
-    ----------
-    study
-        As read.
-    paths
-        Object with the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``,
-        ``conduct``, ``attestations``, ``turnaround`` and ``rereview``.
-
-    Returns
-    -------
-    list of str
-        What to look at: open adjudications, busy days.
+    ``paths`` has the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``, ``conduct``,
+    ``attestations``, ``turnaround`` and ``rereview``. Returned is what to look at: open
+    adjudications, busy days.
 
     Raises
     ------
@@ -128,13 +119,13 @@ def _received(study: Study) -> dict[tuple[str, str], str]:
     return found
 
 
-def change_log_path(study: Study) -> Path:
+def _change_log_path(study: Study) -> Path:
     """The change log: as configured, else in the results folder."""
     configured = study.settings.reading.change_log
     return Path(configured) if configured else study.folder / "reading" / "change_log.jsonl"
 
 
-def contour_digests(study: Study) -> dict[str, str]:
+def _contour_digests(study: Study) -> dict[str, str]:
     """Scan identifier -> SHA-256 of every reader's contour that exists."""
     return {
         row.scan_id: file_sha256(row.path)
@@ -147,7 +138,7 @@ def _key(settings: ReadingSettings) -> bytes | None:
     return read_key(settings.signing_key) if settings.signing_key else None
 
 
-def open_items(
+def _open_items(
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
     adjudication: pd.DataFrame,
@@ -177,33 +168,20 @@ def open_items(
 
 
 def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
-    """Lock a study's reads, once; an existing lock is kept.
+    """Lock a study's reads, once, at ``path``; an existing lock is kept.
 
     Without ``reading.locked_at`` only a complete read is locked (every case decided, every read
     confirmed); with it the read is locked as it stands, and what was open is written into the
-    lock.
-
-    Parameters
-    ----------
-    study
-        As read.
-    given
-        Object with the attributes ``final`` and ``adjudication``.
-    path
-        ``reading/lock.json``.
-
-    Returns
-    -------
-    list of str
-        What was locked, or why nothing was.
+    lock. ``given`` has the attributes ``final`` and ``adjudication``. Returned is what was locked,
+    or why nothing was.
     """
     file = Path(path)
     if file.is_file() and not read_lock(file).open:
         return ["the lock exists and is kept"]
     settings, sheet = study.settings.reading, study.sheets.get("reads")
     final = read_table(given.final)
-    items = open_items(sheet, final, read_table(given.adjudication), settings)
-    gone = log_without_lock(change_log_path(study))
+    items = _open_items(sheet, final, read_table(given.adjudication), settings)
+    gone = log_without_lock(_change_log_path(study))
     if gone:
         write_json({"open": [gone]}, file)
         return [gone]
@@ -215,7 +193,7 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
         final,
         settings,
         open_at_lock=items,
-        contours=contour_digests(study),
+        contours=_contour_digests(study),
         key=_key(settings),
     )
     lock.write(file)
@@ -226,34 +204,22 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
 def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
     """Compare a study's reads with their lock; write the audit and the standing.
 
-    Parameters
-    ----------
-    study
-        As read.
-    given
-        Object with the attributes ``lock`` and ``final``.
-    paths
-        Object with the attributes ``audit`` and ``validity``.
-
-    Returns
-    -------
-    list of str
-        The standing, for people.
+    ``given`` has the attributes ``lock`` and ``final``, ``paths`` ``audit`` and ``validity``.
     """
     settings = study.settings.reading
     standing = verify_lock(
         Path(given.lock),
         study.sheets.get("reads"),
         read_table(given.final),
-        change_log_path(study),
+        _change_log_path(study),
         settings,
-        contours=contour_digests(study),
+        contours=_contour_digests(study),
         key=_key(settings),
         rereview=rereview_faults(study.sheets.get("rereads"), settings.rereview),
     )
     write_table(standing.audit, paths.audit, AUDIT)
-    validity(standing).write(paths.validity)
-    return standing_lines(standing)
+    _validity(standing).write(paths._validity)
+    return _standing_lines(standing)
 
 
 def banner_of(paths: Iterable[str | Path]) -> str | None:
@@ -264,7 +230,7 @@ def banner_of(paths: Iterable[str | Path]) -> str | None:
     return None
 
 
-def validity(standing: Standing) -> Validity:
+def _validity(standing: Standing) -> Validity:
     """Record of a standing."""
     lock = standing.lock
     return Validity(
@@ -279,7 +245,7 @@ def validity(standing: Standing) -> Validity:
     )
 
 
-def standing_lines(standing: Standing) -> list[str]:
+def _standing_lines(standing: Standing) -> list[str]:
     """The standing of a read in a few lines."""
     if standing.state == "open":
         return [BANNERS["open"], *standing.open]
