@@ -56,6 +56,14 @@ def number_of(codes: Codes | None, n: int) -> int:
     return n if codes is None else np.unique(codes).size
 
 
+def enough_clusters(codes: Codes) -> int:
+    """Number of clusters; NotComputable below :data:`FEWEST_CLUSTERS`."""
+    a = int(codes.max()) + 1
+    if a < FEWEST_CLUSTERS:
+        raise NotComputable(f"{a} clusters (key cluster), at least {FEWEST_CLUSTERS} are needed")
+    return a
+
+
 def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
     """Clusters of some of the targets, numbered anew.
 
@@ -224,28 +232,15 @@ def jackknife(
     return result
 
 
-def jackknife_error(left_out: Floats) -> tuple[float, int]:
-    """Standard error from leave-one-cluster-out values, and its degrees of freedom.
-
-    Examples
-    --------
-    >>> round(jackknife_error(np.array([2.0, 3.0, 4.0]))[0], 4)
-    1.1547
-    """
-    g = left_out.size
-    spread = float(np.sum((left_out - left_out.mean()) ** 2))
-    return float(np.sqrt((g - 1) / g * spread)), g - 1
-
-
 def _as_is(values: Any) -> Any:
     return values
 
 
-#: Scale of a jackknife: to it and back.
-_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "raw": (_as_is, _as_is),
-    "log": (np.log, np.exp),
-    "fisher": (np.arctanh, np.tanh),
+#: Scale of a jackknife: to it, back, and in words.
+_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
+    "raw": (_as_is, _as_is, ""),
+    "log": (np.log, np.exp, " of the logarithm"),
+    "fisher": (np.arctanh, np.tanh, " of Fisher's z"),
 }
 
 
@@ -283,8 +278,7 @@ def jackknife_estimate(
     >>> found.ci_low < 0.9 < found.ci_high
     True
     """
-    forth, back = _SCALES[scale]
-    words = {"raw": "", "log": " of the logarithm", "fisher": " of Fisher's z"}[scale]
+    forth, back, words = _SCALES[scale]
     over = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
     text = f"{method}; jackknife over {over}{words}, t"
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -296,7 +290,8 @@ def jackknife_estimate(
             else "interval not defined: it hangs on one cluster or stands at the limit of its scale"
         )
         return Estimate(value, n=n, method=text, note=join_notes(note, reason))
-    se, df = jackknife_error(others)
+    df = others.size - 1
+    se = float(np.sqrt(df / others.size * float(np.sum((others - others.mean()) ** 2))))
     half = quantile_t(df, alpha) * se
     p_value = np.nan
     if null is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -78,19 +78,12 @@ class BlandAltman:
 
     def antilog(self) -> BlandAltman:
         """Ratios, from differences of logarithms."""
-
-        def ratio(value: float) -> float:
-            return float(np.exp(value))
-
-        return replace(
-            self,
-            bias=ratio(self.bias),
-            loa_lower=ratio(self.loa_lower),
-            loa_upper=ratio(self.loa_upper),
-            bias_ci=(ratio(self.bias_ci[0]), ratio(self.bias_ci[1])),
-            loa_lower_ci=(ratio(self.loa_lower_ci[0]), ratio(self.loa_lower_ci[1])),
-            loa_upper_ci=(ratio(self.loa_upper_ci[0]), ratio(self.loa_upper_ci[1])),
-        )
+        ratios: dict[str, Any] = {}
+        for name in ("bias", "loa_lower", "loa_upper"):
+            low, high = getattr(self, f"{name}_ci")
+            ratios[name] = float(np.exp(getattr(self, name)))
+            ratios[f"{name}_ci"] = float(np.exp(low)), float(np.exp(high))
+        return replace(self, **ratios)
 
 
 #: Below this many pairs the plan takes exact intervals of the limits of agreement.
@@ -188,19 +181,13 @@ def _independent_limits(
 ) -> BlandAltman:
     n = difference.size
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
-    t = quantile_t(n - 1, alpha)
     inner, outer = _limit_distances(n, multiplier, limits_ci, alpha)
-    half = t * sd / np.sqrt(n)
+    half = quantile_t(n - 1, alpha) * sd / np.sqrt(n)
     return BlandAltman(
-        n=n,
-        bias=bias,
-        sd=sd,
-        loa_lower=bias - multiplier * sd,
-        loa_upper=bias + multiplier * sd,
+        *(n, bias, sd, bias - multiplier * sd, bias + multiplier * sd),
         bias_ci=(bias - half, bias + half),
         loa_lower_ci=(bias - outer * sd, bias - inner * sd),
         loa_upper_ci=(bias + inner * sd, bias + outer * sd),
-        method="",
         bias_variance=sd**2 / n,
         df=n - 1.0,
     )
@@ -209,17 +196,12 @@ def _independent_limits(
 def _clustered_limits(
     difference: Floats, codes: Codes, multiplier: float, alpha: float
 ) -> BlandAltman:
-    a = int(codes.max()) + 1
-    if a < groups_of.FEWEST_CLUSTERS:
-        raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+    a = groups_of.enough_clusters(codes)
     bias, spread, parts = _between(difference, codes)
     method = (
         f"mean of {a} clusters, t; limits of a single difference, MOVER over clusters (Zou 2013)"
     )
-    total = math.fsum(weight * value for value, _, weight in parts)
-    return _mover_limits(
-        difference.size, bias, total, spread, a - 1.0, parts, method, alpha, multiplier
-    )
+    return _mover_limits(difference.size, bias, spread, parts, method, alpha, multiplier)
 
 
 def _between(
@@ -327,7 +309,6 @@ def bland_altman_replicated(
     n = len(x)
     _enough(n, codes)
     bias, spread, parts = _between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
-    df = parts[0][1]
     for table in (x, y):
         counts = (~np.isnan(table)).sum(axis=1)
         freedom = float(np.sum(counts - 1))
@@ -336,19 +317,15 @@ def bland_altman_replicated(
         squares = np.nansum((table - np.nanmean(table, axis=1, keepdims=True)) ** 2)
         variance = float(squares / freedom)
         parts.append((variance, freedom, 1.0 - float(np.mean(1.0 / counts))))
-    # Not sum(), which rounds differently from Python 3.12 on.
-    total = math.fsum(weight * value for value, _, weight in parts)
     method = "replicates, true value constant (Bland-Altman 1999, 5.1-5.2); MOVER (Zou 2013)"
-    return _mover_limits(
-        n, bias, total, spread, df, parts, method + _over(codes), alpha, multiplier
-    )
+    return _mover_limits(n, bias, spread, parts, method + _over(codes), alpha, multiplier)
 
 
 def _enough(n: int, codes: Codes | None) -> None:
     if n < 3:
         raise NotComputable(f"{n} targets read by both, at least 3 are needed")
-    if codes is not None and int(codes.max()) + 1 < groups_of.FEWEST_CLUSTERS:
-        raise NotComputable(f"{int(codes.max()) + 1} clusters (key cluster), at least 3 are needed")
+    if codes is not None:
+        groups_of.enough_clusters(codes)
 
 
 def _over(codes: Codes | None) -> str:
@@ -372,28 +349,26 @@ def _linked_limits(
     df_within = float(total_n - n)
     within = float(np.nansum((difference - means[:, None]) ** 2) / df_within)
     bias, spread, parts = _between(means, codes)
-    df = parts[0][1]
     parts.append((within, df_within, 1.0 - float(np.mean(1.0 / counts))))
-    total = math.fsum(weight * value for value, _, weight in parts)
     method = "linked replicates, true value varies, targets weigh alike; MOVER (Zou 2013)"
-    return _mover_limits(
-        n, bias, total, spread, df, parts, method + _over(codes), alpha, multiplier
-    )
+    return _mover_limits(n, bias, spread, parts, method + _over(codes), alpha, multiplier)
 
 
 def _mover_limits(
     n: int,
     bias: float,
-    total: float,
     bias_variance: float,
-    df: float,
     parts: list[tuple[float, float, float]],
     method: str,
     alpha: float,
     multiplier: float,
 ) -> BlandAltman:
-    """Limits of agreement and their intervals by the method of variance estimates recovery."""
-    centre = math.fsum(weight * value for value, _, weight in parts)
+    """Limits of agreement and their intervals by the method of variance estimates recovery.
+
+    ``parts`` are (variance, df, weight); those of the first are the df of the bias.
+    """
+    # Not sum(), which rounds differently from Python 3.12 on.
+    centre, df = math.fsum(weight * value for value, _, weight in parts), parts[0][1]
     low2 = high2 = 0.0
     for value, freedom, weight in parts:
         if value == 0 or freedom <= 0:
@@ -403,17 +378,13 @@ def _mover_limits(
         high2 += (weight * (high - value)) ** 2
     variance_low = max(centre - np.sqrt(low2), 0.0)
     variance_high = centre + np.sqrt(high2)
-    sd, z = np.sqrt(total), multiplier
+    sd, z = np.sqrt(centre), multiplier
     half = float(quantile_t(df, alpha) * np.sqrt(bias_variance))
     below = np.sqrt(half**2 + (z * (sd - np.sqrt(variance_low))) ** 2)
     above = np.sqrt(half**2 + (z * (np.sqrt(variance_high) - sd)) ** 2)
     lower, upper = bias - z * sd, bias + z * sd
     return BlandAltman(
-        n=n,
-        bias=bias,
-        sd=float(sd),
-        loa_lower=float(lower),
-        loa_upper=float(upper),
+        *(n, bias, float(sd), float(lower), float(upper)),
         bias_ci=(bias - half, bias + half),
         loa_lower_ci=(float(lower - above), float(lower + below)),
         loa_upper_ci=(float(upper - below), float(upper + above)),

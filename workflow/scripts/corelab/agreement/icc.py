@@ -48,6 +48,9 @@ _MEANING = {
 }
 
 
+_PERFECT = "perfect agreement: limits by continuity"
+
+
 @dataclass(frozen=True, kw_only=True)
 class IntraclassCorrelation(Estimate):
     """One form of the intraclass correlation; ``n`` are targets, ``k`` readers.
@@ -203,6 +206,14 @@ def _six_forms(
     return single | {f"{name[:-1]}k": _averaged(one, readers) for name, one in single.items()}
 
 
+def _complete_forms(values: Floats, alpha: float = 0.05) -> tuple[dict[str, _Limits], _MeanSquares]:
+    """All forms of complete ratings (..., n targets, k readers), and their mean squares."""
+    n, k = values.shape[-2:]
+    squares = _mean_squares(values)
+    forms = _six_forms(squares, n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=alpha)
+    return forms, squares
+
+
 def intraclass_correlation_many(
     ratings: ArrayLike, *, alpha: float = 0.05
 ) -> dict[str, IntraclassCorrelations]:
@@ -230,11 +241,8 @@ def intraclass_correlation_many(
     if not np.isfinite(values).all():
         raise ValueError("ratings are not all finite: fit incomplete features one at a time")
     n, k = values.shape[1:]
-    forms = _six_forms(
-        _mean_squares(values), n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=alpha
-    )
     result = {}
-    for name, form in forms.items():
+    for name, form in _complete_forms(values, alpha)[0].items():
         df2 = n * (k - 1) if name.startswith("icc_1") else (n - 1) * (k - 1)
         p_value = np.where(np.isposinf(form.f), 0.0, special.fdtrc(n - 1, df2, form.f))
         result[name] = IntraclassCorrelations(form.estimate, form.low, form.high, form.f, p_value)
@@ -338,9 +346,8 @@ def intraclass_correlation(
     if codes is not None:
         return _nested(values, codes, alpha)
     n, k = values.shape
-    squares = _mean_squares(values)
-    forms = _six_forms(squares, n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=alpha)
-    note = "perfect agreement: limits by continuity" if squares.within == 0 else ""
+    forms, squares = _complete_forms(values, alpha)
+    note = _PERFECT if squares.within == 0 else ""
     return {
         name: _reported(name, forms, squares, n, k, "McGraw-Wong 1996 F limits", note)
         for name in FORMS
@@ -469,7 +476,7 @@ def _nested(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
         f"effects of {a} participants (clusters), visits within them and reader by participant; "
         "McGraw-Wong limits with Satterthwaite df"
     )
-    note = "perfect agreement: limits by continuity" if squares.within == 0 else ""
+    note = _PERFECT if squares.within == 0 else ""
     found = {}
     for name in FORMS:
         df2 = float(forms[name].df2)
@@ -477,15 +484,6 @@ def _nested(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
         one = _reported(name, forms, own, n, k, method, note)
         found[name] = replace(one, n_clusters=a)
     return found
-
-
-def _pooled_estimates(values: Floats) -> dict[str, float]:
-    """Single-reading forms of independent targets, complete readings."""
-    n, k = values.shape
-    forms = _six_forms(
-        _mean_squares(values), n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=0.05
-    )
-    return {form: float(forms[form].estimate) for form in ("icc_1_1", "icc_a_1", "icc_c_1")}
 
 
 def _reml_forms(two: VarianceComponents, one: VarianceComponents) -> dict[str, float]:
@@ -555,8 +553,8 @@ def _robust(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
         left_out = left_out_of_incomplete(values, codes)
     else:
         groups = groups_of.deletion_groups(codes, n)
-        kept = [_pooled_estimates(values[groups != g]) for g in range(int(groups.max()) + 1)]
-        left_out = {form: np.array([one[form] for one in kept]) for form in kept[0]}
+        kept = [_complete_forms(values[groups != g])[0] for g in range(int(groups.max()) + 1)]
+        left_out = {form: np.array([float(one[form].estimate) for one in kept]) for form in FORMS}
     kind = "REML variance components" if gaps else "pooled targets"
     result = {}
     for name in FORMS:

@@ -130,9 +130,8 @@ def quantile(
         texts += "exact order-statistic interval"
     else:
         below = (values <= estimate).astype(np.float64)
-        error, a = groups_of.linear_error(below - below.mean(), codes)
-        if a < groups_of.FEWEST_CLUSTERS:
-            raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+        error, _ = groups_of.linear_error(below - below.mean(), codes)
+        a = groups_of.enough_clusters(codes)
         half = quantile_t(a - 1, alpha) * error
         low = int(np.floor((level - half) * n)) - 1
         high = int(np.ceil((level + half) * n))

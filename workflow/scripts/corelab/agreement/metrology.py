@@ -91,9 +91,7 @@ def _freedom(values: Floats, codes: Codes | None, df: float) -> tuple[float, str
     """
     if codes is None:
         return df, ""
-    a = int(codes.max()) + 1
-    if a < groups_of.FEWEST_CLUSTERS:
-        raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+    a = groups_of.enough_clusters(codes)
     centred = values - np.nanmean(values, axis=1, keepdims=True)
     if np.isnan(values).any():
         own = np.nansum(centred**2, axis=1)

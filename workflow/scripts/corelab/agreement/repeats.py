@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -75,23 +75,31 @@ def _inter_intra_ratio(
     (Obuchowski 2014, Acad Radiol 21:1483, whose index is the difference of the two variances).
     """
     parts, codes = _between_and_within(readings, clusters)
-    whole = parts.sum(axis=0)
-    if whole[0] <= 1e-24 * max(whole[2], 1e-300):
+    inside, _, between, _ = parts.sum(axis=0)
+    if inside <= 1e-24 * max(between, 1e-300):
         raise NotComputable("repeated readings are all equal: no ratio to them")
-    if whole[2] <= 0:
+    if between <= 0:
         raise NotComputable("readers agree exactly: the ratio is 0 and has no interval")
-
-    def ratio(totals: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            one, df_one, other, df_other = totals.T
-            found: Floats = np.sqrt((other / df_other) / (one / df_one))
-            return found
-
-    return groups_of.jackknife_estimate(
-        float(ratio(whole[None])[0]), ratio(whole - groups_of.sums(parts, codes)), alpha=alpha,
-        codes=codes, scale="log", n=len(parts), null=margin,
-        method="pooled SD between readers over within a reader",
+    return _jackknifed(
+        lambda within, others: np.sqrt(others / within), parts, codes, alpha=alpha, scale="log",
+        null=margin, method="pooled SD between readers over within a reader",
     )  # fmt: skip
+
+
+def _jackknifed(
+    statistic: Callable[[Floats, Floats], Floats], parts: Floats, codes: Codes | None, **how: Any
+) -> Estimate:
+    """Jackknife of a statistic of the variances within and between readers."""
+
+    def of(totals: Floats) -> Floats:
+        inside, df_inside, between, df_between = totals.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return statistic(inside / df_inside, between / df_between)
+
+    whole = parts.sum(axis=0)
+    left_out = of(whole - groups_of.sums(parts, codes))
+    value = float(of(whole[None])[0])
+    return groups_of.jackknife_estimate(value, left_out, codes=codes, n=len(parts), **how)
 
 
 def _no_worse(found: Estimate, margin: float) -> Estimate:
@@ -111,16 +119,9 @@ def _interchangeability(
     where another reader is no worse than the same one again. Interval: jackknife, t.
     """
     parts, codes = _between_and_within(readings, clusters)
-    whole = parts.sum(axis=0)
-
-    def index(totals: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Floats = 2.0 * (totals[:, 2] / totals[:, 3] - totals[:, 0] / totals[:, 1])
-            return found
-
-    return groups_of.jackknife_estimate(
-        float(index(whole[None])[0]), index(whole - groups_of.sums(parts, codes)), alpha=alpha,
-        codes=codes, scale="raw", n=len(parts), null=0.0,
+    return _jackknifed(
+        lambda within, others: 2.0 * (others - within), parts, codes, alpha=alpha, scale="raw",
+        null=0.0,
         method="mean squared difference between readers minus within a reader (Obuchowski 2014)",
     )  # fmt: skip
 

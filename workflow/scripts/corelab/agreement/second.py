@@ -160,45 +160,47 @@ def _mixed_model(long: pd.DataFrame, start: Mapping[str, float]) -> tuple[Any, d
     return fit, dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
 
 
+#: The mixed model as a second program, and the forms that it has.
+_MIXED, _COMPARED = "statsmodels MixedLM (REML)", ("icc_a_1", "icc_c_1")
+
+
+def _without(reason: str) -> dict[str, Second]:
+    return dict.fromkeys(_COMPARED, _left_out(_MIXED, reason))
+
+
 def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]:
     """MixedLM against our REML: first the likelihoods, then the coefficients.
 
     A likelihood above ours proves that ours is not the maximum and stops the analysis. One below
     ours proves that statsmodels stopped early; its coefficients are then no second opinion.
     """
-    compared = ("icc_a_1", "icc_c_1")
-    library = "statsmodels MixedLM (REML)"
-
-    def without(reason: str) -> dict[str, Second]:
-        return {form: _left_out(library, reason) for form in compared}
-
     total = int((~np.isnan(ratings)).sum())
     if total > MOST_READINGS:
-        return without(f"{total} readings, it holds their covariance matrix")
+        return _without(f"{total} readings, it holds their covariance matrix")
     own = variance_components(ratings)
     if own.residual <= 0:
         return {}
     if min(own.target, own.reader) < 0:
-        return without("it does not allow the negative variance found here")
+        return _without("it does not allow the negative variance found here")
     start = (own.target / own.residual, own.reader / own.residual)
     if max(start) > 1e6:
         return {}
     try:
         found = _icc_by_mixed_model(ratings, start)
     except np.linalg.LinAlgError:
-        return dict.fromkeys(compared, Second(method=f"{library} failed: singular matrix"))
+        return dict.fromkeys(_COMPARED, Second(method=f"{_MIXED} failed: singular matrix"))
     if not found.reml <= own.reml + 1e-4:
         raise ComputationsDisagree(
-            f"{library} reaches a log likelihood of {found.reml!r}, ours {own.reml!r}: ours is not "
+            f"{_MIXED} reaches a log likelihood of {found.reml!r}, ours {own.reml!r}: ours is not "
             "the maximum. Please report it with the rows of this analysis"
         )
     if found.reml < own.reml - 1e-6:
         short = own.reml - found.reml
-        text = f"{library} stopped {short:.2g} below the maximum likelihood"
-        return dict.fromkeys(compared, Second(method=text))
+        text = f"{_MIXED} stopped {short:.2g} below the maximum likelihood"
+        return dict.fromkeys(_COMPARED, Second(method=text))
     return {
-        form: confirm(ours[form], getattr(found, form), library, tolerance=ITERATIVE)
-        for form in compared
+        form: confirm(ours[form], getattr(found, form), _MIXED, tolerance=ITERATIVE)
+        for form in _COMPARED
     }
 
 
@@ -219,20 +221,15 @@ def second_nested_iccs(
     >>> found["icc_a_1"].method
     'left out (statsmodels MixedLM (REML)): unequal numbers of visits, ...'
     """
-    library, compared = "statsmodels MixedLM (REML)", ("icc_a_1", "icc_c_1")
-
-    def without(reason: str) -> dict[str, Second]:
-        return {form: _left_out(library, reason) for form in compared}
-
     n, k = ratings.shape
     counts = np.bincount(codes)
     if len(set(counts.tolist())) > 1 or counts[0] < 2:
-        return without("unequal numbers of visits, for which REML is another estimate")
+        return _without("unequal numbers of visits, for which REML is another estimate")
     if ratings.size > MOST_NESTED:
-        return without(f"{ratings.size} readings, it holds the covariance of all")
+        return _without(f"{ratings.size} readings, it holds the covariance of all")
     own = _nested_components(ratings, codes)
     if min(own.values()) <= 1e-3 * float(ratings.var()):
-        return without("it does not allow the variance of 0 or below found here")
+        return _without("it does not allow the variance of 0 or below found here")
     residual = own.pop("residual")
     who, reader = np.repeat(codes, k), np.tile(np.arange(k), n)
     long = pd.DataFrame({"value": _standard(ratings).ravel(), "who": who, "reader": reader})
@@ -240,14 +237,14 @@ def second_nested_iccs(
     try:
         fit, found = _mixed_model(long, {name: one / residual for name, one in own.items()})
     except (np.linalg.LinAlgError, ValueError):
-        return without("singular matrix")
+        return _without("singular matrix")
     if not fit.converged or min(found.values()) < 1e-4:
-        return without("it did not converge, or to a variance of 0")
+        return _without("it did not converge, or to a variance of 0")
     target, total = found["who"] + found["visit"], sum(found.values()) + fit.scale
     theirs = (target / total, target / (total - found["reader"]))
     return {
-        form: confirm(ours[form], float(value), library, tolerance=ITERATIVE)
-        for form, value in zip(compared, theirs, strict=True)
+        form: confirm(ours[form], float(value), _MIXED, tolerance=ITERATIVE)
+        for form, value in zip(_COMPARED, theirs, strict=True)
     }
 
 

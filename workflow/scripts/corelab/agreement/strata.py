@@ -52,28 +52,23 @@ def reading_places(tables: Tables, endpoint: str, sources: Sequence[str]) -> pd.
     return own.groupby(["participant_id", "visit"])["place"].mean()
 
 
-def _levels(
-    name: str, wide: pd.DataFrame, tables: Tables, endpoint: str
-) -> tuple[pd.Series | None, str]:
-    """Stratum of each target, or None and the reason."""
+def _levels(name: str, wide: pd.DataFrame, tables: Tables, endpoint: str) -> pd.Series:
+    """Stratum of each target."""
     if name == "visit":
-        return pd.Series(wide.index.get_level_values("visit"), index=wide.index), ""
+        return pd.Series(wide.index.get_level_values("visit"), index=wide.index)
     if name == "size":
         labels = np.array(["small", "medium", "large"])
-        return pd.Series(
-            labels[thirds(np.nanmean(wide.to_numpy(), axis=1)) - 1], index=wide.index
-        ), ""
+        return pd.Series(labels[thirds(np.nanmean(wide.to_numpy(), axis=1)) - 1], index=wide.index)
     if name == "third":
         places = reading_places(tables, endpoint, list(wide.columns)).reindex(wide.index).dropna()
         if len(places) < 9:
-            return None, "the reads have no presentation_order or read_at for 9 targets"
-        return pd.Series(thirds(places.to_numpy()), index=places.index), ""
+            raise NotComputable("the reads have no presentation_order or read_at for 9 targets")
+        return pd.Series(thirds(places.to_numpy()), index=places.index)
     if name not in tables.participants.columns:
-        return None, f"the participants sheet has no column '{name}'"
+        raise NotComputable(f"the participants sheet has no column '{name}'")
     people = tables.participants.set_index("participant_id")[name]
-    return pd.Series(
-        people.reindex(wide.index.get_level_values("participant_id")).to_numpy(), index=wide.index
-    ).dropna(), ""
+    own = people.reindex(wide.index.get_level_values("participant_id"))
+    return pd.Series(own.to_numpy(), index=wide.index).dropna()
 
 
 def stratified_rows(
@@ -90,9 +85,9 @@ def stratified_rows(
             pair = wide[[a, b]].dropna()
             if not len(pair):
                 continue
-            levels, reason = _levels(name, pair, tables, whole.endpoint)
-            if levels is None:
-                error = NotComputable(reason)
+            try:
+                levels = _levels(name, pair, tables, whole.endpoint)
+            except NotComputable as error:
                 rows.append(whole.of(f"{a}|{b}|{name}").attempt(shown[0], error))
                 continue
             for level in sorted(set(levels), key=str):
