@@ -102,8 +102,9 @@ def _jackknifed(
     return groups_of.jackknife_estimate(value, left_out, codes=codes, n=len(parts), **how)
 
 
-def _no_worse(found: Estimate, margin: float) -> Estimate:
+def _no_worse(ratio: Callable[..., Estimate], margin: float) -> Estimate:
     """The ratio with the one-sided p of being at or above the margin."""
+    found = ratio(margin=margin)
     half = found.p_value / 2.0
     p_value = half if found.estimate < margin else 1.0 - half
     text = f"one-sided p of a ratio of {margin:g} or more (Obuchowski 2014)"
@@ -152,20 +153,14 @@ def intra_inter_rows(
     pool = replace(every, codes=np.repeat(own, k) if every.codes is not None else None)
     rows += _figures(pool, pooled, "intra_reader", "repeatability", with_icc=False)
     rows += _figures(every, readings[:, :, 0], "inter_reader", "reproducibility")
-    how: dict[str, Any] = {"alpha": every.alpha, "clusters": every.codes}
-    ratio = partial(_inter_intra_ratio, readings, **how)
+    ratio = partial(_inter_intra_ratio, readings, **every.how)
     rows.append(every.attempt("inter_intra_sd_ratio", ratio))
-    index_of = partial(_interchangeability, readings, **how)
+    index_of = partial(_interchangeability, readings, **every.how)
     rows.append(every.attempt("interchangeability_index", index_of))
     margin = whole.analysis.no_worse_ratio
     if margin is not None:
-        bound = float(margin)
-        rows.append(
-            every.attempt(
-                "inter_no_worse_than_intra",
-                lambda: _no_worse(_inter_intra_ratio(readings, margin=bound, **how), bound),
-            )
-        )
+        compared = partial(_no_worse, ratio, float(margin))
+        rows.append(every.attempt("inter_no_worse_than_intra", compared))
     return rows
 
 
@@ -173,7 +168,7 @@ def _figures(
     maker: GroupStatistics, table: Floats, prefix: str, kind: str, *, with_icc: bool = True
 ) -> list[StatisticRow]:
     def spread() -> Iterable[Estimate]:
-        found = repeatability(table, alpha=maker.alpha, clusters=maker.codes)
+        found = repeatability(table, **maker.how)
         return found["within_sd"], found["repeatability_coefficient"]
 
     names = (f"{prefix}_sd", f"{prefix}_{kind}")
@@ -187,9 +182,8 @@ def _figures(
     try:
         if len(twice) < 3:
             raise NotComputable(f"{len(twice)} targets read twice, at least 3 are needed")
-        found = intraclass_correlation(
-            twice, alpha=maker.alpha, clusters=codes, pooled=maker.pooled
-        )
+        how = {**maker.how, "clusters": codes, "pooled": maker.pooled}
+        found = intraclass_correlation(twice, **how)
     except NotComputable as error:
         return [*rows, maker.attempt(f"{prefix}_icc", error)]
     return [*rows, maker.attempt(f"{prefix}_icc", found[form])]
@@ -213,9 +207,8 @@ def replicated_rows(
         found = bland_altman_replicated(
             *(readings[:, 0], readings[:, 1]),
             linked=whole.analysis.linked,
-            alpha=maker.alpha,
-            clusters=maker.codes,
             multiplier=maker.multiplier,
+            **maker.how,
         )
         method = f"{maker.multiplier:.4g} SD of single readings; {found.method}"
         return replace(found, method=method).estimates()

@@ -112,10 +112,7 @@ def _drift_rows(whole: GroupStatistics, tables: Tables, pair: pd.DataFrame) -> l
     )
 
     def drifts() -> Iterable[Estimate]:
-        found = drift_by_thirds(
-            pair.to_numpy(), places, form=form, alpha=maker.alpha, clusters=maker.codes,
-            **maker.bootstrap,
-        )  # fmt: skip
+        found = drift_by_thirds(pair.to_numpy(), places, form=form, **maker.resampled)
         return found.change, found.bias_slope, found.learning_slope
 
     return maker.attempts(names, drifts, extras=notes)
@@ -127,7 +124,7 @@ def reader_effect_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[Stati
     present = present[present.notna().sum(axis=1) >= 2]
     every = whole.over(present)
     try:
-        found = reader_effects(present, alpha=every.alpha, clusters=every.codes)
+        found = reader_effects(present, **every.how)
     except NotComputable as error:
         return [every.attempt("reader_effect_f", error)]
     rows = [
@@ -157,10 +154,7 @@ def comparison_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[Statisti
     for group, first, second, index in _two_pairs(wide):
         maker = whole.of(group).over(index)
         try:
-            one = compare_intraclass_correlations(
-                first, second, form=form, alpha=maker.alpha, clusters=maker.codes,
-                **maker.bootstrap,
-            )  # fmt: skip
+            one = compare_intraclass_correlations(first, second, form=form, **maker.resampled)
         except NotComputable as error:
             rows.append(maker.attempt(f"{form}_difference", error))
             continue
