@@ -11,7 +11,7 @@ from corelab.reading.adjudication import adjudicate, rules_of
 from corelab.reading.change_log import LogFault, _sealed, append_change, head_path, main, verify_log
 from corelab.reading.lock import _signature_of, make_lock, row_key, row_text, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
-from corelab.reading.study_reads import _standing_lines, _validity
+from corelab.reading.study_reads import _standing_lines
 from corelab.records import Change, Lock
 from corelab.settings.reading import AdjudicationRule, ReadingSettings, Rereview
 
@@ -56,14 +56,14 @@ def locked(tmp_path):
 
     def held(sheet, charter=CHARTER, contours=CONTOURS, **more):
         final = adjudicate(sheet, RULES)[0]
-        standing = verify_lock(path, sheet, final, log, charter, contours=contours, **more)
+        standing, audit = verify_lock(path, sheet, final, log, charter, contours=contours, **more)
         assert (standing.state == "invalid") == bool(standing.faults)
         if standing.faults:
-            assert _validity(standing).banner.startswith("INVALID")
-            assert "INVALID" in set(standing.audit["verdict"])
+            assert standing.banner.startswith("INVALID")
+            assert "INVALID" in set(audit["verdict"])
             raise Invalid("\n".join(_standing_lines(standing)))
-        assert _validity(standing).banner is None
-        return standing.audit.set_index("row")
+        assert standing.banner is None
+        return audit.set_index("row")
 
     held(reads())
     return held, path, log
@@ -198,7 +198,7 @@ def test_a_read_dated_after_the_lock_needs_an_entry(tmp_path):
     final = adjudicate(sheet, RULES)[0]
     settings = ReadingSettings(locked_at="2025-03-01T00:00:00Z")
     make_lock(sheet, final, settings).write(path)
-    standing = verify_lock(path, sheet, final, log, settings)
+    standing, _ = verify_lock(path, sheet, final, log, settings)
     assert standing.state == "invalid" and len(standing.faults) == 1
     assert f"{KEY}: read after the lock of 2025-03-01" in standing.faults[0]
 

@@ -39,6 +39,17 @@ def quantile_normal(alpha: float) -> float:
     return float(special.ndtri(1.0 - alpha / 2.0))
 
 
+def limits_multiplier(share: float) -> float:
+    """SDs from the bias to limits that hold a share of the differences.
+
+    Examples
+    --------
+    >>> limits_multiplier(0.95), round(limits_multiplier(0.9), 3)
+    (1.96, 1.645)
+    """
+    return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
+
+
 def p_from_t(statistic: float, df: float) -> float:
     """Two-sided p value of a t statistic.
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from corelab.agreement.differences import bland_altman, deming
 from corelab.agreement.drift import Drift
-from corelab.agreement.estimates import NORMAL_95, paired_columns, quantile_normal
+from corelab.agreement.estimates import limits_multiplier, paired_columns
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.figure_style import (
     BLUE,
@@ -182,7 +182,7 @@ class Limits:
     @property
     def multiplier(self) -> float:
         """SDs from the bias to a limit."""
-        return NORMAL_95 if self.share == 0.95 else quantile_normal(1.0 - self.share)
+        return limits_multiplier(self.share)
 
 
 def plot_pairs(
@@ -208,15 +208,8 @@ def plot_pairs(
     return figure
 
 
-def plot_matrix(
-    pairs: Mapping[tuple[str, str], float],
-    *,
-    title: str = "ICC(A,1)",
-    limits: tuple[float, float] = (0.0, 1.0),
-) -> Figure:
-    """Heat map of one coefficient for all pairs of sources, values printed.
-
-    ``pairs`` has each pair once, in plan order; ``limits`` are the ends of the colour scale.
+def plot_matrix(pairs: Mapping[tuple[str, str], float], *, title: str = "ICC(A,1)") -> Figure:
+    """Heat map of one coefficient for all pairs of sources, each once, in plan order.
 
     Examples
     --------
@@ -233,12 +226,11 @@ def plot_matrix(
     table = table[1:, :-1]
     size = 1.6 + 0.62 * len(columns)
     figure, axes = _figure(size + 1.8, size)
-    image = axes.imshow(table, cmap="cividis", vmin=limits[0], vmax=limits[1])
+    image = axes.imshow(table, cmap="cividis", vmin=0.0, vmax=1.0)
     for i, j in zip(*np.nonzero(np.isfinite(table)), strict=True):
-        bright = (table[i, j] - limits[0]) / (limits[1] - limits[0]) > 0.55
         axes.text(
             j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=8,
-            color=ON_LIGHT if bright else "white",
+            color=ON_LIGHT if table[i, j] > 0.55 else "white",
         )  # fmt: skip
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
@@ -254,15 +246,14 @@ def plot_forest(
     rows: Sequence[tuple[str, float, float, float]],
     *,
     xlabel: str = "ICC(A,1) with 95 % interval",
-    reference: float | None = None,
 ) -> Figure:
-    """Estimates with intervals, one line each, first row on top, and a line at ``reference``.
+    """Estimates with intervals, one line each, first row on top.
 
     Rows are (label, estimate, lower, upper); NaN is shown as "not computable".
 
     Examples
     --------
-    >>> figure = plot_forest([("r1|r2", 0.8, 0.7, 0.9), ("r1|r3", 0.6, 0.4, 0.75)], reference=0.75)
+    >>> figure = plot_forest([("r1|r2", 0.8, 0.7, 0.9), ("r1|r3", 0.6, 0.4, 0.75)])
     >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     ['r1|r2', 'r1|r3']
     """
@@ -285,8 +276,6 @@ def plot_forest(
             va="center",
             fontsize=8,
         )
-    if reference is not None:
-        axes.axvline(reference, color=GREY, linewidth=0.9, linestyle=":")
     axes.set_yticks(places, [label for label, *_ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(xlabel, fontsize=9)

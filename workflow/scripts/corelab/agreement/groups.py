@@ -21,7 +21,7 @@ from corelab.agreement import (
     metrology,
     second,
 )
-from corelab.agreement.estimates import NORMAL_95, Floats, quantile_normal, quantile_t
+from corelab.agreement.estimates import Floats, limits_multiplier, quantile_normal, quantile_t
 from corelab.agreement.icc import (
     FORMS,
     icc_exceeds,
@@ -110,8 +110,7 @@ class GroupStatistics:
     @property
     def multiplier(self) -> float:
         """SDs from the bias to a limit of agreement."""
-        share = self.analysis.limits_coverage
-        return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
+        return limits_multiplier(self.analysis.limits_coverage)
 
     def over(self, wide: pd.DataFrame | pd.Index) -> GroupStatistics:
         """The same group with the clusters of these targets (participant_id, visit)."""

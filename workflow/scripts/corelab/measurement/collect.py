@@ -52,17 +52,7 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
-from corelab.terms.endpoints import ENDPOINTS, VOLUME_UNITS_ML, unit_of
-
-
-def _in_unit(
-    value: float | None, unit: str | None, endpoint: str
-) -> tuple[float | None, str | None]:
-    """A supplied value in the endpoint's own unit."""
-    wanted = unit_of(endpoint)
-    if wanted == "mL" and value is not None and unit in VOLUME_UNITS_ML:
-        return value * VOLUME_UNITS_ML[unit], "mL"
-    return value, wanted or unit
+from corelab.terms.endpoints import ENDPOINTS, in_own_unit
 
 
 def _number(cell: Any) -> float | None:
@@ -77,7 +67,7 @@ def _value(
     """Value, unit and remark of a row; a grade in words is its place on the config's list."""
     cell, endpoint = cells["value"], cells["endpoint"]
     if grades is None or endpoint not in grades or cell is None:
-        return *_in_unit(_number(cell), cells.get("unit"), endpoint), None
+        return *in_own_unit(_number(cell), cells.get("unit"), endpoint), None
     text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
     return float(list(grades[endpoint]).index(text)), "grade", f"grade {text}"
 

@@ -9,20 +9,12 @@ from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.products import atomic_path
 from corelab.records import FrequencyMaps, LevelMap
 
-#: Width of the contact sheet in the report, pixels.
-SHEET_WIDTH = 1300
-#: Grey levels and the two colours of outlines need no more.
-SHEET_COLOURS = 96
+#: Width of a picture in the report, pixels.
+_WIDTH = 1300
 
 
-def _small_png(
-    path: str | Path,
-    width: int = SHEET_WIDTH,
-    colours: int = SHEET_COLOURS,
-    *,
-    rare_colours: bool = False,
-) -> bytes:
-    """A picture as a small PNG: at most so wide, with so many colours.
+def _small_png(path: str | Path, colours: int, *, rare_colours: bool = False) -> bytes:
+    """A picture as a small PNG with so many colours.
 
     With ``rare_colours`` those at the ends of a colour bar stay, although few pixels have them.
     """
@@ -30,9 +22,9 @@ def _small_png(
 
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
-    if picture.width > width:
-        height = max(1, round(picture.height * width / picture.width))
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    if picture.width > _WIDTH:
+        height = max(1, round(picture.height * _WIDTH / picture.width))
+        picture = picture.resize((_WIDTH, height), Image.Resampling.LANCZOS)
     method = Image.Quantize.MAXCOVERAGE if rare_colours else Image.Quantize.MEDIANCUT
     picture = picture.quantize(colours, method=method, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
@@ -48,7 +40,8 @@ def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path)
     path = Path(path)
     figure = path.with_suffix(".png")
     with atomic_path(figure) as temporary:
-        temporary.write_bytes(_small_png(sheet))
+        # Grey levels and the two colours of outlines need no more.
+        temporary.write_bytes(_small_png(sheet, colours=96))
     return write_exhibit(
         path,
         section="quality",

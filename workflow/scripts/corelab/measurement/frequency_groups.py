@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid, save_image
-from corelab.measurement.frequency import MappedMask, choose_masks, mapped_masks
+from corelab.measurement.frequency import MappedMask, choose_masks, frequency_map, mapped_masks
 from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
 from corelab.provenance.products import file_sha256, read_table
@@ -274,23 +274,21 @@ def _level_map(
     denominator: str,
 ) -> tuple[NDArray[np.float32], LevelMap]:
     """Share of participants with lesion at each voxel, and what the sidecar says of it."""
-    total = np.zeros(template_image().shape, np.uint16)
-    for image in images:
-        total += np.asanyarray(image.dataobj) > 0
-    n = enrolled if denominator == "enrolled" else max(len(images), 1)
-    share = (total / n).astype(np.float32)
-    return share, LevelMap(
+    blank = np.zeros(template_image().shape, np.uint8)
+    nothing = nib.Nifti1Image(blank, template_image().affine)
+    found = frequency_map(images or [nothing], enrolled=enrolled, denominator=denominator)
+    return np.asanyarray(found.image.dataobj), LevelMap(
         label=settings.label,
         compare=settings.compare,
         level=level or None,
         visit=entries[0].visit if entries else settings.visit,
         source=settings.source,
         denominator=denominator,
-        n=n,
+        n=found.denominator,
         n_enrolled=enrolled,
         n_mapped=len(images),
-        largest_fraction=float(share.max()),
-        largest_count=int(total.max()),
+        largest_fraction=found.largest,
+        largest_count=found.largest_count,
         sides=_side_share(images),
         participants=tuple(entry.participant_id for entry in entries),
     )

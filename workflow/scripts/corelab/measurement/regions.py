@@ -100,6 +100,12 @@ def load_atlas(settings: AtlasSettings) -> Atlas:
     return replace(atlas, aspects=served["aspects"], mca=served["mca"])
 
 
+def _on_grid(mask: nib.Nifti1Image, atlas: Atlas) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Lesion on the grid of the atlas (by nearest voxel), and its labels."""
+    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
+    return np.asanyarray(on_grid.dataobj) > 0, np.asanyarray(atlas.image.dataobj)
+
+
 def aspects_rows(
     mask: nib.Nifti1Image, atlas: Atlas, *, min_share: float
 ) -> list[tuple[str, str, float, str, str | None]]:
@@ -122,9 +128,7 @@ def aspects_rows(
     """
     if not atlas.aspects and not atlas.mca:
         return []
-    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
-    inside = np.asanyarray(on_grid.dataobj) > 0
-    labels = np.asanyarray(atlas.image.dataobj)
+    inside, labels = _on_grid(mask, atlas)
     rows: list[tuple[str, str, float, str, str | None]] = []
     found = {}
     for side, chosen in atlas.aspects.items():
@@ -156,9 +160,7 @@ def territory_fractions(mask: nib.Nifti1Image, atlas: Atlas) -> dict[str, float]
     >>> territory_fractions(nib.Nifti1Image(mask, np.eye(4)), atlas)
     {'1_L': 0.5, '2_R': 0.0}
     """
-    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
-    inside = np.asanyarray(on_grid.dataobj) > 0
-    labels = np.asanyarray(atlas.image.dataobj)
+    inside, labels = _on_grid(mask, atlas)
     covered = np.bincount(labels[inside], minlength=max(atlas.regions, default=0) + 1)
     return {
         region: float(covered[index] / atlas.voxels[index]) if atlas.voxels[index] else float("nan")

@@ -15,71 +15,51 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.rows import rows_frame
+from corelab.measurement.rows import columns_of, described, rows_frame
 from corelab.settings.reading import AdjudicationRule
-from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
-
-FINAL_READS = {
-    "participant_id": "Subject identifier",
-    "visit": "Visit name",
-    "endpoint": "Name of the endpoint",
-    "value": "The final value, n/a where there is none",
-    "unit": "Unit of the value",
-    "how": "concordant (readers agree), adjudicated, consensus, or missing",
-    "readers": "Readers of the case, separated by commas",
-    "adjudicator": "Who decided, where the readers did not agree",
-    "reason": "Why there is no value, or how it was had",
-}
-ADJUDICATION = {
-    "participant_id": "Subject identifier",
-    "visit": "Visit name",
-    "endpoint": "Name of the endpoint",
-    "state": "needed, adjudicated, consensus, or not_needed (an adjudicator's read of a concordant "
-    "case)",
-    "readers": "Readers of the case, separated by commas",
-    "values": "Their values in the same order",
-    "difference": "Largest absolute difference between two readers, unit of the endpoint",
-    "relative_difference": "The same over the mean of the absolute values",
-    "discordant_by": "Which limit of the charter was passed",
-    "adjudicator": "Who adjudicated; consensus for what the readers agreed on together",
-    "value": "The adjudicator's value, or that of the consensus",
-    "agrees_with": "Readers whose value is concordant with the adjudicator's",
-}
+from corelab.terms.endpoints import in_own_unit, unit_of
 
 
 @dataclass(frozen=True)
 class FinalRead:
-    """Row of the final reads; fields as in :data:`FINAL_READS`."""
+    """Row of the final reads."""
 
-    participant_id: str
-    visit: str
-    endpoint: str
-    value: float | str | None
-    unit: str | None
-    how: str
-    readers: str | None
-    adjudicator: str | None
-    reason: str | None
+    participant_id: str = described("Subject identifier")
+    visit: str = described("Visit name")
+    endpoint: str = described("Name of the endpoint")
+    value: float | str | None = described("The final value, n/a where there is none")
+    unit: str | None = described("Unit of the value")
+    how: str = described("concordant (readers agree), adjudicated, consensus, or missing")
+    readers: str | None = described("Readers of the case, separated by commas")
+    adjudicator: str | None = described("Who decided, where the readers did not agree")
+    reason: str | None = described("Why there is no value, or how it was had")
 
 
 @dataclass(frozen=True)
 class Adjudication:
-    """Row of the adjudication table; fields as in :data:`ADJUDICATION`."""
+    """Row of the adjudication table."""
 
-    participant_id: str
-    visit: str
-    endpoint: str
-    state: str
-    readers: str | None
-    values: str
-    difference: float | None
-    relative_difference: float | None
-    discordant_by: str | None
-    adjudicator: str | None
-    value: float | str | None
-    agrees_with: str | None
+    participant_id: str = described("Subject identifier")
+    visit: str = described("Visit name")
+    endpoint: str = described("Name of the endpoint")
+    state: str = described(
+        "needed, adjudicated, consensus, or not_needed (an adjudicator's read of a concordant case)"
+    )
+    readers: str | None = described("Readers of the case, separated by commas")
+    values: str = described("Their values in the same order")
+    difference: float | None = described(
+        "Largest absolute difference between two readers, unit of the endpoint"
+    )
+    relative_difference: float | None = described("The same over the mean of the absolute values")
+    discordant_by: str | None = described("Which limit of the charter was passed")
+    adjudicator: str | None = described(
+        "Who adjudicated; consensus for what the readers agreed on together"
+    )
+    value: float | str | None = described("The adjudicator's value, or that of the consensus")
+    agrees_with: str | None = described("Readers whose value is concordant with the adjudicator's")
 
 
+FINAL_READS, ADJUDICATION = columns_of(FinalRead), columns_of(Adjudication)
 #: Values closer than this (relative) are the same number, written with other digits.
 SAME_NUMBER = 1e-9
 
@@ -206,9 +186,7 @@ def readings_of(sheet: pd.DataFrame | None) -> list[Reading]:
             continue
         value, unit = cells["value"], cells.get("unit")
         if is_number(value) and float(value) == float(value):
-            value = float(value)
-            if unit_of(cells["endpoint"]) == "mL" and unit in VOLUME_UNITS_ML:
-                value, unit = value * VOLUME_UNITS_ML[unit], "mL"
+            value, unit = in_own_unit(float(value), unit, cells["endpoint"])
         elif not isinstance(value, str):
             value = None
         found.append(

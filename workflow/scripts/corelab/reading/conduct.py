@@ -11,21 +11,12 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.rows import rows_frame
-from corelab.reading.charter import Check, charter_checks, visit_checks
+from corelab.reading.charter import CONDUCT, Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import by_roles, days_of_reads
 from corelab.records import ScanRow
 from corelab.settings.reading import ReadingSettings
 
-CONDUCT = {
-    "check": "What was checked",
-    "guideline": "Row of docs/guideline_checklist.md",
-    "who": "Reader, workstation or all",
-    "observed": "What was seen",
-    "limit": "Limit of the charter, n/a where it has none",
-    "verdict": "pass, fail or not_assessable",
-    "message": "In words",
-}
 TURNAROUND = {
     "group": "reader=<id>, or all",
     "n": "Reads with both times",

@@ -21,7 +21,7 @@ import pandas as pd
 from corelab.provenance.products import format_cell, plain, read_json
 from corelab.reading.change_log import LogFault, head_path, verify_log
 from corelab.reading.conduct import times
-from corelab.records import Change, Charter, Lock, LogState, RecordError, Signature
+from corelab.records import Change, Charter, Lock, LogState, RecordError, Signature, Validity
 from corelab.settings.reading import ReadingSettings
 
 #: A row of a sheet.
@@ -286,22 +286,22 @@ def _audit_table(
     return pd.DataFrame(made, columns=list(AUDIT), dtype=object)
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Result of comparing reads with their lock.
+#: What stands above every page and table whose reads are not locked, or not as they were locked.
+BANNERS = {
+    "invalid": "INVALID: the reads differ from their lock",
+    "open": "PRELIMINARY: the reads are not locked yet",
+}
 
-    ``state``: ``valid``, ``invalid`` or ``open`` (nothing is locked yet). ``faults``: what is not
-    explained; each makes the results INVALID. ``open``: what had to be settled before the lock, or
-    was open at the lock. ``changes``: logged changes since. ``lock`` is None where nothing is
-    locked, or it cannot be read.
-    """
 
-    state: str
-    faults: tuple[str, ...]
-    open: tuple[str, ...]
-    audit: pd.DataFrame
-    changes: int
-    lock: Lock | None
+def _validity(
+    state: str, faults: Sequence[str], open_: Sequence[str], lock: Lock | None, changes: int = 0
+) -> Validity:
+    return Validity(
+        *(state, BANNERS.get(state), tuple(faults), tuple(open_)),
+        *(len(lock.reads) if lock else 0, changes),
+        *((lock.lock_sha256, lock.locked_at, lock.locked_by) if lock else (None, None, None)),
+        signed=bool(lock and lock.signature),
+    )
 
 
 @dataclass(frozen=True)
@@ -349,8 +349,8 @@ def verify_lock(
     contours: Mapping[str, str] | None = None,
     key: bytes | None = None,
     rereview: Sequence[str] = (),
-) -> Standing:
-    """Compare reads, final reads and contours, as they are now, with the lock at ``path``.
+) -> tuple[Validity, pd.DataFrame]:
+    """Compare reads, final reads and contours, as they are now, with the lock; and the audit.
 
     ``rereview`` are faults of a re-review (:func:`corelab.reading.rereview.rereview_faults`). A
     lock other than that of ``lock_sha256`` of the settings is a fault.
@@ -360,8 +360,8 @@ def verify_lock(
     if found.open:
         gone = log_without_lock(log_path)
         wrong = (*([gone] if gone else []), *rereview)
-        state, audit = "invalid" if wrong else "open", _audit_table(None, None, [], faults=wrong)
-        return Standing(state, wrong, found.open, audit, 0, None)
+        standing = _validity("invalid" if wrong else "open", wrong, found.open, None)
+        return standing, _audit_table(None, None, [], faults=wrong)
     faults = [found.fault] if found.fault else []
     log: list[Change] = []
     try:
@@ -375,14 +375,10 @@ def verify_lock(
     if settings.lock_sha256 and (lock is None or lock.lock_sha256 != settings.lock_sha256):
         faults.append("the lock is not the one whose hash is in reading.lock_sha256")
     faults += [*(_read_late(lock, sheet, log) if lock else []), *rereview]
-    return Standing(
-        "invalid" if faults else "valid",
-        tuple(faults),
-        (lock.open_at_lock if lock else None) or (),
-        _audit_table(lock, sheet, log, contours=contours, faults=faults),
-        len(log) - (lock.log.entries if lock else 0),
-        lock,
-    )
+    changes = len(log) - (lock.log.entries if lock else 0)
+    open_at_lock = (lock.open_at_lock if lock else None) or ()
+    standing = _validity("invalid" if faults else "valid", faults, open_at_lock, lock, changes)
+    return standing, _audit_table(lock, sheet, log, contours=contours, faults=faults)
 
 
 def _read_late(lock: Lock, sheet: pd.DataFrame | None, log: Sequence[Change]) -> list[str]:

@@ -14,26 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.rows import rows_frame
+from corelab.measurement.rows import columns_of, described, rows_frame
 from corelab.reading.adjudication import Rule, readings_of
 from corelab.reading.reader_list import by_roles, reading_order
 
-RATES = {
-    "endpoint": "Name of the endpoint",
-    "statistic": "double_read_agreement, adjudication_rate, adjudication_done, "
-    "adjudicator_agreement, reader_disagreement_index or intra_reader_difference",
-    "group": "reader=<id> or adjudicator=<id> where the rate is of one person, else all",
-    "count": "Numerator",
-    "n": "Denominator",
-    "estimate": "count / n, n/a where n is 0",
-    "ci_low": "Lower confidence limit",
-    "ci_high": "Upper confidence limit",
-    "ci_level": "Confidence level",
-    "method": "Interval method",
-    "limit": "Limit of the charter",
-    "verdict": "within or outside the charter's limit, by the estimate; n/a without a limit",
-    "interval_verdict": "within or outside if the whole interval is, else not decided",
-}
 P_CHART = {
     "endpoint": "Name of the endpoint",
     "statistic": "reader_disagreement_index or adjudication_rate",
@@ -53,7 +37,7 @@ P_CHART = {
 LEVEL = 0.95
 
 
-def wilson_interval(count: int, n: int, level: float = LEVEL) -> tuple[float | None, float | None]:
+def wilson_interval(count: int, n: int) -> tuple[float | None, float | None]:
     """Score interval of a proportion (Wilson 1927), None where n is 0.
 
     Examples
@@ -65,7 +49,7 @@ def wilson_interval(count: int, n: int, level: float = LEVEL) -> tuple[float | N
 
     if n == 0:
         return None, None
-    interval = binomtest(count, n).proportion_ci(level, method="wilson")
+    interval = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -101,21 +85,33 @@ def _against_limits(
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate with its Wilson interval and verdicts; fields as in :data:`RATES`."""
+    """A rate with its Wilson interval and verdicts."""
 
-    endpoint: str
-    statistic: str
-    group: str
-    count: int
-    n: int
-    estimate: float | None
-    ci_low: float | None
-    ci_high: float | None
-    ci_level: float
-    method: str
-    limit: str | None
-    verdict: str | None
-    interval_verdict: str | None
+    endpoint: str = described("Name of the endpoint")
+    statistic: str = described(
+        "double_read_agreement, adjudication_rate, adjudication_done, adjudicator_agreement, "
+        "reader_disagreement_index or intra_reader_difference"
+    )
+    group: str = described(
+        "reader=<id> or adjudicator=<id> where the rate is of one person, else all"
+    )
+    count: int = described("Numerator")
+    n: int = described("Denominator")
+    estimate: float | None = described("count / n, n/a where n is 0")
+    ci_low: float | None = described("Lower confidence limit")
+    ci_high: float | None = described("Upper confidence limit")
+    ci_level: float = described("Confidence level")
+    method: str = described("Interval method")
+    limit: str | None = described("Limit of the charter")
+    verdict: str | None = described(
+        "within or outside the charter's limit, by the estimate; n/a without a limit"
+    )
+    interval_verdict: str | None = described(
+        "within or outside if the whole interval is, else not decided"
+    )
+
+
+RATES = columns_of(Rate)
 
 
 def rate(
@@ -146,11 +142,17 @@ def _named(cell: Any) -> set[str]:
     return set(str(cell).split(",")) if cell is not None else set()
 
 
-def _judged(cases: pd.DataFrame, discordant: pd.DataFrame) -> pd.DataFrame:
-    """Cases that enough readers read and the rule could judge."""
+def _of_endpoint(
+    endpoint: str, final: pd.DataFrame, adjudication: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cases that enough readers read and the rule could judge; the discordant ones of them."""
+    cases = final[final["endpoint"] == endpoint]
+    own = adjudication["endpoint"] == endpoint
+    discordant = adjudication[own & (adjudication["state"] != "not_needed")]
     keys = set(zip(discordant["participant_id"], discordant["visit"], strict=True))
-    own = [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)]
-    return cases[(cases["how"] == "concordant") | pd.Series(own, index=cases.index, dtype=bool)]
+    hit = [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)]
+    judged = (cases["how"] == "concordant") | pd.Series(hit, index=cases.index, dtype=bool)
+    return cases[judged], discordant
 
 
 def _against(done: pd.DataFrame, reader: str) -> pd.Series:
@@ -180,11 +182,8 @@ def adjudication_rates(
         rows.append(rate(endpoint, statistic, group, count, n, limits or {}))
 
     for endpoint in sorted(final["endpoint"].unique()):
-        cases = final[final["endpoint"] == endpoint]
-        own = adjudication["endpoint"] == endpoint
-        discordant = adjudication[own & (adjudication["state"] != "not_needed")]
+        judged, discordant = _of_endpoint(endpoint, final, adjudication)
         done = discordant[discordant["state"] != "needed"]
-        judged = _judged(cases, discordant)
         n = len(judged)
         add(endpoint, "double_read_agreement", "all", n - len(discordant), n)
         add(endpoint, "adjudication_rate", "all", len(discordant), n)
@@ -286,10 +285,8 @@ def p_chart(
     part_of = _sequence_parts(sheet, parts)
     rows: list[tuple[Any, ...]] = []
     for endpoint in sorted(final["endpoint"].unique()):
-        own = adjudication["endpoint"] == endpoint
-        discordant = adjudication[own & (adjudication["state"] != "not_needed")]
+        judged, discordant = _of_endpoint(endpoint, final, adjudication)
         valued = discordant[discordant["agrees_with"].notna()]
-        judged = _judged(final[final["endpoint"] == endpoint], discordant)
         lost = {
             (row["participant_id"], row["visit"], reader)
             for row in valued.to_dict("records")

@@ -18,7 +18,7 @@ from corelab.reading.adjudication import is_number
 from corelab.reading.presentation import Case
 from corelab.reading.rates import RATES, Rate, rate
 from corelab.study.model import Study
-from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
+from corelab.terms.endpoints import in_own_unit
 
 REFERENCE_VISIT = "reference"
 REFERENCE_READS = {
@@ -67,10 +67,7 @@ def reference_images(study: Study) -> dict[str, list[tuple[str, str]]]:
 
 def _in_unit(cell: Any, unit: Any, endpoint: str) -> Any:
     """A number in the endpoint's own unit, text as it is."""
-    if not is_number(cell):
-        return cell
-    volume = unit_of(endpoint) == "mL"
-    return float(cell) * (VOLUME_UNITS_ML.get(unit, 1.0) if volume else 1.0)
+    return in_own_unit(float(cell), unit, endpoint)[0] if is_number(cell) else cell
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from corelab.reading.charter import ATTESTATIONS, attestation_table
 from corelab.reading.conduct import CONDUCT, TURNAROUND, conduct_table, turnaround
 from corelab.reading.lock import (
     AUDIT,
-    Standing,
+    BANNERS,
     log_without_lock,
     make_lock,
     read_key,
@@ -44,12 +44,6 @@ from corelab.reading.rereview import rereview_faults
 from corelab.records import Validity
 from corelab.settings.reading import ReadingSettings
 from corelab.study.model import Study
-
-#: What stands above every page and table whose reads are not locked, or not as they were locked.
-BANNERS = {
-    "invalid": "INVALID: the reads differ from their lock",
-    "open": "PRELIMINARY: the reads are not locked yet",
-}
 
 
 def adjudicate_study(study: Study, paths: Any) -> list[str]:
@@ -83,18 +77,23 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     rereads = study.sheets.get("rereads")
     allowed = not rereview_faults(rereads, settings.rereview)
     again, _ = adjudicate(rereads if allowed else None, rules)
-    write_table(final, paths.final, FINAL_READS)
-    write_table(table, paths.adjudication, ADJUDICATION)
-    write_table(rates, paths.rates, RATES)
-    chart = p_chart(final, table, sheet, parts=settings.stability_parts)
-    write_table(chart, paths.p_chart, P_CHART)
-    conduct = conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline)
-    write_table(conduct, paths.conduct, CONDUCT)
-    stated = attestation_table(study.settings.attestations)
-    write_table(stated, paths.attestations, ATTESTATIONS)
-    took = turnaround(sheet, _received(study), limit_days=settings.turnaround_days)
-    write_table(took, paths.turnaround, TURNAROUND)
-    write_table(again, paths.rereview, FINAL_READS)
+    for frame, path, columns in (
+        (final, paths.final, FINAL_READS),
+        (table, paths.adjudication, ADJUDICATION),
+        (rates, paths.rates, RATES),
+        (p_chart(final, table, sheet, parts=settings.stability_parts), paths.p_chart, P_CHART),
+        (
+            conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline),
+            *(paths.conduct, CONDUCT),
+        ),
+        (attestation_table(study.settings.attestations), paths.attestations, ATTESTATIONS),
+        (
+            turnaround(sheet, _received(study), limit_days=settings.turnaround_days),
+            *(paths.turnaround, TURNAROUND),
+        ),
+        (again, paths.rereview, FINAL_READS),
+    ):
+        write_table(frame, path, columns)
     needed = int((table["state"] == "needed").sum())
     outside = rates[rates["verdict"] == "outside"]
     return [
@@ -207,7 +206,7 @@ def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
     ``given`` has the attributes ``lock`` and ``final``, ``paths`` ``audit`` and ``validity``.
     """
     settings = study.settings.reading
-    standing = verify_lock(
+    standing, audit = verify_lock(
         Path(given.lock),
         study.sheets.get("reads"),
         read_table(given.final),
@@ -217,8 +216,8 @@ def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
         key=_key(settings),
         rereview=rereview_faults(study.sheets.get("rereads"), settings.rereview),
     )
-    write_table(standing.audit, paths.audit, AUDIT)
-    _validity(standing).write(paths._validity)
+    write_table(audit, paths.audit, AUDIT)
+    standing.write(paths.validity)
     return _standing_lines(standing)
 
 
@@ -230,28 +229,13 @@ def banner_of(paths: Iterable[str | Path]) -> str | None:
     return None
 
 
-def _validity(standing: Standing) -> Validity:
-    """Record of a standing."""
-    lock = standing.lock
-    return Validity(
-        standing.state,
-        BANNERS.get(standing.state),
-        standing.faults,
-        standing.open,
-        len(lock.reads) if lock else 0,
-        standing.changes,
-        *((lock.lock_sha256, lock.locked_at, lock.locked_by) if lock else (None, None, None)),
-        signed=bool(lock and lock.signature),
-    )
-
-
-def _standing_lines(standing: Standing) -> list[str]:
+def _standing_lines(standing: Validity) -> list[str]:
     """The standing of a read in a few lines."""
     if standing.state == "open":
         return [BANNERS["open"], *standing.open]
-    if standing.state == "valid" and standing.lock:
-        number = len(standing.lock.reads)
-        return [f"{number} reads as they were locked, {standing.changes} logged changes since"]
+    if standing.state == "valid":
+        reads, changes = standing.locked_reads, standing.changes_since
+        return [f"{reads} reads as they were locked, {changes} logged changes since"]
     return [
         BANNERS["invalid"],
         *standing.faults,
