@@ -5,6 +5,8 @@ A short form runs everywhere; 2000 runs per interval (93 to 97 %) are marked slo
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -323,10 +325,10 @@ CLUSTERED = {
         "c_kappa", lambda t, w: categorical.weighted_kappa(*t.T, clusters=w)
     ),
     "clustered kappa_fleiss": clustered_graded(
-        "c_fleiss", lambda t, w: categorical.fleiss_kappa(t, clusters=w), 3
+        "c_fleiss", lambda t, w: categorical.chance_corrected(t, "fleiss", clusters=w), 3
     ),
     "clustered gwet_ac1": clustered_graded(
-        "c_ac1", lambda t, w: categorical.gwet_ac(t, clusters=w), 3
+        "c_ac1", lambda t, w: categorical.chance_corrected(t, "gwet", clusters=w), 3
     ),
     "clustered percent": clustered_graded(
         "c_percent", lambda t, w: categorical.percent_agreement(t, clusters=w)
@@ -369,9 +371,11 @@ INTERVALS = {
     "kappa_linear": graded("kappa_linear", kappa("linear")),
     "kappa_quadratic": graded("kappa_quadratic", kappa("quadratic")),
     "kappa_quadratic bootstrap": kappa_bootstrap,
-    "kappa_fleiss": graded("kappa_fleiss", categorical.fleiss_kappa, 4),
-    "gwet_ac1": graded("gwet_ac1", categorical.gwet_ac, 3),
-    "gwet_ac2": graded("gwet_ac2", lambda t: categorical.gwet_ac(t, "quadratic"), 3),
+    "kappa_fleiss": graded("kappa_fleiss", partial(categorical.chance_corrected, kind="fleiss"), 4),
+    "gwet_ac1": graded("gwet_ac1", partial(categorical.chance_corrected, kind="gwet"), 3),
+    "gwet_ac2": graded(
+        "gwet_ac2", lambda t: categorical.chance_corrected(t, "gwet", weights="quadratic"), 3
+    ),
     "alpha ordinal": graded("alpha_ordinal", alpha_ordinal, 3),
     "percent_agreement": graded("percent_agreement", categorical.percent_agreement),
     "percent_agreement of 4": graded("percent_agreement_4", categorical.percent_agreement, 4),

@@ -165,20 +165,21 @@ OBSERVERS = grades(["112.2", "1101.", "2333.", ".00.0", "000.0", "000.0", "102.1
 
 
 @pytest.mark.parametrize(
-    ("kernel", "table", "categories", "weights", "expected"),
+    ("kind", "table", "categories", "weights", "expected"),
     [
-        (categorical.fleiss_kappa, G1G2, 5, "none", (0.65725, 0.33337, 0.98112)),
-        (categorical.conger_kappa, G1G2, 5, "none", (0.65859, 0.34318, 0.974)),
-        (categorical.brennan_prediger, G1G2, 5, "none", (0.67949, 0.38516, 0.97381)),
-        (categorical.gwet_ac, G1G2, 5, "none", (0.6846, 0.39612, 0.97308)),
-        (categorical.fleiss_kappa, OBSERVERS, 4, "none", (0.45762, 0.19928, 0.71596)),
-        (categorical.fleiss_kappa, OBSERVERS, 4, "quadratic", (0.75072, 0.54199, 0.95945)),
-        (categorical.conger_kappa, OBSERVERS, 4, "linear", (0.62405, 0.39698, 0.85112)),
-        (categorical.gwet_ac, OBSERVERS, 4, "quadratic", (0.83043, 0.70551, 0.95536)),
+        ("fleiss", G1G2, 5, "none", (0.65725, 0.33337, 0.98112)),
+        ("conger", G1G2, 5, "none", (0.65859, 0.34318, 0.974)),
+        ("brennan_prediger", G1G2, 5, "none", (0.67949, 0.38516, 0.97381)),
+        ("gwet", G1G2, 5, "none", (0.6846, 0.39612, 0.97308)),
+        ("fleiss", OBSERVERS, 4, "none", (0.45762, 0.19928, 0.71596)),
+        ("fleiss", OBSERVERS, 4, "quadratic", (0.75072, 0.54199, 0.95945)),
+        ("conger", OBSERVERS, 4, "linear", (0.62405, 0.39698, 0.85112)),
+        ("gwet", OBSERVERS, 4, "quadratic", (0.83043, 0.70551, 0.95536)),
     ],
 )
-def test_gaps_as_irrcac_prints_them(kernel, table, categories, weights, expected):
-    found = kernel(table, weights=weights, categories=list(range(categories)))
+def test_gaps_as_irrcac_prints_them(kind, table, categories, weights, expected):
+    scale = list(range(categories))
+    found = categorical.chance_corrected(table, kind, scale, weights=weights)
     assert (found.estimate, found.ci_low, found.ci_high) == pytest.approx(expected, abs=6e-6)
     assert found.n == len(table) and "readings" in found.note
 

@@ -309,17 +309,19 @@ def test_prevalence_paradox_shows_in_indices_and_gwet():
     found = weighted_kappa(a, b, "none")
     assert found.estimate == pytest.approx(0.32, abs=5e-3)
     assert found.prevalence_index == pytest.approx(0.75)
-    assert categorical.gwet_ac(np.column_stack([a, b])).estimate == pytest.approx(0.81, abs=5e-3)
+    assert categorical.chance_corrected(np.column_stack([a, b]), "gwet").estimate == pytest.approx(
+        0.81, abs=5e-3
+    )
 
 
 def test_gwet_is_defined_when_all_grades_are_equal():
-    found = categorical.gwet_ac(np.ones((6, 2)), categories=[0, 1])
+    found = categorical.chance_corrected(np.ones((6, 2)), "gwet", categories=[0, 1])
     assert found.estimate == 1.0
 
 
 def test_missing_grades_are_never_a_category():
     table = np.array([[1, 1, 1], [2, 2, np.nan], [1, 2, 1], [2, 2, 2], [3, 3, 3]])
-    found = categorical.fleiss_kappa(table)
+    found = categorical.chance_corrected(table, "fleiss")
     # All five targets are used (Gwet 2014): complete cases gave 0.7 from four.
     assert found.n == 5 and "14 of 15 readings" in found.note
     assert found.estimate == pytest.approx(0.788732, abs=1e-6)

@@ -571,10 +571,9 @@ class GroupStatistics:
     def _gwet_rows(self, values: Floats) -> list[StatisticRow]:
         if not _integers(values):
             return []
-        scale = self.analysis.categories
         names = dict(zip(("gwet_ac1", "gwet_ac2"), self._weightings, strict=False))
         return [
-            self.attempt(name, partial(categorical.gwet_ac, values, weights, scale, **self.how))
+            self.attempt(name, self._corrected(values, "gwet", weights))
             for name, weights in names.items()
         ]
 
@@ -594,19 +593,19 @@ class GroupStatistics:
             rows.append(self.attempt("kendall_w", compute, check))
         return rows
 
+    def _corrected(self, values: Floats, kind: str, weights: str) -> Callable[[], Estimate]:
+        given = {"categories": self.analysis.categories, "weights": weights, **self.how}
+        return partial(categorical.chance_corrected, values, kind, **given)
+
     def _multi_rater(self, values: Floats, weights: str) -> list[StatisticRow]:
         """Kappas of several readers: Fleiss, Conger, Brennan and Prediger."""
-        given = {"categories": self.analysis.categories, "weights": weights, **self.how}
-        tail = "" if weights == "none" else f"_{weights}"
-        check = partial(second.second_fleiss, values) if weights == "none" else None
-        methods = {
-            "kappa_fleiss": (categorical.fleiss_kappa, check),
-            "kappa_conger": (categorical.conger_kappa, None),
-            "kappa_brennan_prediger": (categorical.brennan_prediger, None),
-        }
+        tail, check = ("", second.second_fleiss) if weights == "none" else (f"_{weights}", None)
+        checks = {"fleiss": check and partial(check, values)}
         return [
-            self.attempt(f"{name}{tail}", partial(compute, values, **given), own)
-            for name, (compute, own) in methods.items()
+            self.attempt(
+                f"kappa_{kind}{tail}", self._corrected(values, kind, weights), checks.get(kind)
+            )
+            for kind in ("fleiss", "conger", "brennan_prediger")
         ]
 
 

@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,29 +147,21 @@ def _kept_secret(key_path: Path) -> str:
     return secrets.token_hex(32)
 
 
-def _build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
-    """Pseudonym of every case; columns :data:`KEY`.
+def _build_key(shown: Iterable[Shown], secret: str) -> dict[tuple[Case, int], tuple[str, str]]:
+    """Case and part -> pseudonyms of the case and of its subject.
 
     A case that is shown again, or in the second part of a hybrid presentation, has another
     pseudonym there, so that it is not known again.
     """
-    rows = []
+    key = {}
     for case, part in sorted({(item.case, item.part) for item in shown}):
         again = [f"repeat-{case.repeat}"] * (case.repeat > 1) + [f"part-{part}"] * (part > 1)
         # A reference case and a subject of one name are not one.
         kind = ["reference"] * case.reference
-        names = (case.participant_id, case.visit, *again, *kind)
-        subject = ("subject", case.participant_id, str(case.repeat), *kind)
-        rows.append(
-            (
-                f"case-{_pseudonym(secret, *names)}",
-                f"subject-{_pseudonym(secret, *subject)}",
-                *(case.participant_id, case.visit, str(case.repeat), str(part)),
-                *("yes" if case.reference else "no", secret),
-            )
-        )
-    key = pd.DataFrame(rows, columns=list(KEY), dtype=object)
-    if key["case"].duplicated().any():
+        own = _pseudonym(secret, case.participant_id, case.visit, *again, *kind)
+        subject = _pseudonym(secret, "subject", case.participant_id, str(case.repeat), *kind)
+        key[case, part] = f"case-{own}", f"subject-{subject}"
+    if len({name for name, _ in key.values()}) < len(key):
         raise ValueError("two cases have one pseudonym; delete reading/key.tsv for a new secret")
     return key
 
@@ -230,21 +223,27 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
     settings = study.settings.reading
     orders = _reading_orders(study)
     key_path = folder / "reading" / "key.tsv"
-    key = _build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
-    write_table(key, key_path, KEY)
+    secret = _kept_secret(key_path)
+    key = _build_key((s for order in orders.values() for s in order), secret)
+    rows = [
+        (
+            *(*names, case.participant_id, case.visit, str(case.repeat), str(part)),
+            *("yes" if case.reference else "no", secret),
+        )
+        for (case, part), names in key.items()
+    ]
+    write_table(_frame(rows, KEY), key_path, KEY)
     key_path.chmod(0o600)
     write_table(_study_sample(study), folder / "reading" / "sample.tsv", SAMPLE)
-    names = {_key_of(row): (row["case"], row["subject"]) for row in key.to_dict("records")}
     images = _images_of(study, records, folder)
     packages = {reader: folder / "reading" / "packages" / bids_label(reader) for reader in orders}
-    for (participant_id, visit, reference, _, _), (case, _) in names.items():
-        named = _image_names(case, images.get((participant_id, visit, reference), []))
-        for _, source, name in named:
+    for (case, _), (pseudonym, _) in key.items():
+        for _, source, name in _image_names(pseudonym, images.get(_first(case), [])):
             _copy_blinded(Path(source), [package / name for package in packages.values()])
     tokens = forbidden_tokens(study)
     written: dict[str, Package] = {}
     for reader, order in orders.items():
-        shown = [(item, *names[_shown_key(item)]) for item in order]
+        shown = [(item, *key[item.case, item.part]) for item in order]
         files = _write_package(study, shown, images, packages[reader], tokens)
         written[reader] = Package(len(order), files)
     return Packages(settings.presentation, settings.seed, len(tokens), written)
@@ -269,32 +268,26 @@ def _reading_orders(study: Study) -> dict[str, list[Shown]]:
     }
 
 
-#: participant_id (or reference_id), visit, whether a reference, repeat, part.
-_CaseKey = tuple[str, str, bool, int, int]
-_Images = Mapping[tuple[str, str, bool], Sequence[tuple[str, str]]]
+#: First reading of a case -> kinds and paths of its images.
+_Images = Mapping[Case, Sequence[tuple[str, str]]]
 
 
-def _key_of(row: Mapping[Any, Any]) -> _CaseKey:
-    reference = row["reference"] == "yes"
-    return row["participant_id"], row["visit"], reference, int(row["repeat"]), int(row["part"])
-
-
-def _shown_key(item: Shown) -> _CaseKey:
-    case = item.case
-    return case.participant_id, case.visit, case.reference, case.repeat, item.part
+def _first(case: Case) -> Case:
+    return replace(case, repeat=1)
 
 
 def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Images:
     """Kinds and paths of the images of every case."""
     kinds = study.settings.reading.kinds
     found = {
-        (*key, False): [(kind, str(folder / path)) for kind, path in images]
+        Case(*key): [(kind, str(folder / path)) for kind, path in images]
         for key, images in _prepared_images(records, kinds).items()
     }
     wanted = set(kinds or IMAGE_KINDS)
     for name, images in reference_images(study).items():
-        key = (name, REFERENCE_VISIT, True)
-        found[key] = [(kind, path) for kind, path in images if kind in wanted]
+        found[Case(name, REFERENCE_VISIT, 1, True)] = [
+            (kind, path) for kind, path in images if kind in wanted
+        ]
     return found
 
 
@@ -316,7 +309,7 @@ def _write_package(
             *(item.time_point, case, presentation, kind, name),
         )
         for item, case, subject in shown
-        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], [])) or _NO_IMAGE
+        for kind, _, name in _image_names(case, images.get(_first(item.case), [])) or _NO_IMAGE
     ]
     write_table(_frame(rows, CASES), package / "cases.tsv", CASES, sort=False)
     form = [
