@@ -732,18 +732,9 @@ def krippendorff_alpha(
 
     Krippendorff 2011 (Computing Krippendorff's alpha-reliability); interval: BCa over targets
     (for ``ordinal`` the distances are kept as in the sample). With clusters, and with more than
-    1,000 different values of a ``ratio`` scale: jackknife, t.
-
-    Parameters
-    ----------
-    ratings
-        (targets, readers), NaN where there is none; targets with one grade do not count.
-    level
-        ``nominal``, ``ordinal``, ``interval`` or ``ratio``.
-    categories
-        All grades of the scale, for text grades.
-    alpha, resamples, seed, clusters
-        Of the interval; 0 resamples give none.
+    1,000 different values of a ``ratio`` scale: jackknife, t. ``ratings`` are (targets, readers);
+    targets with one grade do not count. ``level`` is one of :data:`LEVELS`; ``categories`` are all
+    grades of the scale, for text grades; 0 ``resamples`` give no interval.
 
     Examples
     --------

@@ -94,14 +94,11 @@ def _cutoff_table(rows: pd.DataFrame, visit_order: Sequence[str]) -> pd.DataFram
                 }
             )
     table = pd.DataFrame(made, columns=list(COLUMNS))
-    keys = [
-        table["core_visit"].map(lambda v: rank.get(v, len(rank))),
-        table["reference_visit"].map(lambda v: rank.get(v, len(rank))),
-    ]
-    order = pd.DataFrame({"a": keys[0], "b": keys[1]}).assign(
-        c=table["reference_source"], d=table["percent"].fillna(1000.0), e=table["cutoff"]
-    )
-    return table.loc[order.sort_values(list("abcde"), kind="stable").index].reset_index(drop=True)
+    order = table.assign(percent=table["percent"].fillna(1000.0))
+    for name in ("core_visit", "reference_visit"):
+        order[name] = order[name].map(lambda v: rank.get(v, len(rank)))
+    keys = ["core_visit", "reference_visit", "reference_source", "percent", "cutoff"]
+    return table.loc[order.sort_values(keys, kind="stable").index].reset_index(drop=True)
 
 
 def _agreement(core: np.ndarray, infarct: np.ndarray) -> dict[str, Any]:
@@ -139,6 +136,14 @@ def _chosen_references(table: pd.DataFrame, wanted: str | None = None) -> list[d
     return found
 
 
+def _of(table: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Cut-offs of the sweep against one reference."""
+    part = table[table["percent"].notna()]
+    for name, value in chosen.items():
+        part = part[part[name] == value]
+    return part
+
+
 def _plot_cutoffs(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> Figure:
     """Bias and limits of agreement along the sweep, one panel per reference."""
     from matplotlib.figure import Figure as NewFigure
@@ -147,10 +152,7 @@ def _plot_cutoffs(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) 
     figure = NewFigure(figsize=(4.3 * count + 0.4, 3.9), layout="constrained", dpi=150)
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for axes, chosen in zip(panels, references, strict=False):
-        part = table
-        for name, value in chosen.items():
-            part = part[part[name] == value]
-        sweep = part[part["percent"].notna()].sort_values("percent")
+        sweep = _of(table, chosen).sort_values("percent")
         x = sweep["percent"].to_numpy()
         axes.axhline(0.0, color=GREY, lw=0.8)
         axes.fill_between(
@@ -226,9 +228,7 @@ def _at_best(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> st
     """The cut-off of the sweep that comes nearest, per reference, in words."""
     texts = []
     for chosen in references:
-        part = table[table["percent"].notna()]
-        for name, value in chosen.items():
-            part = part[part[name] == value]
+        part = _of(table, chosen)
         if len(part):
             best = part.iloc[int(part["mean_absolute_difference_ml"].to_numpy().argmin())]
             texts.append(

@@ -69,16 +69,9 @@ def drift_by_thirds(
 ) -> Drift:
     """Agreement of two readers by thirds of the reading sequence, and tests of a trend.
 
-    Parameters
-    ----------
-    ratings
-        (n targets, 2 readers), complete.
-    order
-        Place of each target in the sequence (of a reader, or the mean of both readers' places).
-    form
-        ICC form that is compared.
-    alpha, resamples, seed, clusters
-        The bootstrap draws clusters over all thirds; without them, targets within thirds.
+    ``ratings`` are (n targets, 2 readers), complete; ``order`` is the place of each target in the
+    sequence (of a reader, or the mean of both readers' places). The bootstrap draws clusters over
+    all thirds; without them, targets within thirds.
 
     Raises
     ------

@@ -396,8 +396,11 @@ class GroupStatistics:
         """The sentence of a QIBA profile, for repeated readings by one source."""
         if self.analysis.repeats != "within" or not np.isfinite(percent.ci_high):
             return ""
-        unit = unit_of(self.endpoint, "own unit")
-        return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
+        return (
+            f"A change of {self.endpoint.replace('_', ' ')} by more than {percent.estimate:.1f} % "
+            f"(95 % CI {percent.ci_low:.1f} to {percent.ci_high:.1f}) is real with 95 % confidence "
+            f"({percent.n} targets read again; {unit_of(self.endpoint, 'own unit')})."
+        )
 
     def _relative(self, a: Floats, b: Floats, scale: str) -> Iterable[Estimate]:
         return self._limits_of(a, b, scale).estimates()

@@ -74,15 +74,9 @@ def units_mixed(
     All together: the median ratio lies near 1000. One target: its ratio lies near 1000 (or 300 to
     3000 times the median ratio of the others). Refused is what must be a unit error: the median,
     and a value larger than a head. A target whose larger value fits into a head may as well be a
-    lesion that one reader missed: it is a finding, and the values stand.
-
-    Parameters
-    ----------
-    a, b, names
-        Values of two sources, and names of the targets.
-    keep
-        Key ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such
-        target, ``checked`` where values have been checked.
+    lesion that one reader missed: it is a finding, and the values stand. ``keep`` is the key
+    ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such target,
+    ``checked`` where values have been checked.
 
     Raises
     ------

@@ -757,16 +757,8 @@ def variance_components(
     """REML variance components of crossed targets and readers, missing cells left out.
 
     Components may be negative, as in the analysis of variance of complete readings: one rule for
-    complete and incomplete designs.
-
-    Parameters
-    ----------
-    ratings
-        (n targets, k readers), NaN where there is no value.
-    readers
-        Whether readers are an effect of their own (two-way) or part of the residual (one-way).
-    near
-        Components of nearly the same ratings, from which the search starts (jackknife).
+    complete and incomplete designs. Without ``readers`` they are part of the residual (one-way).
+    The search starts ``near`` the components of nearly the same ratings (jackknife).
 
     Examples
     --------

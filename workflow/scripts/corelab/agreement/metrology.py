@@ -187,21 +187,6 @@ def _logarithmic(
     return result
 
 
-def claim(name: str, unit: str, percent: Estimate) -> str:
-    """The sentence of a QIBA profile: how large a change must be to be real.
-
-    Examples
-    --------
-    >>> claim("infarct volume", "mL", Estimate(24.3, 19.8, 31.4, n=30))
-    'A change of infarct volume by more than 24.3 % (95 % CI 19.8 to 31.4) is real with 95 %...'
-    """
-    return (
-        f"A change of {name} by more than {percent.estimate:.1f} % (95 % CI "
-        f"{percent.ci_low:.1f} to {percent.ci_high:.1f}) is real with 95 % confidence "
-        f"({percent.n} targets read again; {unit})."
-    )
-
-
 @dataclass(frozen=True)
 class Linearity:
     """Measured against true values.

@@ -101,15 +101,23 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[StatisticRow]:
     return rows
 
 
-def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[StatisticRow]:
+def _numbered(sheet: pd.DataFrame, truth: str) -> pd.DataFrame | None:
+    """The sheet with ``truth`` and ``measured`` as numbers; None without measured values."""
     column = next((name for name in MEASURED if name in sheet.columns), None)
     if column is None:
-        return [not_computable("bias", "the phantoms table has no measured values")]
-    table = sheet.assign(
+        return None
+    return sheet.assign(
         truth=pd.to_numeric(sheet[truth], errors="coerce"),
         measured=pd.to_numeric(sheet[column], errors="coerce"),
-    ).dropna(subset=["truth", "measured"])
-    table = table.assign(endpoint=_endpoints_of(table))
+        endpoint=_endpoints_of(sheet),
+    )
+
+
+def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[StatisticRow]:
+    table = _numbered(sheet, truth)
+    if table is None:
+        return [not_computable("bias", "the phantoms table has no measured values")]
+    table = table.dropna(subset=["truth", "measured"])
     planned = as_list(analysis.endpoint)
     rows: list[StatisticRow] = []
     for endpoint in planned or sorted(set(table["endpoint"])):
@@ -230,17 +238,10 @@ def _drift(years: Any, error: Any, *, alpha: float = 0.05) -> Estimate:
     from scipy import stats
 
     fit = stats.linregress(np.asarray(years, float), np.asarray(error, float))
-    n = len(np.asarray(years))
+    n, slope = len(np.asarray(years)), float(fit.slope)
     half = quantile_t(n - 2, alpha) * float(fit.stderr)
-    slope = float(fit.slope)
-    return Estimate(
-        slope,
-        slope - half,
-        slope + half,
-        float(fit.pvalue),
-        n,
-        "least squares of the error on time in years, t; p against 0",
-    )
+    method = "least squares of the error on time in years, t; p against 0"
+    return Estimate(slope, slope - half, slope + half, float(fit.pvalue), n, method)
 
 
 def _repeated(part: pd.DataFrame, keys: list[str]) -> np.ndarray:
@@ -287,18 +288,16 @@ def _rows(
     except NotComputable as error:
         return [not_computable(name, str(error), **place) for name in STATISTICS]
     n = found.bias.n
-    plain = {
-        "r_squared": Estimate(found.r_squared, n=n, method="least squares of measured on true"),
-        "rmse": Estimate(found.rmse, n=n, method="root mean square of measured - true"),
-    }
+    r_squared = Estimate(found.r_squared, n=n, method="least squares of measured on true")
+    rmse = Estimate(found.rmse, n=n, method="root mean square of measured - true")
     rows = [
         maker.attempt("bias", found.bias),
         maker.attempt("bias_percent", found.bias_percent),
         maker.attempt("slope", found.slope, partial(second.second_slope, x, y)),
         maker.attempt("intercept", found.intercept),
-        maker.attempt("r_squared", plain["r_squared"]),
+        maker.attempt("r_squared", r_squared),
         maker.attempt("curvature", found.curvature, None, "p tests linearity"),
-        maker.attempt("rmse", plain["rmse"]),
+        maker.attempt("rmse", rmse),
     ]
     try:
         repeats = repeatability(repeated, alpha=maker.alpha)
@@ -337,14 +336,9 @@ def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.Dat
     >>> found[["criterion", "verdict"]].values.tolist()
     [['slope', 'fail'], ['r_squared', 'pass'], ['bias_percent', 'fail']]
     """
-    column = next((name for name in MEASURED if name in table.columns), None)
-    if table.empty or column is None:
+    full = None if table.empty else _numbered(table, "certified_value")
+    if full is None:
         return pd.DataFrame(columns=list(PHANTOM_VERDICTS))
-    full = table.assign(
-        truth=pd.to_numeric(table["certified_value"], errors="coerce"),
-        measured=pd.to_numeric(table[column], errors="coerce"),
-        endpoint=_endpoints_of(table),
-    )
     if "scanner" not in full:
         full["scanner"] = "scanner"
     limits = _limits_in_force(settings)
@@ -370,11 +364,8 @@ def _session(part: pd.DataFrame) -> dict[str, float]:
     if own.empty:
         return {}
     error = own["measured"] - own["truth"]
-    values = {
-        "bias": float(error.mean()),
-        "rmse": float(np.sqrt((error**2).mean())),
-        **_worst(own),
-    }
+    rmse = float(np.sqrt((error**2).mean()))
+    values = {"bias": float(error.mean()), "rmse": rmse, **_worst(own)}
     positive = own["truth"] > 0
     if positive.any():
         values["bias_percent"] = float((100 * error / own["truth"])[positive].mean())

@@ -175,27 +175,12 @@ def collect_measurements(
     grades: Mapping[str, Sequence[str]] | None = None,
     excluded: Mapping[tuple[str, str, str], Decision] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Collect all rows of a study.
+    """Collect all rows of a study: ``measurements``, ``overlap`` and ``acquisition``.
 
-    Parameters
-    ----------
-    records
-        Of visits and batches.
-    reads, supplied, grades
-        Sheets as text; endpoint -> its grades in words, lowest first.
-    listed, visit_order, baseline
-        (participant_id, visit) of the scans sheet; visits in time.
-    settings, scans, serial
-        ``measurement`` of the config; rows of the scans sheet and ``serial_imaging``, for windows.
-    further
-        Rows of the central read (:func:`_central_rows`).
-    excluded
-        Values that people excluded; what follows from them is not computable.
-
-    Returns
-    -------
-    dict
-        ``measurements``, ``overlap``, ``acquisition`` frames in the columns of the contract.
+    ``records`` are of visits and batches, ``reads`` and ``supplied`` sheets as text, ``listed``
+    (participant_id, visit) of the scans sheet; ``scans`` and ``serial`` are for windows,
+    ``further`` rows of the central read, ``grades`` endpoint -> its grades in words, lowest first,
+    ``excluded`` values that people excluded: what follows from them is not computable.
 
     Raises
     ------
@@ -410,19 +395,10 @@ def collect_study(
 ) -> dict[str, pd.DataFrame]:
     """All endpoint tables of a study, as they are and without exclusions.
 
-    Parameters
-    ----------
-    study
-        As read from config and sheets.
-    records, prepared
-        ``measure.json`` of visits and batches; ``prepare.json`` of visits, for the status of scans.
-    final
-        ``final_reads.tsv`` and ``rereview_final_reads.tsv``; empty where nothing is adjudicated.
-    decisions
-        Table of the review desk; what it excludes is taken out.
-    failed
-        ``participant_id|visit`` -> cause, for visits whose jobs failed and that the study is to be
-        finished without.
+    ``records`` are ``measure.json`` of visits and batches, ``prepared`` ``prepare.json`` of visits,
+    for the status of scans, ``final`` the final reads and those of a re-review (empty where nothing
+    is adjudicated), ``decisions`` the table of the review desk, ``failed`` ``participant_id|visit``
+    -> cause, for visits whose jobs failed and that the study is to be finished without.
 
     Raises
     ------

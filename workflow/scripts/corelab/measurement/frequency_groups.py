@@ -204,19 +204,9 @@ def write_frequency_groups(
 ) -> None:
     """Write the maps of one entry of ``measurement.frequency_maps``, their figure and record.
 
-    Parameters
-    ----------
-    record_path
-        ``maps/<id>_maps.json``; maps and figure go beside it.
-    settings
-        The entry.
-    records, folder
-        ``normalise.json`` of subjects with images; the study's results folder.
-    participants, risk
-        Participants sheet; statistics rows of the radiomics analysis whose risk groups are
-        compared, or None.
-    denominator, visit_order
-        ``enrolled`` or ``mapped``; visits of the study.
+    Maps and figure go beside ``record_path``, ``maps/<id>_maps.json``. ``records`` are
+    ``normalise.json`` of subjects with images, their paths relative to ``folder``; ``risk`` the
+    statistics rows of the radiomics analysis whose risk groups are compared, or None.
     """
     place = Path(record_path).parent
     compare = settings.compare

@@ -65,13 +65,6 @@ def _spacing(affine_or_spacing: ArrayLike) -> tuple[NDArray[np.float64], bool]:
     return size, bool(np.abs(cosines - np.eye(len(size))).max() < 1e-3)
 
 
-def _dice(a: ArrayLike, b: ArrayLike) -> float:
-    """Dice coefficient, 2 |A and B| / (|A| + |B|); NaN if both are empty (Dice 1945)."""
-    first, second = _checked(a, b)
-    size = int(first.sum()) + int(second.sum())
-    return 2.0 * int((first & second).sum()) / size if size else float("nan")
-
-
 def _jaccard(a: ArrayLike, b: ArrayLike) -> float:
     """Jaccard index, |A and B| / |A or B|; NaN if both are empty (Jaccard 1912)."""
     first, second = _checked(a, b)
@@ -200,7 +193,10 @@ def overlap_metrics(
             "volume_difference_ml": difference,
             **_detection(first, second),
         }
-    result = {"dice": _result(_dice(first, second)), "jaccard": _result(_jaccard(first, second))}
+    result = {
+        "dice": _result(generalised_dice([first, second])),
+        "jaccard": _result(_jaccard(first, second)),
+    }
     if right_angled:
         distances = _surface_distances(first, second, spacing)
         result["hd95_mm"] = _result(distances.hd95_mm)

@@ -61,22 +61,13 @@ def grey_levels(
 ) -> GreyLevels:
     """Bring intensities linearly to ``n_levels`` grey levels of equal width.
 
-    The ``floor(top_share * n)`` brightest of the n reference voxels are the top. The brightest
-    voxel that is left is ``high``, the darkest ``low``, and
-    ``level = floor(n_levels * (value - low) / (high - low))``, with ``high`` itself in the top
-    level. Voxels equal to ``high`` are never top (a tie is not broken by position), so that with
-    ties fewer voxels than the share may go. As in the radiomics of JCOG0911A2 (256 levels).
-
-    Parameters
-    ----------
-    values, mask
-        Array, finite in the reference region ``mask`` (the brain; None: all voxels), outside of
-        which voxels have no level.
-    top
-        ``exclude``: top voxels get no level (the word of the source, "removed"); ``clip``: they
-        get the highest level; ``full``: there is no top, the full range is used.
-    top_share, n_levels
-        Share of the reference voxels that is top, 0 to below 1; 2 to 32767.
+    The ``floor(top_share * n)`` brightest of the n voxels of ``mask`` (the brain; None: all) are
+    the top. The brightest voxel that is left is ``high``, the darkest ``low``, and ``level =
+    floor(n_levels * (value - low) / (high - low))``, with ``high`` itself in the top level. Voxels
+    equal to ``high`` are never top (a tie is not broken by position), so that with ties fewer
+    voxels than the share may go; voxels outside the mask have no level. As in the radiomics of
+    JCOG0911A2 (256 levels). ``top``: ``exclude``, top voxels get no level (the word of the source,
+    "removed"); ``clip``, they get the highest level; ``full``, there is no top.
 
     Raises
     ------

@@ -424,18 +424,8 @@ def adjudicate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Final reads of a study, and the cases that need or had an adjudicator.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet as text; rows of investigators and software take no part.
-    rules
-        By endpoint, see :func:`rules_of`. An endpoint without a rule is concordant only where
-        its readers gave the same value.
-
-    Returns
-    -------
-    final, adjudication
-        Columns :data:`FINAL_READS` and :data:`ADJUDICATION`.
+    Rows of investigators and software in the reads sheet take no part. An endpoint without a rule
+    is concordant only where its readers gave the same value.
 
     Raises
     ------

@@ -177,21 +177,13 @@ def check_package(
     tokens: Mapping[str, str],
     closed: Mapping[str, str] = CLOSED,
 ) -> None:
-    """Search everything in a package for what the reader must not know.
+    """Search everything in the package of one reader for what he must not know.
 
-    Tables may hold only the columns that are listed; cells are either of a closed form (counters,
-    pseudonyms, kinds) or searched for every token as a word, without regard to case, and for
-    dates. Images may hold no free text in their headers, no extension and no file name; long
-    tokens are searched for in all their bytes. No other file may be there.
-
-    Parameters
-    ----------
-    folder
-        The package of one reader.
-    tables, dictionaries
-        File name -> columns, and -> bytes of the data dictionaries, which are fixed texts.
-    tokens, closed
-        Of :func:`forbidden_tokens`; column -> regular expression of its cells.
+    ``tables`` may hold only the columns that are listed; cells are either of a ``closed`` form
+    (counters, pseudonyms, kinds; column -> regular expression) or searched for every token as a
+    word, without regard to case, and for dates. ``dictionaries`` are fixed texts. Images may hold
+    no free text in their headers, no extension and no file name; long tokens are searched for in
+    all their bytes. No other file may be there.
 
     Raises
     ------

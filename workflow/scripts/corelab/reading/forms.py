@@ -88,19 +88,9 @@ def returned_forms(
 ) -> list[str]:
     """Forms that came back as rows of the reads sheet, and the readers' standing on references.
 
-    Parameters
-    ----------
-    study
-        As read.
-    forms, key_path
-        Reader -> ``form.tsv`` as he sent it back; ``reading/key.tsv``.
-    paths
-        Object with the attributes ``reads``, ``references`` and ``performance``.
-
-    Returns
-    -------
-    list of str
-        How many reads came back, and readers to be trained again.
+    ``forms`` is reader -> ``form.tsv`` as he sent it back; ``paths`` has the attributes ``reads``,
+    ``references`` and ``performance``. Returned is how many reads came back, and readers to be
+    trained again.
 
     Raises
     ------

@@ -136,17 +136,9 @@ def make_lock(
 ) -> Lock:
     """The lock of the reads as they are.
 
-    Parameters
-    ----------
-    sheet, final
-        The reads sheet as text; final reads.
-    settings
-        ``reading`` of the config: what was fixed before, who locked and when;
-        without ``locked_at`` the lock is free of any clock.
-    contours
-        Scan identifier -> SHA-256 of a reader's contour.
-    key, open_at_lock
-        Signing key, None leaves the lock unsigned; what was not settled when it was locked.
+    ``settings`` say what was fixed before, who locked and when; without ``locked_at`` the lock is
+    free of any clock. ``contours`` is scan identifier -> SHA-256 of a reader's contour; without a
+    ``key`` the lock is unsigned; ``open_at_lock`` is what was not settled when it was locked.
 
     Examples
     --------
