@@ -8,6 +8,7 @@ cluster holds one target the statistics are those of independent targets, to the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -206,14 +207,11 @@ def deletion_groups(codes: Codes | None, n: int) -> Codes:
     return own % MOST_GROUPS if own.max() >= MOST_GROUPS else own
 
 
-def jackknife(
-    statistic: Callable[[np.ndarray], float],
-    n: int,
-    codes: Codes | None,
-) -> Floats:
+def jackknife(statistic: Callable[[np.ndarray], ArrayLike], n: int, codes: Codes | None) -> Floats:
     """Values of a statistic with one cluster (or group of them) left out; NaN where it has none.
 
-    ``statistic`` takes the boolean mask of the targets that are kept.
+    ``statistic`` takes the boolean mask of the targets that are kept, and gives a number or a
+    vector.
 
     Examples
     --------
@@ -222,14 +220,13 @@ def jackknife(
     array([6. , 1.5])
     """
     groups = deletion_groups(codes, n)
-    result = np.full(int(groups.max()) + 1, np.nan)
+    found: list[ArrayLike | None] = [None] * (int(groups.max()) + 1)
     # With one cluster nothing is left when it is left out.
-    for group in range(result.size if result.size > 1 else 0):
-        try:
-            result[group] = statistic(groups != group)
-        except NotComputable:
-            continue
-    return result
+    for group in range(len(found) if len(found) > 1 else 0):
+        with suppress(NotComputable):
+            found[group] = statistic(groups != group)
+    none = np.full(np.shape(next((one for one in found if one is not None), np.nan)), np.nan)
+    return np.array([none if one is None else one for one in found], dtype=np.float64)
 
 
 def _as_is(values: Any) -> Any:

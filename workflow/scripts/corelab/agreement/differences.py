@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,17 +196,23 @@ def _clustered_limits(
     difference: Floats, codes: Codes, multiplier: float, alpha: float
 ) -> BlandAltman:
     a = groups_of.enough_clusters(codes)
-    bias, spread, parts = _between(difference, codes)
+    bias, spread, parts = between(difference, codes)
     method = (
         f"mean of {a} clusters, t; limits of a single difference, MOVER over clusters (Zou 2013)"
     )
     return _mover_limits(difference.size, bias, spread, parts, method, alpha, multiplier)
 
 
-def _between(
+def between(
     means: Floats, codes: Codes | None
 ) -> tuple[float, float, list[tuple[float, float, float]]]:
-    """Bias, its variance, and the parts (variance, df, weight) of the variance between targets."""
+    """Bias, its variance, and the parts (variance, df, weight) of the variance between targets.
+
+    Examples
+    --------
+    >>> between(np.array([1.0, 2.0, 6.0]), None)[2]
+    [(7.0, 2.0, 1.0)]
+    """
     n = means.size
     if codes is None:
         variance = float(means.var(ddof=1))
@@ -308,7 +313,7 @@ def bland_altman_replicated(
     x, y, codes = x[both], y[both], groups_of.subset(codes, both)
     n = len(x)
     _enough(n, codes)
-    bias, spread, parts = _between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
+    bias, spread, parts = between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
     for table in (x, y):
         counts = (~np.isnan(table)).sum(axis=1)
         freedom = float(np.sum(counts - 1))
@@ -348,7 +353,7 @@ def _linked_limits(
     means = np.nanmean(difference, axis=1)
     df_within = float(total_n - n)
     within = float(np.nansum((difference - means[:, None]) ** 2) / df_within)
-    bias, spread, parts = _between(means, codes)
+    bias, spread, parts = between(means, codes)
     parts.append((within, df_within, 1.0 - float(np.mean(1.0 / counts))))
     method = "linked replicates, true value varies, targets weigh alike; MOVER (Zou 2013)"
     return _mover_limits(n, bias, spread, parts, method + _over(codes), alpha, multiplier)
@@ -651,20 +656,15 @@ def _clustered_line(
         slope, _ = _shifted_median(u[kept], v[kept], alpha)
         return slope, float(np.median(v[kept] - slope * u[kept])) if np.isfinite(slope) else np.nan
 
-    found: dict[bytes, tuple[float, float]] = {}
-
-    def part(which: int, kept: np.ndarray) -> float:
-        key = kept.tobytes()
-        if key not in found:
-            found[key] = parts(kept)
-        return found[key][which]
-
-    estimates = []
-    for which, null in ((0, 1.0), (1, 0.0)):
-        left_out = groups_of.jackknife(partial(part, which), n, codes)
-        one = partial(groups_of.jackknife_estimate, line[which], left_out, n=n, null=null)
-        estimates.append(one(alpha=alpha, codes=codes, scale="raw", method=method))
-    return Line(*estimates)
+    left_out = groups_of.jackknife(parts, n, codes).T
+    return Line(
+        *(
+            groups_of.jackknife_estimate(
+                *(value, out), n=n, null=null, alpha=alpha, codes=codes, scale="raw", method=method
+            )
+            for value, out, null in zip(line, left_out, (1.0, 0.0), strict=True)
+        )
+    )
 
 
 def _shifted_median(u: Floats, v: Floats, alpha: float) -> tuple[float, Pair]:
@@ -812,7 +812,7 @@ def total_deviation_index(
         _enough(n, codes)
 
         def clustered(kept: np.ndarray) -> float:
-            centre, _, parts = _between(difference[kept], groups_of.subset(codes, kept))
+            centre, _, parts = between(difference[kept], groups_of.subset(codes, kept))
             return solve(centre, math.sqrt(math.fsum(w * value for value, _, w in parts)))
 
         left_out = groups_of.jackknife(clustered, n, codes)

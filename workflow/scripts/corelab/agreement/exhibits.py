@@ -13,7 +13,7 @@ import pandas as pd
 from corelab.agreement import figures, guards
 from corelab.agreement.clusters import clusters_of, labels_of
 from corelab.agreement.drift import drift_by_thirds
-from corelab.agreement.plan import readings, with_grades, with_investigators
+from corelab.agreement.plan import by_endpoint, with_investigators
 from corelab.agreement.sources import chosen_sources
 from corelab.agreement.strata import reading_places
 from corelab.imaging.geometry import resample_to
@@ -60,15 +60,8 @@ class _Values:
 
 def _values(analysis: AgreementSpec, given: Tables) -> Iterator[_Values]:
     tables = with_investigators(given, analysis)
-    for endpoint in as_list(analysis.endpoint):
-        own = with_grades(analysis, tables, endpoint)
-        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
-        sources = chosen_sources(own, list(there.dropna()))
-        try:
-            rows = readings(own, tables, endpoint, sources)
-        except NotComputable:
-            continue
-        if not len(rows):
+    for own, endpoint, sources, rows in by_endpoint(analysis, tables):
+        if isinstance(rows, NotComputable) or not len(rows):
             continue
         first = rows[rows["repeat"] == rows["repeat"].min()]
         wide = guards.one_per_cell(first, ["participant_id", "visit"], "source")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from corelab.agreement.clusters import paired
 from corelab.agreement.differences import bland_altman, deming
 from corelab.agreement.drift import Drift
 from corelab.agreement.estimates import limits_multiplier, paired_columns
@@ -59,23 +60,11 @@ def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
 
 
 def _draw_bland_altman(
-    axes: Axes,
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    unit: str = "mL",
-    delta: float | None = None,
-    limits: Limits | None = None,
-    clusters: ArrayLike | None = None,
+    axes: Axes, pair: Pair, delta: float | None = None, limits: Limits | None = None
 ) -> None:
     """Differences against means, with bias, limits, their bands and the acceptance limit."""
     limits = limits or Limits()
-    own = clusters
-    if own is not None:
-        both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
-        own = np.asarray(own)[both]
-    x, y = paired_columns(a, b, at_least=3)
+    x, y, own = paired(pair.a, pair.b, pair.clusters)
     kinds: dict[str, Any] = {
         "limits_ci": limits.interval,
         "multiplier": limits.multiplier,
@@ -114,28 +103,20 @@ def _draw_bland_altman(
             xycoords=("axes fraction", "data"),
         )
     axes.scatter(middle, difference, s=16, color="black", alpha=0.65, linewidths=0)
-    suffix = f" ({unit})" if unit else ""
     people = f" in {found.n_clusters} clusters" if found.n_clusters < found.n else ""
-    axes.set_xlabel(f"Mean of {names[0]} and {names[1]}{suffix}", fontsize=9)
-    axes.set_ylabel(f"{names[0]} - {names[1]}{suffix}", fontsize=9)
-    name_points(axes, _targets(a, b), middle, difference)
+    axes.set_xlabel(f"Mean of {' and '.join(pair.names)}{pair.suffix}", fontsize=9)
+    axes.set_ylabel(f"{' - '.join(pair.names)}{pair.suffix}", fontsize=9)
+    name_points(axes, _targets(pair.a, pair.b), middle, difference)
     axes.set_title(
         f"n = {found.n}{people}; bands: {100 * (1 - limits.alpha):g} % intervals",
         fontsize=8, loc="left",
     )  # fmt: skip
 
 
-def _draw_scatter(
-    axes: Axes,
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    unit: str = "mL",
-    caption: str = "",
-) -> None:
+def _draw_scatter(axes: Axes, pair: Pair) -> None:
     """Two sources against each other with the identity and the Deming line, equal axes."""
-    x, y = paired_columns(a, b, at_least=3)
+    caption = pair.title
+    x, y = paired_columns(pair.a, pair.b, at_least=3)
     both = np.concatenate([x, y])
     margin = 0.05 * (np.ptp(both) or 1.0)
     low, high = float(both.min() - margin), float(both.max() + margin)
@@ -151,10 +132,9 @@ def _draw_scatter(
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")
-    suffix = f" ({unit})" if unit else ""
-    axes.set_xlabel(f"{names[0]}{suffix}", fontsize=9)
-    axes.set_ylabel(f"{names[1]}{suffix}", fontsize=9)
-    name_points(axes, _targets(a, b), x, y)
+    axes.set_xlabel(f"{pair.names[0]}{pair.suffix}", fontsize=9)
+    axes.set_ylabel(f"{pair.names[1]}{pair.suffix}", fontsize=9)
+    name_points(axes, _targets(pair.a, pair.b), x, y)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.set_title(f"n = {x.size}" + (f"; {caption}" if caption else ""), fontsize=8, loc="left")
 
@@ -169,6 +149,11 @@ class Pair:
     unit: str = "mL"
     title: str = ""
     clusters: ArrayLike | None = None
+
+    @property
+    def suffix(self) -> str:
+        """Unit behind the name of an axis."""
+        return f" ({self.unit})" if self.unit else ""
 
 
 @dataclass(frozen=True)
@@ -199,12 +184,9 @@ def plot_pairs(
     figure = _grid_figure(7.2, 3.2 * len(pairs))
     for row, pair in enumerate(pairs):
         left = _panel(figure, len(pairs), 2, 2 * row + 1)
-        _draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
+        _draw_scatter(left, pair)
         right = _panel(figure, len(pairs), 2, 2 * row + 2)
-        _draw_bland_altman(
-            right, pair.a, pair.b, names=pair.names, unit=pair.unit, delta=delta, limits=limits,
-            clusters=pair.clusters,
-        )  # fmt: skip
+        _draw_bland_altman(right, pair, delta, limits)
     return figure
 
 

@@ -552,9 +552,11 @@ def _robust(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
     if gaps:
         left_out = left_out_of_incomplete(values, codes)
     else:
-        groups = groups_of.deletion_groups(codes, n)
-        kept = [_complete_forms(values[groups != g])[0] for g in range(int(groups.max()) + 1)]
-        left_out = {form: np.array([float(one[form].estimate) for one in kept]) for form in FORMS}
+
+        def forms(kept: np.ndarray) -> list[float]:
+            return [float(one.estimate) for one in _complete_forms(values[kept])[0].values()]
+
+        left_out = dict(zip(FORMS, groups_of.jackknife(forms, n, codes).T, strict=True))
     kind = "REML variance components" if gaps else "pooled targets"
     result = {}
     for name in FORMS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import special
 
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
-from corelab.agreement.differences import bland_altman
+from corelab.agreement.differences import between, bland_altman
 from corelab.agreement.estimates import Floats, quantile_normal, quantile_t
 from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate
@@ -59,9 +60,8 @@ def _regression_limits(
         centre, spread = line[0] + line[1] * places, size[0] + size[1] * places
         return np.concatenate([line, size, centre - z * spread, centre + z * spread])
 
-    groups = groups_of.deletion_groups(codes, n)
     whole = fit(np.ones(n, dtype=bool))
-    left_out = np.array([fit(groups != g) for g in range(int(groups.max()) + 1)])
+    left_out = groups_of.jackknife(fit, n, codes)
     text = "regression limits (Bland-Altman 1999, 3.2)"
     names = ["loa_bias_intercept", "loa_bias_slope", "loa_sd_intercept", "loa_sd_slope"]
     where = [""] * 4 + [f"mean={place:.4g}" for place in places] * 2
@@ -164,16 +164,10 @@ def _tolerance_limits(
         raise NotComputable("no variance: all differences are equal")
     size, df, text = float(n), n - 1.0, ""
     if codes is not None:
-        counts = np.bincount(codes).astype(np.float64)
-        means = groups_of.sums(difference, codes) / counts
-        between = float(means.var(ddof=1))
-        inside = float(np.sum((difference - means[codes]) ** 2) / (n - means.size))
-        share_in = 1.0 - float(np.mean(1.0 / counts))
-        size = found.sd**2 / (between / means.size)
-        df = found.sd**4 / (
-            between**2 / (means.size - 1) + (share_in * inside) ** 2 / (n - means.size)
-        )
-        text = f" over {means.size} clusters"
+        _, spread, parts = between(difference, codes)
+        size = found.sd**2 / spread
+        df = found.sd**4 / math.fsum((weight * one) ** 2 / own for one, own, weight in parts)
+        text = f" over {groups_of.number_of(codes, n)} clusters"
     z = float(special.ndtri((1.0 + share) / 2.0))
     factor = float(np.sqrt(df * (1.0 + 1.0 / size) * z**2 / special.chdtri(df, 1.0 - alpha)))
     method = (

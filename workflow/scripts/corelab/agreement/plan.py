@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -119,26 +119,33 @@ def with_grades(analysis: AgreementSpec, tables: Tables, endpoint: str) -> Agree
     return analysis.changed(categories=scale, measure_level=level)
 
 
+def by_endpoint(
+    planned: AgreementSpec, tables: Tables
+) -> Iterator[tuple[AgreementSpec, str, list[str], pd.DataFrame | NotComputable]]:
+    """For each endpoint the analysis, its name, its sources and readings, or why there are none."""
+    for endpoint in as_list(planned.endpoint):
+        analysis = with_grades(planned, tables, endpoint)
+        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
+        sources = chosen_sources(analysis, list(there.dropna()))
+        try:
+            yield analysis, endpoint, sources, readings(analysis, tables, endpoint, sources)
+        except NotComputable as error:
+            yield analysis, endpoint, sources, error
+
+
 def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[StatisticRow]:
     """Rows of an analysis of type ``agreement``: statistics of each pair and of all sources."""
     rows: list[StatisticRow] = []
     tables = with_investigators(given, planned_analysis)
-    reason = ""
+    reason = None
     try:
         planned_analysis = planned_analysis.with_labels(labels_of(planned_analysis, tables))
     except NotComputable as error:
-        reason = str(error)
-    for endpoint in as_list(planned_analysis.endpoint):
-        analysis = with_grades(planned_analysis, tables, endpoint)
-        if reason:
-            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(reason)
-            continue
-        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
-        sources = chosen_sources(analysis, list(there.dropna()))
-        try:
-            values = readings(analysis, tables, endpoint, sources)
-        except NotComputable as error:
-            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(error))
+        reason = error
+    for analysis, endpoint, sources, found in by_endpoint(planned_analysis, tables):
+        values = reason or found
+        if isinstance(values, NotComputable):
+            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(values))
             continue
         planned = as_list(analysis.visit)
         if analysis.by_visit:

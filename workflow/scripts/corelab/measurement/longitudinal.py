@@ -190,11 +190,7 @@ def missing_rows(
             # A variant stands beside the primary value; where that is missing, one row says so.
             continue
         for endpoint, part in of_source.groupby("endpoint", sort=True):
-            unit = (
-                part["unit"].dropna().iloc[0]
-                if "unit" in part and part["unit"].notna().any()
-                else None
-            )
+            unit = next(iter(part["unit"].dropna()), None) if "unit" in part else None
             there = set(zip(part["participant_id"], part["visit"], strict=True))
             for visit in [v for v in visit_order if v in set(part["visit"])]:
                 for subject in sorted(subjects):
