@@ -42,13 +42,15 @@ from pathlib import Path
 folder, stage, rows = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 from corelab.settings.registration import RegistrationSettings
 SETTINGS = RegistrationSettings(preset="fast")
-from corelab.records import Normalised, Prepared, Segmented, VisitRecords
+from corelab.records.images import Prepared, Segmented
+from corelab.records.subjects import Normalised
+from corelab.records.visits import VisitRecords
 KINDS = {"prepare": Prepared, "segment": Segmented, "normalise": Normalised}
 def record(name): return KINDS[name].read(folder / f"{name}.json")
 def write(name, content): content.write(folder / f"{name}.json")
 if stage == "conform and brain masks":
     from corelab.imaging import prepare_visit
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
     write("prepare", prepare_visit([ScanRow.from_row(row) for row in rows], folder))
 elif stage == "rigid within the visit":
     from corelab.registration import align_visit, share_brain_masks
@@ -89,7 +91,8 @@ class Cost:
 
 def costs() -> list[Cost]:
     """CPU time and peak memory of each stage of one visit, each in a process of its own."""
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
     from corelab.settings.measurement import MeasurementSettings
 
     participant, visit, kinds = TIMED
@@ -200,7 +203,8 @@ def segmentation_rows() -> Iterator[tuple[str, str, str]]:
     from phantom_truth import write_truth_images
 
     from corelab.imaging import brain_mask, load_image
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

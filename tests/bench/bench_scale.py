@@ -184,7 +184,7 @@ def tables(visits: int) -> None:
     """Collecting a table-level cohort: every visit has values of a pipeline and two readers."""
     from corelab.measurement.collect import collect_measurements
     from corelab.provenance.products import write_json
-    from corelab.records import read_measured
+    from corelab.records.measured import read_measured
     from corelab.settings.measurement import MeasurementSettings
 
     rng = np.random.default_rng(1)
@@ -233,7 +233,7 @@ def one_map(subjects: int) -> None:
     import nibabel as nib
 
     from corelab.measurement.frequency import write_frequency_map
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
     from corelab.registration import template_image
 
     template, rng = template_image(), np.random.default_rng(1)

@@ -10,7 +10,7 @@ import yaml
 from helpers import REPOSITORY
 from workflow_runs import snakemake
 
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 from corelab.workflow.cohort import cohort_of
 from corelab.workflow.costs import priorities
 

@@ -27,15 +27,9 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import _perturb_mask, collect_features, radiomics_visit
-from corelab.records import (
-    FrequencyMaps,
-    Normalised,
-    NormalisedMask,
-    Prepared,
-    Scan,
-    Segmented,
-    Transform,
-)
+from corelab.records.images import Prepared, Scan, Segmented, Transform
+from corelab.records.maps import FrequencyMaps
+from corelab.records.subjects import Normalised, NormalisedMask
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
 from corelab.settings.analyses import spec_of
@@ -43,7 +37,7 @@ from corelab.settings.measurement import FrequencyMap
 from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 
 CONFIG = REPOSITORY / "config" / "glioblastoma" / "config.yaml"
 NONE = Segmented("01", "preop")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from corelab.imaging import mask_volume_ml, resample_to, same_grid, voxel_volume_ml
 from corelab.imaging.geometry import affine_distance_mm, orthonormal_affine, voxel_sizes_mm
@@ -157,3 +158,23 @@ def test_orthonormal_affine_keeps_sizes_and_centre():
     assert voxel_sizes_mm(out) == pytest.approx(voxel_sizes_mm(affine))
     centre = np.array([5, 10, 15, 1])
     assert out @ centre == pytest.approx(affine @ centre)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_on_parallel_axes_are_taken_as_by_the_general_map(seed):
+    """Along the axes voxels are picked by index; scipy's general map must agree in each voxel."""
+    rng = np.random.default_rng(seed)
+    grids = []
+    for _ in range(2):
+        affine = np.diag([*rng.choice([-1, 1], 3) * rng.choice([0.5, 0.7, 1, 2, 3.3], 3), 1.0])
+        affine[:3, 3] = rng.choice([0, 0.5, 0.25, 1 / 3, -3.1], 3)
+        grids.append((rng.integers(1, 30, 3), affine))
+    (shape, affine), (other, target) = grids
+    labels = nib.Nifti1Image(rng.integers(0, 5, shape).astype(np.uint8), affine)
+    found = resample_to(labels, nib.Nifti1Image(np.zeros(other, np.uint8), target), order=0)
+    map_ = np.round(np.linalg.inv(affine) @ target, 9)
+    expected = ndimage.affine_transform(
+        np.asarray(labels.dataobj), map_[:3, :3], map_[:3, 3], tuple(other), order=0,
+        mode="constant",
+    )  # fmt: skip
+    assert np.array_equal(np.asarray(found.dataobj), expected)

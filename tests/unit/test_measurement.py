@@ -28,7 +28,10 @@ from corelab.measurement.visit import (
 )
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json
-from corelab.records import Measured, MeasurementRow, NormalisedMask, ScanRow, VisitMask
+from corelab.records.images import ScanRow
+from corelab.records.measured import Measured, MeasurementRow
+from corelab.records.subjects import NormalisedMask
+from corelab.records.visits import VisitMask
 from corelab.registration import template_image
 from corelab.settings.measurement import (
     AtlasSettings,

@@ -9,7 +9,7 @@ import pytest
 from corelab.agreement.phantoms import _conformance_rows, _drift, phantom_verdicts
 from corelab.imaging.inserts import insert_values, inserts_frame, measure_inserts
 from corelab.phantom.inserts import simulate_inserts
-from corelab.records import InsertRow
+from corelab.records.images import InsertRow
 from corelab.settings.acquisition import PhantomQaSettings
 
 QA = PhantomQaSettings()

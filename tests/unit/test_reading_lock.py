@@ -12,7 +12,7 @@ from corelab.reading.change_log import LogFault, _sealed, append_change, head_pa
 from corelab.reading.lock import _signature_of, make_lock, row_key, row_text, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
 from corelab.reading.study_reads import _standing_lines
-from corelab.records import Change, Lock
+from corelab.records.reading import Change, Lock
 from corelab.settings.reading import AdjudicationRule, ReadingSettings, Rereview
 
 RULES = rules_of([AdjudicationRule(endpoint="aspects", grades_differ=True)])

@@ -25,8 +25,8 @@ from corelab.reading.packages import DICTIONARIES, TABLES, _pseudonym, write_pac
 from corelab.reading.presentation import KINDS, Case, presentation_order, repeated_cases
 from corelab.reading.reference_cases import ReferenceRead, judged_reads, performance
 from corelab.reading.sampling import _allocation, stratified_sample
-from corelab.records import Prepared, Scan
-from corelab.study.model import load_study
+from corelab.records.images import Prepared, Scan
+from corelab.study.loading import load_study
 
 VISITS = ("baseline", "day5", "day90")
 CASES = [Case(f"{n:02d}", visit) for n in range(1, 11) for visit in VISITS]

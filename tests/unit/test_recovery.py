@@ -19,7 +19,8 @@ from corelab.measurement.recovery import (
     recovery_table,
 )
 from corelab.measurement.recovery_targets import TARGETS, targets_of
-from corelab.records import Prepared, Recovered, Scan
+from corelab.records.images import Prepared, Scan
+from corelab.records.measured import Recovered
 from corelab.settings.measurement import RecoverySettings
 from corelab.settings.segmentation import SegmentationSettings
 from corelab.study.schema import load_schema

@@ -10,7 +10,8 @@ import pytest
 from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tables_only
 
 from corelab.provenance.products import write_table
-from corelab.records import Gate, Mask, Perfused, Scan
+from corelab.records.images import Mask, Scan
+from corelab.records.perfusion import Gate, Perfused
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
 from corelab.reporting.results import Visit

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from corelab.measurement.reversal import ENDPOINTS, _steps_between, reversal_rows
-from corelab.records import Anchor, Chain, Normalised, NormalisedMask
+from corelab.records.subjects import Anchor, Chain, Normalised, NormalisedMask
 from corelab.registration.transforms import write_affine
 
 GRID = np.diag([2.0, 2.0, 5.0, 1.0])

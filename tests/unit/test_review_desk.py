@@ -29,7 +29,7 @@ from corelab.provenance.decisions import (
     read_decisions,
 )
 from corelab.provenance.products import read_table, write_table
-from corelab.records import Measured, MeasurementRow
+from corelab.records.measured import Measured, MeasurementRow
 from corelab.reporting.desk import Desk
 from corelab.reporting.review import desk_html, sheets
 from corelab.reporting.subject_images import subject_images

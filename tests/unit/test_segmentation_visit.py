@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from corelab.imaging import load_image, save_image
 from corelab.imaging.values import SHIFTED
-from corelab.records import BrainQuality, Cut, Prepared, Scan, Transform
+from corelab.records.images import BrainQuality, Cut, Prepared, Scan, Transform
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import Segmenter, segment_visit, visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter

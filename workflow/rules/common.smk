@@ -26,7 +26,7 @@ from snakemake.logging import logger
 from corelab.provenance.digest import digest_of_script
 from corelab.settings.base import fingerprint
 from corelab.study.findings import errors, grouped_lines
-from corelab.study.model import StudyError, load_study
+from corelab.study.loading import StudyError, load_study
 from corelab.study.presets import with_preset
 from corelab.study.schema import repeated_keys
 from corelab.study.naming import session_entity, subject_entity

@@ -8,7 +8,9 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.visit import measure_visit
-        from corelab.records import Normalised, Perfused, Prepared, Segmented
+        from corelab.records.images import Prepared, Segmented
+        from corelab.records.perfusion import Perfused
+        from corelab.records.subjects import Normalised
         from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
         given, params = snakemake.input, snakemake.params

@@ -716,7 +716,7 @@ class _CountedSlopes:
         self._u, self._v = u, v
         n = u.size
         self._pairs = n * (n - 1) // 2 - _tied(u)
-        # Equal u and equal v - s u mean equal v, whatever the slope.
+        # Equal u and equal v - s u mean equal v, for any slope.
         self._same = _tied(np.rec.fromarrays([u, v]))
         self._equal_u = _tied(u)
         self._vertical = self._equal_u - self._same

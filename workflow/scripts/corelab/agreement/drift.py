@@ -214,7 +214,7 @@ def reader_effects(
     seen = ~np.isnan(values)
     df2 = int(seen.sum()) - n - k + 1
     if df2 < 1 or np.linalg.matrix_rank(_laplacian(seen)) < k - 1:
-        raise NotComputable("readers share too few targets for their effects to be told apart")
+        raise NotComputable("readers share too few targets to separate their effects")
     scale = float(np.nanstd(values)) or 1.0
     centred = (values - np.nanmean(values)) / scale
 

@@ -19,7 +19,7 @@ from corelab.agreement.strata import reading_places
 from corelab.imaging.geometry import resample_to
 from corelab.measurement.selection import NotComputable, Tables, as_list, population
 from corelab.provenance.exhibits import Drawn
-from corelab.records import VisitRecords, read_visits
+from corelab.records.visits import VisitRecords, read_visits
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.study.naming import session_entity, subject_entity

@@ -16,7 +16,7 @@ from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import resample_to, same_grid, voxel_sizes_mm, voxel_volume_ml
 from corelab.imaging.nifti import conform
 from corelab.imaging.values import chosen_labels
-from corelab.records import InsertRow
+from corelab.records.images import InsertRow
 from corelab.study.columns import PHANTOMS
 from corelab.terms.endpoints import VOLUME_UNITS_ML
 

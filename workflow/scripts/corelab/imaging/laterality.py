@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import resample_to, same_grid
-from corelab.records import AcquisitionRow, Scan
+from corelab.records.images import AcquisitionRow, Scan
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 #: What others are compared with, best first; perfusion maps come from their series.

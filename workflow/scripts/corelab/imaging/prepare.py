@@ -42,7 +42,7 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, read_table, write_table
-from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
+from corelab.records.images import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path

@@ -30,14 +30,11 @@ from corelab.provenance.decisions import (
 from corelab.provenance.job import UserError
 from corelab.provenance.manifest import row_identifier
 from corelab.provenance.products import read_table, write_table
-from corelab.records import (
-    DicomListing,
+from corelab.records.images import DicomListing, Prepared, Scan, ScanRow
+from corelab.records.measured import (
     Measured,
     MeasuredSupplied,
     MeasurementRow,
-    Prepared,
-    Scan,
-    ScanRow,
     SuppliedScan,
     read_measured,
 )

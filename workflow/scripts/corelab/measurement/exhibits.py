@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.products import atomic_path
-from corelab.records import FrequencyMaps, LevelMap
+from corelab.records.maps import FrequencyMaps, LevelMap
 
 #: Width of a picture in the report, pixels.
 _WIDTH = 1300

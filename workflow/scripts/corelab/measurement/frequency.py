@@ -20,7 +20,8 @@ from corelab.imaging import (
 )
 from corelab.measurement.visit import selected_labels
 from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
-from corelab.records import SUPPLIED, Normalised, ScanRow
+from corelab.records.images import SUPPLIED, ScanRow
+from corelab.records.subjects import Normalised
 from corelab.registration import template_image
 from corelab.terms.labels import volume_endpoint
 

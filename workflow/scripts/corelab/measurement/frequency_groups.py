@@ -23,7 +23,7 @@ from corelab.measurement.frequency import MappedMask, choose_masks, frequency_ma
 from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
 from corelab.provenance.products import file_sha256, read_table
-from corelab.records import FrequencyMaps, LevelMap, MapDifference, SideShare
+from corelab.records.maps import FrequencyMaps, LevelMap, MapDifference, SideShare
 from corelab.registration import template_image
 from corelab.settings.measurement import FrequencyMap
 

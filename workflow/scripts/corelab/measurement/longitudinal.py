@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.rows import measurement_row
-from corelab.records import MeasurementRow
+from corelab.records.measured import MeasurementRow
 
 #: endpoint, volume it follows, how, unit.
 CHANGES = (

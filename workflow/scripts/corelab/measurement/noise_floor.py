@@ -24,7 +24,9 @@ from corelab.measurement.rows import rows_frame
 from corelab.measurement.visit import measure_visit
 from corelab.perfusion import perfuse_visit
 from corelab.provenance.products import read_json
-from corelab.records import Prepared, Repeated, Scan, VisitRecords
+from corelab.records.images import Prepared, Scan
+from corelab.records.measured import Repeated
+from corelab.records.visits import VisitRecords
 from corelab.registration import align_visit, normalise_subject
 from corelab.segmentation.readers import consensus_masks
 from corelab.segmentation.visit import segment_visit

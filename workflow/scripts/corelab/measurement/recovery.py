@@ -33,7 +33,9 @@ from corelab.imaging.planting import (
 )
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.measurement.recovery_targets import Target, targets_of
-from corelab.records import Prepared, Recovered, visit_masks
+from corelab.records.images import Prepared
+from corelab.records.measured import Recovered
+from corelab.records.visits import visit_masks
 from corelab.segmentation import NotSegmentable
 from corelab.segmentation.scans import VisitScans
 from corelab.segmentation.visit import segment_visit

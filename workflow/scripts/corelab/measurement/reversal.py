@@ -17,7 +17,8 @@ import numpy as np
 from corelab.imaging import ImageFault, load_image
 from corelab.measurement.rows import measurement_row
 from corelab.measurement.time_windows import lesion_reversal
-from corelab.records import MeasurementRow, Normalised, NormalisedMask
+from corelab.records.measured import MeasurementRow
+from corelab.records.subjects import Normalised, NormalisedMask
 from corelab.registration.transforms import Step, apply_transforms, read_steps
 
 LABEL = "infarct"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.records import MeasurementRow
+from corelab.records.measured import MeasurementRow
 from corelab.terms.endpoints import ENDPOINT_UNITS
 
 

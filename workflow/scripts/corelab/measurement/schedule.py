@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from corelab.records import AcquisitionRow
+from corelab.records.images import AcquisitionRow
 from corelab.settings.acquisition import TrialCriteria
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from corelab.measurement.rows import measurement_row, rows_frame
-from corelab.records import MeasurementRow, ScanRow
+from corelab.records.images import ScanRow
+from corelab.records.measured import MeasurementRow
 from corelab.settings.measurement import SerialImagingSettings
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,

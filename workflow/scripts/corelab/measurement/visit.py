@@ -28,24 +28,17 @@ from corelab.measurement.regions import (
 from corelab.measurement.reversal import joined_reasons, reversal_rows
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.products import file_sha256
-from corelab.records import (
-    SUPPLIED,
-    AcquisitionRow,
+from corelab.records.images import SUPPLIED, AcquisitionRow, Prepared, ScanRow, Segmented
+from corelab.records.measured import (
     Measured,
     MeasuredSupplied,
     MeasurementRow,
-    Normalised,
-    NormalisedMask,
     OverlapRow,
-    Perfused,
-    Prepared,
-    Registry,
-    ScanRow,
-    Segmented,
     SuppliedScan,
-    VisitMask,
-    visit_masks,
 )
+from corelab.records.perfusion import Perfused, Registry
+from corelab.records.subjects import Normalised, NormalisedMask
+from corelab.records.visits import VisitMask, visit_masks
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 from corelab.terms.labels import volume_endpoint

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from corelab import records
 from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT
+from corelab.records import perfusion as records
 from corelab.settings.perfusion import GateLimits
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS, WARN
 

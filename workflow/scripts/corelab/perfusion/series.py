@@ -351,13 +351,13 @@ def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, moda
         offset = " This is the offset of 1024 HU of stored values." if 950 < middle < 1150 else ""
         raise PerfusionError(
             f"the median of the brain is {middle:.0f}, a brain has {BRAIN_HU[0]:.0f} to "
-            f"{BRAIN_HU[1]:.0f} HU: the series is not in HU, and tissue is told by HU.{offset} "
+            f"{BRAIN_HU[1]:.0f} HU: the series is not in HU, and HU identify tissue.{offset} "
             "Convert it again with rescale slope and intercept applied"
         )
 
 
 def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> None:
-    """Refuse a series that begins when contrast is already there."""
+    """Refuse a series that begins after the arrival of contrast."""
     rising = curve if modality == "ctp" else -curve
     rising = rising[baseline.start :]
     noise = 1.4826 * np.median(np.abs(np.diff(rising, n=2))) / np.sqrt(6.0)
@@ -372,7 +372,7 @@ def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> Non
 
 
 def _vessel_level(source: arterial.ArterialInput, image: np.ndarray, modality: str) -> float:
-    """Lower median baseline (HU) of artery and vein: contrast that is there already lifts both.
+    """Lower median baseline (HU) of artery and vein: contrast before the first frame lifts both.
 
     The vein alone may lie beside bone (the superior sagittal sinus at the inner table).
     """

@@ -116,7 +116,7 @@ def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -
     True
     """
     if not mask.any():
-        raise PerfusionError("the brain mask is empty, so the hemispheres cannot be told apart")
+        raise PerfusionError("the brain mask is empty, so the hemispheres cannot be separated")
     sizes = _axis_sizes(affine)
     step = np.maximum(1, np.rint(4.0 / sizes)).astype(int)
     smooth = ndimage.gaussian_filter(np.clip(image, *np.percentile(image, [1, 99.5])), 2.0 / sizes)

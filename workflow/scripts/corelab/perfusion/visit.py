@@ -26,17 +26,8 @@ from corelab.perfusion.series import (
 )
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import read_table, write_json, write_table
-from corelab.records import (
-    Cutoff,
-    Gate,
-    Mask,
-    Perfused,
-    PerfusionMap,
-    Prepared,
-    Quantity,
-    Registry,
-    Scan,
-)
+from corelab.records.images import Mask, Prepared, Scan
+from corelab.records.perfusion import Cutoff, Gate, Perfused, PerfusionMap, Quantity, Registry
 from corelab.settings.perfusion import PerfusionSettings
 from corelab.study.naming import derivative, mask_path
 from corelab.terms.verdicts import FAIL, WARN
@@ -161,9 +152,9 @@ def perfuse_visit(
 ) -> Perfused:
     """Perfusion maps and lesions of one visit.
 
-    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and whatever engines the
-    settings name for core, hypoperfusion and registry; without one,
-    ready-made maps (``cbf``, ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
+    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and the engines that the
+    settings name for core, hypoperfusion and registry; without one, ready-made maps (``cbf``,
+    ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
     A scan of kind ``aif`` (columns ``time_s``, ``value``: concentration) replaces the arterial
     input that is found.
 

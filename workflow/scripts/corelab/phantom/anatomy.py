@@ -75,10 +75,7 @@ class Anatomy:
     def to_subject(self, points_mm: ArrayLike) -> Points:
         """Map template points (..., 3) to subject points, mm, by fixed-point iteration.
 
-        Raises
-        ------
-        ArithmeticError
-            If the iteration does not come to rest within 0.001 mm (a folded field).
+        ArithmeticError if it does not come to rest within 0.001 mm (a folded field).
         """
         points = np.asarray(points_mm, dtype=np.float64)
         target = points.reshape(-1, 3)
@@ -101,8 +98,8 @@ class Anatomy:
     ) -> NDArray[np.float32]:
         """Template coordinates of every voxel of a grid, (3, *shape), mm.
 
-        Evaluated at every 3rd voxel and interpolated linearly: the field is smooth over
-        centimetres, which keeps the difference to :meth:`to_template` below about 0.1 mm.
+        Evaluated at every 3rd voxel and interpolated linearly, within about 0.1 mm of
+        :meth:`to_template`.
         """
         knots = [np.minimum(np.arange(0, n + _KNOT_VOXELS, _KNOT_VOXELS), n) for n in shape]
         index = np.stack(np.meshgrid(*knots, indexing="ij"), axis=-1).astype(np.float64)
@@ -179,25 +176,14 @@ def make_anatomy(
 ) -> Anatomy:
     """Draw one participant's anatomy.
 
-    A Gaussian-smoothed random stationary velocity field is exponentiated by scaling and squaring
-    (Arsigny et al. 2006, MICCAI), which makes a diffeomorphism; the affine turns by at most
-    4 degrees, scales by at most 5 percent and shifts by a few mm.
-
-    Parameters
-    ----------
-    seed
-        Of the trial.
-    participant_id
-        Sheet id.
-    mean_displacement_mm
-        Mean length of the nonlinear displacement over the brain, mm.
-    smoothness_mm
-        SD of the Gaussian that smooths the velocity, mm.
+    A Gaussian-smoothed random stationary velocity field (SD ``smoothness_mm``) is exponentiated by
+    scaling and squaring (Arsigny et al. 2006, MICCAI), which makes a diffeomorphism of the given
+    mean displacement over the brain; the affine turns by at most 4 degrees, scales by at most 5
+    percent and shifts by a few mm.
 
     Examples
     --------
-    >>> anatomy = make_anatomy(1, "001")
-    >>> anatomy.displacement_mm.shape
+    >>> make_anatomy(1, "001").displacement_mm.shape
     (3, 85, 99, 85)
     """
     rng = generator(seed, participant_id, "anatomy")

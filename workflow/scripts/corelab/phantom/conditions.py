@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.phantom.head import ORIGIN_MM, Head, load_head
+from corelab.phantom.head import TEMPLATE_SHAPE, Head, load_head, template_axes
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -93,10 +93,8 @@ def draw_conditions(seed: int, participant_id: str) -> Conditions:
 
     Examples
     --------
-    >>> draw_conditions(1, "036") == NEUTRAL
-    True
-    >>> 1.3 <= draw_conditions(1, "002").adc_gain <= 1.6
-    True
+    >>> draw_conditions(1, "036") == NEUTRAL, 1.3 <= draw_conditions(1, "002").adc_gain <= 1.6
+    (True, True)
     """
     if participant_id not in DIFFICULTIES:
         return NEUTRAL
@@ -186,22 +184,9 @@ def draw_tumour_conditions(seed: int, participant_id: str) -> TumourConditions:
     )
 
 
-def _axes() -> list[Array]:
-    return list(
-        np.meshgrid(
-            *((ORIGIN_MM[a] + np.arange(n)).astype(np.float32) for a, n in enumerate(_SHAPE)),
-            indexing="ij",
-            sparse=True,
-        )
-    )
-
-
-_SHAPE = (197, 233, 189)
-
-
 def _ventricles(csf: Array) -> NDArray[np.bool_]:
     """Lateral and third ventricle of the template: the fluid deep in the brain."""
-    x, y, z = _axes()
+    x, y, z = template_axes(TEMPLATE_SHAPE)
     deep = (np.abs(x) < 40) & (y > -60) & (y < 40) & (z > -14) & (z < 34)
     labels, _ = ndimage.label((csf > 0.5) & deep)
     sizes = np.bincount(labels.ravel())
@@ -213,10 +198,7 @@ def _ventricles(csf: Array) -> NDArray[np.bool_]:
 def aged_head(ventricles: float, atrophy_mm: float) -> Head:
     """The head with wider ventricles and sulci; brain and shell stay where they are.
 
-    Parameters
-    ----------
-    ventricles, atrophy_mm
-        As in :class:`Conditions`; 1 and 0 give the head itself.
+    ``ventricles`` and ``atrophy_mm`` as in :class:`Conditions`; 1 and 0 give the head itself.
 
     Examples
     --------
@@ -259,10 +241,12 @@ def aged_head(ventricles: float, atrophy_mm: float) -> Head:
 
 def _random_field(rng: np.random.Generator, sigma_mm: float) -> Array:
     """Random field of unit variance on the 1 mm grid, drawn on a 4 mm one."""
-    coarse = tuple(n // 4 + 2 for n in _SHAPE)
+    coarse = tuple(n // 4 + 2 for n in TEMPLATE_SHAPE)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma_mm / 4)
     zoomed = ndimage.zoom((noise / noise.std()).astype(np.float32), 4, order=1)
-    return np.asarray(zoomed[: _SHAPE[0], : _SHAPE[1], : _SHAPE[2]], np.float32)
+    return np.asarray(
+        zoomed[: TEMPLATE_SHAPE[0], : TEMPLATE_SHAPE[1], : TEMPLATE_SHAPE[2]], np.float32
+    )
 
 
 def _share_below(potential: Array, weight: Array, volume_ml: float) -> Array:
@@ -280,12 +264,8 @@ def _share_below(potential: Array, weight: Array, volume_ml: float) -> Array:
 class Extras:
     """Further tissue of a head in template space, fractions 0 to 1 on the 1 mm grid.
 
-    Attributes
-    ----------
-    cavity, disease
-        An old infarct full of fluid, and white-matter disease.
-    pile_up
-        Relative gain of signal beside air cells (negative where it is lost).
+    An old infarct full of fluid, white-matter disease, and the relative gain of signal beside air
+    cells (``pile_up``, negative where it is lost).
     """
 
     cavity: Array | None = None
@@ -306,7 +286,7 @@ def extras_of(conditions: Conditions, seed: int, participant_id: str, lesion_sid
         return Extras()
     head = aged_head(conditions.ventricles, conditions.atrophy_mm)
     rng = generator(seed, participant_id, "extras")
-    x, y, z = _axes()
+    x, y, z = template_axes(TEMPLATE_SHAPE)
     cavity = disease = pile_up = None
     if conditions.cavity_ml > 0:
         centre = rng.uniform((30, -50, 0), (46, 20, 36)) * (-lesion_side, 1, 1)
@@ -320,7 +300,7 @@ def extras_of(conditions: Conditions, seed: int, participant_id: str, lesion_sid
         away = away + 5.0 * _random_field(rng, 5.0) + 30.0 * (1 - head.white)
         disease = _share_below(away, head.white, conditions.disease_ml)
     if conditions.susceptibility > 0:
-        pile_up = np.zeros(_SHAPE, np.float32)
+        pile_up = np.zeros(TEMPLATE_SHAPE, np.float32)
         for cell in _AIR_CELLS_MM:
             at = np.asarray(cell) + rng.normal(0, 3, 3)
             reach = rng.uniform(7, 12)

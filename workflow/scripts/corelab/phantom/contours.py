@@ -24,24 +24,10 @@ _WAVE_LENGTH_MM = 7.0
 def reader_contour(
     scene: Scene, visit: str, kind: str, reader: str | None, repeat: int = 1
 ) -> tuple[NDArray[np.bool_], View]:
-    """One reader's infarct mask on the grid of the diffusion images.
+    """One reader's infarct mask on the grid of the diffusion images, and the grid.
 
-    Parameters
-    ----------
-    scene
-        Of the participant.
-    visit, kind, reader, repeat
-        Of the row in the scans sheet; ``kind`` is ``mask-infarct``.
-
-    Returns
-    -------
-    mask, view
-        The mask and its grid.
-
-    Raises
-    ------
-    KeyError
-        If the trial has no such reading.
+    ``visit``, ``kind`` (``mask-infarct``), ``reader`` and ``repeat`` are of the row in the scans
+    sheet; KeyError if the trial has no such reading.
 
     Examples
     --------

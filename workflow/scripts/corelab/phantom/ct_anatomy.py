@@ -24,6 +24,7 @@ from corelab.phantom.seeds import generator
 Array = NDArray[np.float32]
 Point = tuple[float, float, float]
 
+#: Hounsfield units; air is -1000.
 HU = {"grey": 37.0, "white": 29.0, "csf": 7.0}
 HU_SHELL = {"film": 10, "bone": 1100, "marrow": 420, "scalp": 5, "muscle": 52, "eye": 14}
 

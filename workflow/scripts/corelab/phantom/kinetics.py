@@ -70,17 +70,10 @@ def _gamma_variate(t: NDArray[np.float64], alpha: float, beta_s: float) -> NDArr
 
 
 def residue(family: str, times_s: ArrayLike, mtt_s: float) -> NDArray[np.float64]:
-    """Residue function: 1 at time 0, integral ``mtt_s``.
+    """Residue function: 1 at time 0, integral ``mtt_s`` (times in s).
 
-    Parameters
-    ----------
-    family
-        ``exponential``; ``gamma`` (transit times gamma-distributed with shape 3); ``linear``
-        (to zero at twice the mean transit time); ``box``.
-    times_s
-        Times, s.
-    mtt_s
-        Mean transit time, s.
+    ``gamma``: transit times gamma-distributed with shape 3; ``linear``: to zero at twice the mean
+    transit time.
 
     Examples
     --------
@@ -110,17 +103,9 @@ def tissue_curves(
 ) -> NDArray[np.float32]:
     """Tissue enhancement of many voxels, (n, t), in the unit of the bolus.
 
-    Curves are interpolated from a table over mean transit time (48 log-spaced values from 1 to
-    40 s, so that the error is below 0.1 percent of the peak) and time.
-
-    Parameters
-    ----------
-    cbv_ml_100g, mtt_s, delay_s
-        (n,) truth.
-    times_s
-        (t,) frame times.
-    bolus, family
-        Arterial input and residue family.
+    The truth is (n,), the frame times (t,), s. Curves are interpolated from a table over mean
+    transit time (48 log-spaced values from 1 to 40 s, so that the error is below 0.1 percent of the
+    peak).
 
     Examples
     --------

@@ -47,13 +47,7 @@ class Scene:
 
 @lru_cache(maxsize=8)
 def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
-    """Build what is scanned of one participant.
-
-    Examples
-    --------
-    >>> build_scene(TrialSpec.testing(), "001").participant.participant_id
-    '001'
-    """
+    """Build what is scanned of one participant."""
     participant = find(spec, participant_id)
     hard = spec.flavour == "hard"
     conditions = draw_conditions(spec.seed, participant_id) if hard else NEUTRAL
@@ -71,16 +65,10 @@ def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The grid of one scan and where its sample points lie in template space.
+    """The grid of one scan (voxel to scanner mm) and where its sample points lie in template space.
 
-    Attributes
-    ----------
-    affine, shape
-        Of the scan, voxel to scanner mm.
-    samples
-        Sample points per voxel along the slice thickness.
-    template_mm
-        Coordinates of the sample points, (3, nx, ny, nz * samples).
+    ``samples`` points per voxel along the slice thickness; ``template_mm`` is (3, nx, ny, nz *
+    samples).
     """
 
     affine: NDArray[np.float64]
@@ -153,11 +141,5 @@ def view_scan(scene: Scene, visit: str, kind: str) -> View:
 
 
 def infarct_region(visit: str) -> str:
-    """Region of the lesion that is infarcted at a visit.
-
-    Examples
-    --------
-    >>> infarct_region("baseline"), infarct_region("day5")
-    ('core', 'infarct')
-    """
+    """Region of the lesion that is infarcted at a visit."""
     return "core" if visit == "baseline" else "infarct"

@@ -233,7 +233,7 @@ def _at_visit(
     if planned is not None:
         if planned not in there:
             raise NotComputable(
-                f"no value of {name} at {planned}; it is there at {', '.join(sorted(there))}"
+                f"no value of {name} at {planned}; there is one at {', '.join(sorted(there))}"
             )
         chosen = planned
     elif visit in there:

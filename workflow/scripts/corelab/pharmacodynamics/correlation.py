@@ -375,7 +375,7 @@ def bca_limits(
 
     Resamples in which the statistic does not exist are dropped. Over 200 rows are left out in 200
     groups for the acceleration; ``percentile`` takes the quantiles of the resamples as they are.
-    ``draws`` are those of :func:`resampled` where they are there already.
+    ``draws`` are those of :func:`resampled` where they exist already.
 
     Examples
     --------

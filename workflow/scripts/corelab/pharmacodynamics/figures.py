@@ -114,7 +114,7 @@ def decimal_log_ticks(axes: Axes, which: str = "x") -> None:
 
 
 def _shown(labels: Any, order: Sequence[str] | None) -> list[str]:
-    """The groups that are there, in the order given; those that it lacks come last."""
+    """The groups of the rows, in the order given; those that it lacks come last."""
     present = in_order(labels)
     first = [name for name in order or [] if name in present]
     return first + [name for name in present if name not in first]

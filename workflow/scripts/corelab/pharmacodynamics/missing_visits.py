@@ -97,7 +97,7 @@ def impute_normal(
     Raises
     ------
     NotComputable
-        If fewer than m + 2 rows are there to estimate the covariance.
+        If fewer than m + 2 rows remain to estimate the covariance.
 
     Examples
     --------

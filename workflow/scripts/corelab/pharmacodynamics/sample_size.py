@@ -265,7 +265,7 @@ def mmrm_per_arm(
     correlation
         Of two visits of a participant.
     retention
-        Share of participants still there at each visit, falling.
+        Share of participants who remain at each visit, falling.
     power, alpha
         Power and two-sided level.
 

@@ -686,7 +686,7 @@ class Concordance:
 def risk_order(risk: Any) -> np.ndarray:
     """Place of each score in their order, from 0; scores closer than 1e-9 of their range share it.
 
-    Participants with the same covariates must tie whatever order a processor's matrix product
+    Participants with the same covariates must tie in any order that a processor's matrix product
     adds in.
 
     Examples

@@ -46,13 +46,7 @@ def half_last_digit(printed: str) -> float:
 
 
 def describe(values: np.ndarray) -> dict[str, float]:
-    """Plain description: quartiles of type 7, SD with n - 1.
-
-    Examples
-    --------
-    >>> describe(np.array([1.0, 2.0, 3.0, 10.0]))["quartile_1"]
-    1.75
-    """
+    """Plain description: quartiles of type 7, SD with n - 1."""
     if values.size == 0:
         return {"n": 0.0}
     found = {
@@ -75,8 +69,6 @@ def of_values(statistic: str, values: np.ndarray) -> Iterator[tuple[str, float]]
     --------
     >>> dict(of_values("quartile_1", np.array([1.0, 2.0, 3.0, 10.0])))["percentile type 6"]
     1.25
-    >>> list(of_values("sd", np.array([1.0, 3.0])))
-    [('population SD', 1.0)]
     """
     if statistic == "sd" and values.size > 1:
         yield "population SD", float(values.std())
@@ -103,30 +95,11 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
-def unrounded_r(
+def _unrounded_r(
     r: str, low: str, high: str, n: float, level: float = 0.95
 ) -> tuple[float, float] | None:
-    """Range of the r that round to the printed one and whose interval rounds to the printed one.
-
-    Parameters
-    ----------
-    r, low, high
-        Correlation and limits as printed.
-    n
-        Number of pairs.
-    level
-        Confidence level.
-
-    Returns
-    -------
-    tuple or None
-        Least and largest such r; None where there is none.
-
-    Examples
-    --------
-    >>> [round(v, 4) for v in unrounded_r("0.58", "0.49", "0.67", 213)]
-    [0.5827, 0.585]
-    >>> unrounded_r("0.58", "0.52", "0.67", 213)
+    """Least and largest r that round to the printed one and give the printed limits (Fisher's z);
+    None without one.
     """
     if n <= 3:
         return None
@@ -157,7 +130,7 @@ def _limits(match: Mapping[str, float], statistic: str) -> Iterator[tuple[str, f
 def alternatives(
     cells: Mapping[str, object], part: str, row: Mapping[str, object], same: pd.DataFrame
 ) -> Iterator[tuple[str, float]]:
-    """Other forms of a statistic of the plan.
+    """Name and value of other forms of a statistic of the plan.
 
     Parameters
     ----------
@@ -169,11 +142,6 @@ def alternatives(
         The statistics row that recomputes it.
     same
         Statistics rows of the same analysis, endpoint, visit and group.
-
-    Yields
-    ------
-    tuple
-        Name of the form, and its value.
     """
     name = str(cells["statistic"])
     family = family_of(name, "family")
@@ -201,7 +169,7 @@ def alternatives(
         texts = [str(cells[key]) for key in ("estimate", "ci_low", "ci_high") if cells.get(key)]
         known = None
         if len(texts) == 3:
-            known = unrounded_r(texts[0], texts[1], texts[2], float(row["n"]))  # type: ignore[arg-type]
+            known = _unrounded_r(texts[0], texts[1], texts[2], float(row["n"]))  # type: ignore[arg-type]
         if known:
             low, high = fisher_interval(sum(known) / 2, float(row["n"]))  # type: ignore[arg-type]
             name = (

@@ -31,16 +31,8 @@ _MEANS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of the workflow.
-
-    Attributes
-    ----------
-    name, text
-        Its name and docstring.
-    file
-        The rule file's stem.
-    after
-        Rules whose products it takes.
+    """A rule of the workflow: name, docstring, stem of its rule file, and rules whose products it
+    takes.
     """
 
     name: str

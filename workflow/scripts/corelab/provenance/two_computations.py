@@ -65,15 +65,11 @@ def compare(
     library
         Library and function, as it is to be printed.
     tolerance
-        Largest difference, in units of ``scale``.
+        Largest difference, in units of ``scale``; :class:`ComputationsDisagree` beyond it, or if
+        one of the two is not finite.
     scale
         Size to measure the difference against; default the larger absolute value, at least 1.
         The standard error is right for a coefficient near 0.
-
-    Raises
-    ------
-    ComputationsDisagree
-        If the difference exceeds the tolerance, or one of the two is not finite.
 
     Examples
     --------

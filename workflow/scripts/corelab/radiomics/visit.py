@@ -25,7 +25,9 @@ from corelab.radiomics.features import (
     feature_rows,
 )
 from corelab.radiomics.normalise import grey_levels, top_mode
-from corelab.records import Featured, Prepared, Segmented, visit_masks
+from corelab.records.images import Prepared, Segmented
+from corelab.records.measured import Featured
+from corelab.records.visits import visit_masks
 from corelab.segmentation.scans import NotSegmentable, VisitScans
 from corelab.settings.radiomics import RadiomicsSettings
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX

@@ -183,7 +183,7 @@ def check_package(
     (counters, pseudonyms, kinds; column -> regular expression) or searched for every token as a
     word, without regard to case, and for dates. ``dictionaries`` are fixed texts. Images may hold
     no free text in their headers, no extension and no file name; long tokens are searched for in
-    all their bytes. No other file may be there.
+    all their bytes. No other file may exist.
 
     Raises
     ------

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from corelab.provenance.products import write_text
-from corelab.records import Change, LogState, RecordError, What, Why
+from corelab.records.base import RecordError
+from corelab.records.reading import Change, LogState, What, Why
 
 #: After the lock nothing may change but for these.
 REASONS = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.reading import ReadingSettings, ReadingWindow
 from corelab.settings.report import Attestation
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS

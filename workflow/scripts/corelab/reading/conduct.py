@@ -14,7 +14,7 @@ from corelab.measurement.rows import rows_frame
 from corelab.reading.charter import CONDUCT, Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import by_roles, days_of_reads
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.reading import ReadingSettings
 
 TURNAROUND = {

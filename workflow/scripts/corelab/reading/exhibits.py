@@ -11,7 +11,7 @@ from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, save_figure
 from corelab.provenance.products import read_table
 from corelab.reading.charter import NOT_ATTESTED
-from corelab.records import Validity
+from corelab.records.reading import Validity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,8 @@ import pandas as pd
 from corelab.provenance.products import format_cell, plain, read_json
 from corelab.reading.change_log import LogFault, head_path, verify_log
 from corelab.reading.conduct import times
-from corelab.records import Change, Charter, Lock, LogState, RecordError, Signature, Validity
+from corelab.records.base import RecordError
+from corelab.records.reading import Change, Charter, Lock, LogState, Signature, Validity
 from corelab.settings.reading import ReadingSettings
 
 #: A row of a sheet.

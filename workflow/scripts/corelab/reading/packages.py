@@ -34,7 +34,8 @@ from corelab.reading.reference_cases import (
     reference_images,
 )
 from corelab.reading.sampling import SAMPLE, stratified_sample
-from corelab.records import Package, Packages, Prepared
+from corelab.records.images import Prepared
+from corelab.records.reading import Package, Packages
 from corelab.settings.reading import ReadingSample
 from corelab.study.model import Study
 from corelab.study.naming import bids_label

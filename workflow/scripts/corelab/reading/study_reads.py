@@ -41,7 +41,7 @@ from corelab.reading.rates import (
 )
 from corelab.reading.reader_list import busy_days, certification_faults
 from corelab.reading.rereview import rereview_faults
-from corelab.records import Validity
+from corelab.records.reading import Validity
 from corelab.settings.reading import ReadingSettings
 from corelab.study.model import Study
 

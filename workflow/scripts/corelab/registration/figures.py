@@ -20,7 +20,9 @@ from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.template import template_image
 from corelab.provenance.products import atomic_path
-from corelab.records import Anchor, Chain, Checked, Normalised, Prepared, VisitRecords
+from corelab.records.images import Prepared
+from corelab.records.subjects import Anchor, Chain, Checked, Normalised
+from corelab.records.visits import VisitRecords
 from corelab.registration.preparation import best_scan, windowed
 from corelab.registration.quality import values_at
 from corelab.registration.transforms import apply_transforms, read_steps, transform_points

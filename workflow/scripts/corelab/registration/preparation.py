@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging.laterality import BRAIN_WINDOW_HU, CT_KINDS
-from corelab.records import Scan
+from corelab.records.images import Scan
 from corelab.terms.kinds import TEMPLATE_ORDER
 
 #: Kinds on which a deformable fit is allowed, and the thickest voxel (mm) for it: a deformable

@@ -131,7 +131,7 @@ def write_event(
     path
         ``ars.json``.
     there
-        Names of the data sets that stand beside it; where it is None, all are taken to be there.
+        Names of the data sets that stand beside it; where it is None, all are assumed to exist.
     """
     frame = frame.astype(object).where(frame.notna(), None)
     study = results.study.id

@@ -10,7 +10,8 @@ import pandas as pd
 
 from corelab.measurement.selection import ZERO_WORDS
 from corelab.plan.failures import FAILED
-from corelab.records import Scan, visit_masks
+from corelab.records.images import Scan
+from corelab.records.visits import visit_masks
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import criterion_words, endpoint_words, flow_words

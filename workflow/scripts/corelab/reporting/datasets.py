@@ -30,7 +30,7 @@ CODELISTS: dict[str, dict[str, str]] = {
     "NY": {"Y": "Yes", "N": "No"},
     "SEX": {"F": "Female", "M": "Male", "U": "Unknown"},
     "STATUS": {
-        "ok": "Value is there",
+        "ok": "Value exists",
         "missing": "Not acquired",
         "failed": "Could not be computed from the file",
         "excluded": "Left out by decision",

@@ -1,6 +1,6 @@
 """Plain description of the endpoints by visit and arm, for the table that every report has first.
 
-Counts and order statistics only; whatever carries a conclusion comes from the plan's analyses.
+Counts and order statistics only; statistics that carry a conclusion come from the plan's analyses.
 """
 
 from __future__ import annotations

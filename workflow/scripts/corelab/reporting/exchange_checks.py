@@ -37,7 +37,7 @@ ORDER = {
     "def:CommentDef": ("Description", "def:DocumentRef"),
     "def:Origin": ("Description", "def:DocumentRef"),
 }  # fmt: skip
-#: Attributes that have to be there.
+#: Required attributes.
 REQUIRED = {
     "ODM": ("FileType", "FileOID", "ODMVersion", "CreationDateTime", "def:Context"),
     "Study": ("OID",),

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.provenance.products import atomic_path
-from corelab.records import Mask, VisitMask
 from corelab.records.base import Record
+from corelab.records.images import Mask
+from corelab.records.visits import VisitMask
 from corelab.reporting.results import FrequencyMap, Visit
 from corelab.terms.kinds import SHOWN_ORDER
 from corelab.terms.labels import label as mask_label

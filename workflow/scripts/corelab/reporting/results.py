@@ -23,16 +23,10 @@ from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVI
 from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
-from corelab.records import (
-    Gate,
-    Normalised,
-    Perfused,
-    Prepared,
-    Scan,
-    Segmented,
-    VisitMask,
-    visit_masks,
-)
+from corelab.records.images import Prepared, Scan, Segmented
+from corelab.records.perfusion import Gate, Perfused
+from corelab.records.subjects import Normalised
+from corelab.records.visits import VisitMask, visit_masks
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.config import Config
@@ -342,7 +336,7 @@ def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
     return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
 
 
-#: Keys whose values are names of ours, whatever arms are called.
+#: Keys whose values are names of ours, independent of the names of arms.
 _FIXED = ("id", "type", "better", "strategy", "assumption", "design", "zeros")
 
 

@@ -313,7 +313,7 @@ def deviations_table(results: Results) -> Table | None:
 
 
 def unavailable_table(results: Results) -> Table | None:
-    """Missing or non-evaluable values, each with its reason; None where all are there."""
+    """Missing or non-evaluable values, each with its reason; None where all are present."""
     frame = results.measurements
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
     if rows.empty:

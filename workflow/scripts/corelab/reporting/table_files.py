@@ -118,7 +118,7 @@ def rtf_table(table: DataTable, footer: str) -> str:
     heads = [_rtf_text(name.lstrip(">")) for name in table.columns]
     notes = [_rtf_text(note) for note in _notes(table)] or [""]
     title = [f"{table.kind} {table.number}", _rtf_text(table.title)]
-    # rtflite reads LaTeX and markup in texts unless told not to.
+    # rtflite reads LaTeX and markup in texts unless that is switched off.
     plain = {"text_convert": False}
     document = rtf.RTFDocument(
         # rtflite 2.6 takes pandas only with an older narwhals.

@@ -316,7 +316,7 @@ LIMITS = (
     Limit(
         ("territory_fraction",),
         "Location is as good as the registration",
-        "Fractions of territories are read in template space; where only thick slices are there, "
+        "Fractions of territories are read in template space; where there are only thick slices, "
         "the fit is affine and borders are several millimetres wide. Atlas borders are averages "
         "of people.",
         "",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import ndimage
 
-from corelab.records import Scan
+from corelab.records.images import Scan
 from corelab.segmentation.flair import bright_tissue
 from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (

@@ -350,8 +350,6 @@ def registered(name: str) -> Statistic | None:
     --------
     >>> registered("hazard_ratio").null, registered("hd95_mm_median").scale, registered("biass")
     (1.0, 'mm', None)
-    >>> registered("dice_median").words, registered("conformance:bias").words
-    ('Dice, median', 'Conformance:bias')
     """
     if name in STATISTICS:
         return STATISTICS[name]
@@ -377,12 +375,6 @@ def statistic(name: object) -> Statistic:
 
 
 def family_of(name: str, key: str = "forest") -> tuple[str, ...]:
-    """Names of the statistics that share ``forest`` or ``family`` with this one.
-
-    Examples
-    --------
-    >>> family_of("mean", "family"), family_of("power")
-    (('mean', 'median'), ())
-    """
+    """Names of the statistics that share ``forest`` or ``family`` with this one."""
     word = getattr(statistic(name), key)
     return tuple(one.name for one in STATISTICS.values() if word and getattr(one, key) == word)

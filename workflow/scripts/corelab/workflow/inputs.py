@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.study.model import Study
 from corelab.study.models import configured_models, model_files
 

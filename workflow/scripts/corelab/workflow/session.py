@@ -42,30 +42,15 @@ _READ_ONLY = {"verify", "status", "--unlock"}
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake's arguments ask for a dry run; ``-np`` is ``-n -p``.
-
-    Examples
-    --------
-    >>> is_dry_run(["snakemake", "-np"]), is_dry_run(["--dry-run"]), is_dry_run(["-c1"])
-    (True, True, False)
-    """
+    """Whether Snakemake's arguments request a dry run; ``-np`` is ``-n -p``."""
     return any(
         word in {"--dry-run", "--dryrun"} or re.fullmatch("-[a-zA-Z]*n[a-zA-Z]*", word)
         for word in arguments
     )
 
 
-def shown_by_snakemake(record: Any) -> bool:
-    """Whether a message of Snakemake says more than the progress bar and the failure lines.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> shown_by_snakemake(SimpleNamespace(event="LogEvent.job_finished", msg=""))
-    False
-    >>> shown_by_snakemake(SimpleNamespace(event=None, msg="Building DAG of jobs..."))
-    True
-    """
+def _shown_by_snakemake(record: Any) -> bool:
+    """Whether a message of Snakemake says more than the progress bar and the failure lines."""
     event = str(getattr(record, "event", None) or "")
     counted = event.endswith(("job_finished", "progress", "job_error"))
     return not (counted or str(record.msg).startswith(("Select jobs", "Execute ")))
@@ -216,7 +201,7 @@ class Session:
         for handler in self._snakemake_handlers():
             # The bar redraws itself below everything that is written to the new stderr.
             handler.setStream(sys.stderr)
-            handler.addFilter(shown_by_snakemake)
+            handler.addFilter(_shown_by_snakemake)
 
     def _plan_lines(self, waiting: Mapping[str, int], changed: Sequence[str]) -> list[str]:
         study, cohort = self.study, self.targets.cohort

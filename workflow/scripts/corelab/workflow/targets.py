@@ -11,7 +11,7 @@ from typing import Any
 from corelab.measurement.recovery_targets import targets_of
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.measurement import FrequencyMap
