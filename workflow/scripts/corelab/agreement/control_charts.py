@@ -16,7 +16,7 @@ from corelab.agreement.metrology import proportion
 from corelab.agreement.phantoms import phantom_verdicts
 from corelab.measurement.schedule import moment
 from corelab.provenance.exhibits import Alarm, write_exhibit
-from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
+from corelab.provenance.figure_style import BLUE, GREY, RED, new_figure, panel, save_figure
 from corelab.provenance.products import read_table, write_table
 from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import (
@@ -264,7 +264,6 @@ def _words(quantity: str) -> str:
 
 def _plot_control_charts(charts: pd.DataFrame) -> Figure:
     """Panels of control charts, those with signals first; none of values that never change."""
-    from matplotlib.figure import Figure as NewFigure
     from matplotlib.ticker import MaxNLocator
 
     keys = ["site", "scanner", "kind", "quantity"]
@@ -277,15 +276,14 @@ def _plot_control_charts(charts: pd.DataFrame) -> Figure:
     shown = groups[:MAX_PANELS]
     columns = min(3, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
-    figure = NewFigure(figsize=(3.4 * columns, 2.1 * lines + 0.5), layout="constrained", dpi=150)
+    figure = new_figure(3.4 * columns, 2.1 * lines + 0.5)
     if not shown:
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.text(0.5, 0.5, "No chart: fewer than 5 dated scans of one kind", ha="center")
         return figure
     for number, (key, part) in enumerate(shown, start=1):
-        axes = figure.add_subplot(lines, columns, number)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes = panel(figure, lines, columns, number)
         axes.tick_params(labelsize=7)
         first = part.iloc[0]
         axes.axhline(first["centre"], color=GREY, linewidth=0.8)

@@ -19,7 +19,7 @@ import pandas as pd
 from corelab.agreement.differences import bland_altman
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.exhibits import write_exhibit
-from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
+from corelab.provenance.figure_style import BLUE, GREY, RED, new_figure, save_figure
 from corelab.provenance.products import write_table
 
 if TYPE_CHECKING:
@@ -146,10 +146,8 @@ def _of(table: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:
 
 def _plot_cutoffs(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> Figure:
     """Bias and limits of agreement along the sweep, one panel per reference."""
-    from matplotlib.figure import Figure as NewFigure
-
     count = max(1, len(references))
-    figure = NewFigure(figsize=(4.3 * count + 0.4, 3.9), layout="constrained", dpi=150)
+    figure = new_figure(4.3 * count + 0.4, 3.9)
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for axes, chosen in zip(panels, references, strict=False):
         sweep = _of(table, chosen).sort_values("percent")

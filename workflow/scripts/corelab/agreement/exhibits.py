@@ -68,26 +68,29 @@ def _values(analysis: AgreementSpec, given: Tables) -> Iterator[_Values]:
         yield _Values(endpoint, wide.reindex(columns=sources), rows, own)
 
 
+def _columns(found: _Values) -> Iterator[tuple[pd.DataFrame, tuple[str, str]]]:
+    """Two sources, or repeats 1 and 2 of one source, and their names."""
+    if found.analysis.repeats != "within":
+        for a, b in combinations(found.wide.columns, 2):
+            yield found.wide[[a, b]], (a, b)
+        return
+    for source, own in found.rows.groupby("source", sort=False):
+        wide = guards.one_per_cell(own, ["participant_id", "visit"], "repeat")
+        if wide.shape[1] > 1 and len(wide.dropna()) >= 3:
+            names = (f"{source}, repeat {wide.columns[0]}", f"repeat {wide.columns[1]}")
+            yield wide.iloc[:, :2], names
+
+
 def _pairs(analysis: AgreementSpec, tables: Tables) -> Iterator[figures.Pair]:
     """Pairs of sources (or repeats 1 and 2 of one source) with three targets or more."""
     labels = labels_of(analysis, tables)
     for found in _values(analysis, tables):
-        if analysis.repeats == "within":
-            for source, own in found.rows.groupby("source", sort=False):
-                wide = guards.one_per_cell(own, ["participant_id", "visit"], "repeat")
-                if wide.shape[1] < 2 or len(wide.dropna()) < 3:
-                    continue
-                names = (f"{source}, repeat {wide.columns[0]}", f"repeat {wide.columns[1]}")
-                yield figures.Pair(
-                    wide.iloc[:, 0], wide.iloc[:, 1], names, found.unit, found.words,
-                    clusters_of(wide.index, labels),
-                )  # fmt: skip
-            continue
-        for a, b in combinations(found.wide.columns, 2):
-            pair = found.wide[[a, b]].dropna()
+        for columns, names in _columns(found):
+            pair = columns.dropna()
             if len(pair) >= 3:
                 who = clusters_of(pair.index, labels)
-                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words, who)
+                a, b = pair.iloc[:, 0], pair.iloc[:, 1]
+                yield figures.Pair(a, b, names, found.unit, found.words, who)
 
 
 def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:
@@ -113,11 +116,7 @@ def _draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Dra
         raise NotComputable("no two sources have three targets in common")
     pairs, more = _some(every)
     delta = analysis.delta
-    limits = figures.Limits(
-        analysis.alpha,
-        analysis.limits_ci,
-        analysis.limits_coverage,
-    )
+    limits = figures.Limits(analysis.alpha, analysis.limits_ci, analysis.limits_coverage)
     figure = figures.plot_pairs(pairs, delta=delta, limits=limits)
     caption = (
         "Left: one point per subject and visit, grey the identity, orange the Deming line. Right: "
@@ -144,15 +143,10 @@ def _draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) ->
         # Scores are drawn at their place on the charter's scale.
         place = {float(one): float(k) for k, one in enumerate(labels)}
         pairs = [
-            figures.Pair(
-                [place[float(v)] for v in np.asarray(p.a)],
-                [place[float(v)] for v in np.asarray(p.b)],
-                p.names,
-                p.unit,
-                p.title,
-            )
+            replace(p, **{side: [place[float(v)] for v in np.asarray(getattr(p, side))]
+                          for side in ("a", "b")})
             for p in pairs
-        ]
+        ]  # fmt: skip
     return Drawn(
         figures.plot_confusion(pairs, labels),
         TITLES["confusion"],

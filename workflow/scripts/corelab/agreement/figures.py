@@ -27,29 +27,13 @@ from corelab.provenance.figure_style import (
     ON_LIGHT,
     RED,
     name_points,
+    new_figure,
+    panel,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def _grid_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure as NewFigure
-
-    return NewFigure(figsize=(width, height), layout="constrained", dpi=150)
-
-
-def _panel(figure: Figure, rows: int, columns: int, place: int) -> Axes:
-    axes = figure.add_subplot(rows, columns, place)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    return axes
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _grid_figure(width, height)
-    return figure, _panel(figure, 1, 1, 1)
 
 
 def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
@@ -181,11 +165,11 @@ def plot_pairs(
     >>> figure.axes[0].get_xlabel(), figure.axes[1].get_ylabel()
     ('a (mL)', 'a - b (mL)')
     """
-    figure = _grid_figure(7.2, 3.2 * len(pairs))
+    figure = new_figure(7.2, 3.2 * len(pairs))
     for row, pair in enumerate(pairs):
-        left = _panel(figure, len(pairs), 2, 2 * row + 1)
+        left = panel(figure, len(pairs), 2, 2 * row + 1)
         _draw_scatter(left, pair)
-        right = _panel(figure, len(pairs), 2, 2 * row + 2)
+        right = panel(figure, len(pairs), 2, 2 * row + 2)
         _draw_bland_altman(right, pair, delta, limits)
     return figure
 
@@ -207,7 +191,8 @@ def plot_matrix(pairs: Mapping[tuple[str, str], float], *, title: str = "ICC(A,1
     rows, columns = names[1:], names[:-1]
     table = table[1:, :-1]
     size = 1.6 + 0.62 * len(columns)
-    figure, axes = _figure(size + 1.8, size)
+    figure = new_figure(size + 1.8, size)
+    axes = panel(figure)
     image = axes.imshow(table, cmap="cividis", vmin=0.0, vmax=1.0)
     for i, j in zip(*np.nonzero(np.isfinite(table)), strict=True):
         axes.text(
@@ -239,7 +224,8 @@ def plot_forest(
     >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     ['r1|r2', 'r1|r3']
     """
-    figure, axes = _figure(5.6, 0.9 + 0.27 * len(rows))
+    figure = new_figure(5.6, 0.9 + 0.27 * len(rows))
+    axes = panel(figure)
     places = np.arange(len(rows))
     for place, (_, estimate, low, high) in zip(places, rows, strict=True):
         if not np.isfinite(estimate):
@@ -276,7 +262,8 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
     >>> plot_drift({"r1|r2": drift}).axes[0].get_ylabel()
     'ICC(A,1) with 95 % interval'
     """
-    figure, axes = _figure(4.8, 3.6)
+    figure = new_figure(4.8, 3.6)
+    axes = panel(figure)
     for index, (name, drift) in enumerate(drifts.items()):
         x = np.arange(3) + 0.06 * (index - (len(drifts) - 1) / 2.0)
         estimates = np.array([one.estimate for one in drift.by_third])
@@ -315,9 +302,9 @@ def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -
     )
     names = [str(one) for one in labels] if labels is not None else [f"{one:g}" for one in levels]
     side = 1.3 + 0.36 * len(levels)
-    figure = _grid_figure((side + 0.4) * columns, (side + 0.2) * rows)
+    figure = new_figure((side + 0.4) * columns, (side + 0.2) * rows)
     for place, pair in enumerate(pairs, start=1):
-        axes = _panel(figure, rows, columns, place)
+        axes = panel(figure, rows, columns, place)
         x, y = paired_columns(pair.a, pair.b, at_least=1)
         hit = (x[:, None, None] == levels[:, None]) & (y[:, None, None] == levels)
         counts = hit.sum(axis=0)
@@ -371,7 +358,7 @@ def plot_contours(overlays: Sequence[Overlay], *, slices: int = 3) -> Figure:
 
     names = list(dict.fromkeys(name for one in overlays for name in one.masks))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    figure = _grid_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
+    figure = new_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
     rows = figure.subfigures(len(overlays), 1, squeeze=False)[:, 0]
     for row, overlay in zip(rows, overlays, strict=True):
         _draw_slices(row, overlay, colour, slices)

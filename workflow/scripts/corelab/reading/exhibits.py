@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
-from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, save_figure
+from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, new_figure, panel, save_figure
 from corelab.provenance.products import read_table
 from corelab.reading.charter import NOT_ATTESTED
 from corelab.records.reading import Validity
@@ -27,19 +27,12 @@ _CHART_NUMBERS = ("part", "count", "n", "estimate", "centre", "lower", "upper")
 
 def _plot_p_chart(chart: pd.DataFrame) -> Figure:
     """Disagreement index by reader and part of the sequence, with its control limits."""
-    from matplotlib.figure import Figure as NewFigure
-
     endpoints = list(dict.fromkeys(chart["endpoint"]))
     widest = max((len(chart[chart["endpoint"] == e]) for e in endpoints), default=1)
-    figure = NewFigure(
-        figsize=(max(4.2, 1.6 + 0.42 * widest), 0.5 + 2.5 * max(len(endpoints), 1)),
-        layout="constrained",
-        dpi=150,
-    )
+    figure = new_figure(max(4.2, 1.6 + 0.42 * widest), 0.5 + 2.5 * max(len(endpoints), 1))
     for place, endpoint in enumerate(endpoints, start=1):
         own = chart[chart["endpoint"] == endpoint].reset_index(drop=True)
-        axes = figure.add_subplot(len(endpoints), 1, place)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes = panel(figure, len(endpoints), 1, place)
         x = own.index.to_numpy()
         axes.step(x, own["upper"], where="mid", color=GREY, linewidth=0.9, linestyle="--")
         axes.step(x, own["lower"], where="mid", color=GREY, linewidth=0.9, linestyle="--",
@@ -64,7 +57,6 @@ def _plot_p_chart(chart: pd.DataFrame) -> Figure:
         axes.set_ylim(
             -0.02, min(1.02, max(0.2, 1.15 * float(own[["upper", "estimate"]].max().max())))
         )
-        axes.tick_params(labelsize=8)
         axes.set_ylabel("Disagreement index", fontsize=9)
         axes.set_title(str(endpoint).replace("_", " "), fontsize=9, loc="left")
         if place == len(endpoints):
