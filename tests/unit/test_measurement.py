@@ -1,7 +1,6 @@
 """Measurement: voxels to rows, and rows to rows."""
 
 from dataclasses import replace
-from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -22,8 +21,8 @@ from corelab.measurement.time_windows import EARLY_DELAYED, _window_of, _windows
 from corelab.measurement.visit import (
     _limit_rows,
     _location_rows,
+    _maker,
     _mask_rows,
-    _row,
     measure_supplied,
 )
 from corelab.provenance.decisions import append_decision
@@ -39,7 +38,7 @@ from corelab.settings.measurement import (
     SerialImagingSettings,
 )
 
-MAKE = partial(_row, "01", "a")
+MAKE = _maker("01", "a")
 SETTINGS = MeasurementSettings()
 
 

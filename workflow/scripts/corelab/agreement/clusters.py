@@ -148,12 +148,8 @@ def labels_of(analysis: AgreementSpec | OverlapSpec, tables: Tables) -> dict[str
 
     ``participant_id`` (default): all targets of a participant belong together. A participants
     column: rows with one value in it belong together (rows are lesions or hemispheres, the column
-    names the patient). ``none``: every target counts as independent.
-
-    Raises
-    ------
-    NotComputable
-        If the participants sheet lacks the column, or a participant has no value in it.
+    names the patient). ``none``: every target counts as independent. NotComputable if the sheet
+    lacks the column, or a participant has no value in it.
 
     Examples
     --------

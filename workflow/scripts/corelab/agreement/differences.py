@@ -32,22 +32,13 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """Bias and limits of agreement of ``a - b``.
+    """Bias and limits of agreement (bias -/+ 1.96 SD) of ``a - b`` of ``n`` pairs.
 
-    Attributes
-    ----------
-    n, bias, sd
-        Pairs; mean and SD of the differences (of single readings from replicated ones).
-    loa_lower, loa_upper
-        bias -/+ 1.96 SD.
-    bias_variance, df
-        Of the interval of the bias.
-    bias_p_value
-        Paired t test of bias = 0.
-    slope
-        Proportional bias: regression of the difference on the mean of both.
-    scale
-        ``raw``; ``percent`` (differences in % of the mean); ``log`` (ratios a / b, antilogged).
+    ``sd`` is that of the differences (of single readings from replicated ones); ``bias_variance``
+    and ``df`` are those of the interval of the bias, ``bias_p_value`` the paired t test of bias =
+    0. ``slope`` is the proportional bias: regression of the difference on the mean of both.
+    ``scale``: ``raw``; ``percent`` (differences in % of the mean); ``log`` (ratios a / b,
+    antilogged).
     """
 
     n: int

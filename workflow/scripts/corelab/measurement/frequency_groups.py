@@ -26,6 +26,7 @@ from corelab.provenance.products import file_sha256, read_table
 from corelab.records.maps import FrequencyMaps, LevelMap, MapDifference, SideShare
 from corelab.registration import template_image
 from corelab.settings.measurement import FrequencyMap
+from corelab.terms.labels import label as mask_label
 
 #: Voxels where fewer participants have lesion (in both groups together) are not tested.
 MIN_COUNT = 2
@@ -289,15 +290,8 @@ def _plain(level: str) -> str:
 
 
 def _title(settings: FrequencyMap, level: str, side: LevelMap) -> str:
-    words = {
-        "enhancing": "Enhancing tumour",
-        "whole-tumour": "Whole tumour",
-        "tumourcore": "Tumour core",
-        "oedema": "Oedema",
-        "necrosis": "Necrosis",
-        "nonenhancing": "Non-enhancing tumour",
-    }
-    what = words.get(settings.label, settings.label)
+    words = mask_label(settings.label).words
+    what = f"{words[0].upper()}{words[1:]}"
     compare = settings.compare or ""
     where = level or side.visit
     if compare.startswith("risk:"):

@@ -108,12 +108,8 @@ class _SurfaceDistances:
     @property
     def hd95_mm(self) -> float:
         """Larger of the two directed 95th percentiles (linear interpolation)."""
-        return float(
-            max(
-                np.percentile(self.first_to_second_mm, 95),
-                np.percentile(self.second_to_first_mm, 95),
-            )
-        )
+        both = self.first_to_second_mm, self.second_to_first_mm
+        return max(float(np.percentile(distances, 95)) for distances in both)
 
     @property
     def assd_mm(self) -> float:

@@ -97,15 +97,13 @@ def reversal_rows(
         )
         for endpoint, unit in ENDPOINTS.items():
             value = values.get(endpoint, float("nan"))
-            finite = bool(np.isfinite(value))
             rows.append(
                 measurement_row(
-                    *(normalised.participant_id, visit, endpoint, source),
-                    *(value if finite else None, unit),
+                    *(normalised.participant_id, visit, endpoint, source, value, unit),
                     repeat=repeat,
-                    status="ok" if finite else "not_computable",
-                    reason=fault or (known if finite else f"no lesion at {first_visit}"),
-                    scan_ids=",".join(sorted({*first.scan_ids, *later.scan_ids})) or None,
+                    reason=known if np.isfinite(value) else fault,
+                    scan_ids={*first.scan_ids, *later.scan_ids},
+                    undefined=f"no lesion at {first_visit}",
                 )
             )
     return rows

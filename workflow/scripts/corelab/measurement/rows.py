@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from corelab.records.measured import MeasurementRow
@@ -24,10 +25,11 @@ def measurement_row(
     region: str = "all",
     status: str = "ok",
     reason: str | None = None,
-    scan_ids: str | None = None,
+    scan_ids: Iterable[str] | str | None = None,
     supplied: bool = False,
+    undefined: str = "",
 ) -> MeasurementRow:
-    """One measurement.
+    """One measurement; with ``undefined`` a value that is not finite is none, for that reason.
 
     Raises
     ------
@@ -41,9 +43,13 @@ def measurement_row(
     """
     if not supplied and endpoint.partition(":")[0] not in ENDPOINT_UNITS:
         raise ValueError(f"endpoint '{endpoint}' is not registered in corelab/terms/endpoints.py")
+    if undefined and value is not None and not np.isfinite(value):
+        value, reason = None, reason or undefined
+        status = "not_computable" if status == "ok" else status
+    ids = scan_ids if isinstance(scan_ids, str) else ",".join(sorted(scan_ids or ())) or None
     return MeasurementRow(
         *(participant_id, visit, endpoint, source, repeat, region),
-        *(value, unit, status, reason, scan_ids),
+        *(value, unit, status, reason, ids),
     )
 
 

@@ -33,24 +33,13 @@ def _empty(*columns: str) -> pd.DataFrame:
 class Tables:
     """The tables that an analysis may use; absent ones are empty frames.
 
-    Attributes
-    ----------
-    measurements, overlap
-        Columns of measurements.tsv and overlap.tsv; ``value`` float64, everything else text.
-    participants, outcomes, exposures, events, reads
-        The sheets; numeric columns float64 (``dose``, ``value``, ``time_days``, ``event``).
-    visit_order, baseline
-        Visits in their order in time; the baseline visit.
-    default_sources
-        Sources that an analysis without one uses, the first that has values.
-    grades
-        Endpoint -> its grades in words, lowest first; values are places on that list, from 0.
-    radiomics
-        Feature table (participant_id, visit, series, label, source, feature, value) or empty.
-    dose_unit
-        Unit of the column ``dose``; empty where the study names none.
-    phantoms, phantom_qa
-        Measured inserts (``endpoints/phantoms.tsv``, else the sheet) and the limits on them.
+    ``measurements`` and ``overlap`` are the endpoint tables, ``value`` float64, everything else
+    text; the sheets have numeric columns as float64 (``dose``, ``value``, ``time_days``,
+    ``event``). ``default_sources`` are those that an analysis without one uses, the first that has
+    values; ``grades`` is endpoint -> its grades in words, lowest first: values are places on that
+    list, from 0; ``radiomics`` the feature table; ``dose_unit`` empty where the study names none;
+    ``phantoms`` the measured inserts (``endpoints/phantoms.tsv``, else the sheet), ``phantom_qa``
+    their limits.
     """
 
     measurements: pd.DataFrame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,36 +50,13 @@ def _load(path: Path) -> Any:
     return nib.load(path)
 
 
-def _row(
-    participant_id: str,
-    visit: str,
-    endpoint: str,
-    source: str,
-    value: float | None,
-    unit: str,
-    *,
-    repeat: int = 1,
-    region: str = "all",
-    status: str = "ok",
-    reason: str | None = None,
-    scan_ids: Iterable[str] = (),
-) -> MeasurementRow:
-    if value is not None and not np.isfinite(value):
-        value, status = None, "not_computable" if status == "ok" else status
-        reason = reason or "not defined for these masks"
-    ids = ",".join(sorted(scan_ids)) or None
-    return measurement_row(
-        *(participant_id, visit, endpoint, source, value, unit),
-        repeat=repeat,
-        region=region,
-        status=status,
-        reason=reason,
-        scan_ids=ids,
-    )
-
-
-#: Maker of the rows of a visit: endpoint, source, value, unit and what :func:`_row` takes.
+#: Maker of the rows of a visit: endpoint, source, value, unit and what ``measurement_row`` takes.
 _Make = Callable[..., MeasurementRow]
+
+
+def _maker(participant_id: str, visit: str) -> _Make:
+    undefined = "not defined for these masks"
+    return partial(measurement_row, participant_id, visit, undefined=undefined)
 
 
 def _location_rows(
@@ -253,7 +230,7 @@ def measure_visit(
         if mask.status == "ok"
     }
     rows: list[MeasurementRow] = []
-    make = partial(_row, participant_id, visit)
+    make = _maker(participant_id, visit)
     for position, mask in enumerate(masks):
         rows += _mask_rows(make, mask, images.get(position), loaded)
     for entry in normalised.masks if normalised else ():
@@ -385,7 +362,7 @@ def measure_supplied(
             files.append(file)
             if mask.label == "brain":
                 continue
-            rows += _mask_rows(partial(_row, *key), mask, image, loaded)
+            rows += _mask_rows(_maker(*key), mask, image, loaded)
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
