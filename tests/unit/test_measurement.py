@@ -17,7 +17,13 @@ from corelab.measurement.collect import (
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import _read_labels, aspects_rows, load_atlas, territory_fractions
-from corelab.measurement.time_windows import EARLY_DELAYED, _window_of, _windows_of
+from corelab.measurement.time_windows import (
+    EARLY_DELAYED,
+    _window_of,
+    _windows_of,
+    serial_pairs,
+    serial_rows,
+)
 from corelab.measurement.visit import (
     _limit_rows,
     _location_rows,
@@ -478,3 +484,21 @@ def test_windows_hold_their_lower_bound_and_the_end_of_the_last():
     assert found == ["early", "early", "delayed", "delayed", None, None]
     named = SerialImagingSettings(windows="immediate_delayed")
     assert _windows_of(named)["delayed"] == (24.0, 196.0) and _windows_of(None) == {}
+
+
+def test_a_window_is_a_visit_of_its_own():
+    volumes = rows_frame(
+        ("a", "d0", "infarct_volume", "r", 10.0), ("a", "d4", "infarct_volume", "r", 8.0)
+    )
+    times = (("base", "ncct", "01T10:00"), ("d0", "dwi", "01T12:30"), ("d4", "dwi", "05T10:00"))
+    scans = [
+        ScanRow(kind, "x.nii", visit + kind, "a", visit, acquired_at=f"2024-01-{time}")
+        for visit, kind, time in times
+    ]
+    serial = SerialImagingSettings(windows="immediate_delayed")
+    made = serial_rows(volumes, scans, serial, "base")
+    values = {(row.visit, row.endpoint): row.value for row in made}
+    assert values["delayed", "infarct_percent_change"] == -20.0
+    assert values["delayed", "infarct_reversal"] == 1.0
+    assert values["immediate", "hours_after_index"] == 2.5
+    assert serial_pairs(scans, serial, "base") == {("a", "d4"): "d0"}

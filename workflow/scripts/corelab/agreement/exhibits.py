@@ -155,12 +155,24 @@ def _draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) ->
     )
 
 
+def _coefficient_pairs(table: pd.DataFrame, statistic: str) -> dict[tuple[str, str], float]:
+    """(source, source) -> estimate of one statistic, from statistics rows of one analysis."""
+    # Strata (a|b|site=S1), contrasts of pairs (a|b - c|d) and re-reviews are no pairs of sources.
+    plain = table["group"].str.count(r"\|").eq(1) & ~table["group"].str.contains("re-review: ")
+    own = table[(table["statistic"] == statistic) & plain]
+    pairs = {}
+    for group, estimate in zip(own["group"], own["estimate"], strict=True):
+        first, second = group.split("|")
+        pairs[first, second] = float(estimate)
+    return pairs
+
+
 def _draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Heat map of the planned coefficient of all pairs."""
     form = analysis.form
     endpoint = as_list(analysis.endpoint)[0]
     own = rows[(rows["endpoint"] == endpoint) & (rows["visit"] == rows["visit"].iloc[0])]
-    pairs = figures.coefficient_pairs(own.dropna(subset=["estimate"]), form)
+    pairs = _coefficient_pairs(own.dropna(subset=["estimate"]), form)
     if len(pairs) < 3:
         raise NotComputable("fewer than three pairs have the coefficient")
     words = statistic(form).words

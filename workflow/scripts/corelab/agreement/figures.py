@@ -377,7 +377,7 @@ def _draw_slices(figure: Any, overlay: Overlay, colour: Mapping[str, str], slice
         chosen = np.unique(np.searchsorted(share, (np.arange(slices) + 0.5) / slices))
     else:
         chosen = np.array([volume.shape[2] // 2])
-    box = _around(np.any(list(outlines.values()), axis=0), overlay.spacing_mm, margin_mm=30.0)
+    box = _around(np.any(list(outlines.values()), axis=0), overlay.spacing_mm)
     volume = volume[box]
     low, high = np.percentile(volume[..., chosen], [1, 99.5])
     aspect = overlay.spacing_mm[1] / overlay.spacing_mm[0]
@@ -394,33 +394,13 @@ def _draw_slices(figure: Any, overlay: Overlay, colour: Mapping[str, str], slice
         axes.axis("off")
 
 
-def _around(mask: Any, spacing_mm: Sequence[float], *, margin_mm: float) -> tuple[slice, slice]:
-    """Box in x and y around a mask with a margin; the whole plane for an empty mask."""
+def _around(mask: Any, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+    """Box in x and y around a mask with 30 mm beside it; the whole plane for an empty mask."""
     if not mask.any():
         return slice(None), slice(None)
     found = []
     for axis in (0, 1):
         used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
-        margin = int(np.ceil(margin_mm / spacing_mm[axis]))
+        margin = int(np.ceil(30.0 / spacing_mm[axis]))
         found.append(slice(max(int(used[0]) - margin, 0), int(used[-1]) + margin + 1))
     return found[0], found[1]
-
-
-def coefficient_pairs(table: pd.DataFrame, statistic: str) -> dict[tuple[str, str], float]:
-    """(source, source) -> estimate of one statistic, from statistics rows of one analysis.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"group": ["a|b", "all"], "estimate": [0.9, 0.8]})
-    >>> rows["statistic"] = "icc_a_1"
-    >>> coefficient_pairs(rows, "icc_a_1")
-    {('a', 'b'): 0.9}
-    """
-    # Strata (a|b|site=S1), contrasts of pairs (a|b - c|d) and re-reviews are no pairs of sources.
-    plain = table["group"].str.count(r"\|").eq(1) & ~table["group"].str.contains("re-review: ")
-    own = table[(table["statistic"] == statistic) & plain]
-    pairs = {}
-    for group, estimate in zip(own["group"], own["estimate"], strict=True):
-        first, second = group.split("|")
-        pairs[first, second] = float(estimate)
-    return pairs

@@ -22,14 +22,6 @@ Limit = tuple[str, str, Estimate]
 SHOWN_AT = (0.25, 0.5, 0.75)
 
 
-def _pairs(
-    a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, least: int
-) -> tuple[Floats, Floats, Codes | None]:
-    """Means and differences of complete pairs, and their clusters."""
-    x, y, codes = groups_of.paired(a, b, clusters, at_least=least)
-    return (x + y) / 2.0, x - y, codes
-
-
 def _regression_limits(
     a: ArrayLike,
     b: ArrayLike,
@@ -44,8 +36,8 @@ def _regression_limits(
     on the mean of both, and of the absolute residuals on the mean, whose line times sqrt(pi / 2) is
     the SD: intercept and slope of both, and limits at the quartiles of the mean. Jackknife, t.
     """
-    middle, difference, codes = _pairs(a, b, clusters, 10)
-    n = middle.size
+    x, y, codes = groups_of.paired(a, b, clusters, at_least=10)
+    middle, difference, n = (x + y) / 2.0, x - y, x.size
     if np.ptp(middle) == 0:
         raise NotComputable("the means of both readings do not vary")
     places = np.quantile(middle, SHOWN_AT)
@@ -97,11 +89,11 @@ def _quantile_limits(
     Interval: order statistics (binomial, Hahn and Meeker 1991); with clusters the binomial variance
     is that of the clusters' counts (Woodruff 1952).
     """
-    _, difference, codes = _pairs(a, b, clusters, 3)
+    x, y, codes = groups_of.paired(a, b, clusters)
     levels = ((1.0 - share) / 2.0, (1.0 + share) / 2.0)
     names = ("loa_lower_quantile", "loa_upper_quantile")
     return [
-        (name, "", quantile(difference, level, alpha=alpha, codes=codes))
+        (name, "", quantile(x - y, level, alpha=alpha, codes=codes))
         for name, level in zip(names, levels, strict=True)
     ]
 
@@ -156,10 +148,9 @@ def _tolerance_limits(
     freedom are Satterthwaite's of the variance of a difference, and the number of targets that of
     the variance of the bias.
     """
-    x = np.asarray(a, dtype=np.float64)
-    _, difference, codes = _pairs(a, b, clusters, 3)
-    found = bland_altman(difference, np.zeros(difference.size), clusters=codes, alpha=alpha)
-    n = difference.size
+    x, y, codes = groups_of.paired(a, b, clusters)
+    difference, n, lost = x - y, x.size, np.size(a) - x.size
+    found = bland_altman(difference, np.zeros(n), clusters=codes, alpha=alpha)
     if found.sd == 0:
         raise NotComputable("no variance: all differences are equal")
     size, df, text = float(n), n - 1.0, ""
@@ -174,16 +165,15 @@ def _tolerance_limits(
         f"{100 * share:g} % of differences within, confidence {100 * (1 - alpha):g} %; normal, "
         f"Howe 1969, factor {factor:.4g}{text}"
     )
-    note = f"{x.size - n} pairs incomplete" * (x.size > n)
+    note = f"{lost} pairs incomplete" * (lost > 0)
     return [
         (name, "", Estimate(found.bias + sign * factor * found.sd, n=n, method=method, note=note))
         for name, sign in (("tolerance_lower", -1.0), ("tolerance_upper", 1.0))
     ]
 
 
-Compute = Callable[..., list[Limit]]
 #: Value of the plan's ``method`` -> its statistics and how they are computed.
-KINDS: dict[str, tuple[tuple[str, ...], Compute]] = {
+KINDS: dict[str, tuple[tuple[str, ...], Callable[..., list[Limit]]]] = {
     "regression": (("loa_lower_regression", "loa_upper_regression"), _regression_limits),
     "quantile": (("loa_lower_quantile", "loa_upper_quantile"), _quantile_limits),
     "tolerance": (("tolerance_lower", "tolerance_upper"), _tolerance_limits),

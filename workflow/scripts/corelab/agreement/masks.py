@@ -18,8 +18,8 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
+    by_visits,
     population,
-    visits_of,
 )
 from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
@@ -80,27 +80,12 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[StatisticRow]:
     >>> [(row.participant_id, round(row.estimate, 2)) for row in rows]
     [('1', 0.8), ('2', 0.6), ('all', 0.7), ('all', 0.7)]
     """
-    label = analysis.label
-    place = {"endpoint": label}
+    place = {"endpoint": analysis.label}
     try:
         analysis = analysis.with_labels(labels_of(analysis, tables))
+        rows = _chosen(analysis, tables)
     except NotComputable as error:
         return [not_computable("dice", str(error), **place)]
-    rows = tables.overlap
-    if not len(rows) or "label" not in rows:
-        return [not_computable("dice", f"no two masks of {label} to compare", **place)]
-    keep = (rows["label"] == label) & rows["participant_id"].isin(
-        population(analysis, tables)["participant_id"]
-    )
-    visits = as_list(analysis.visit)
-    if visits:
-        keep &= rows["visit"].isin(visits)
-    rows = rows[keep].copy()
-    if not len(rows):
-        return [not_computable("dice", f"no two masks of {label} to compare", **place)]
-    rows["value"] = rows["value"].astype(float)
-    rows["repeat"] = pd.to_numeric(rows["repeat"]).astype(int)
-    rows = rows[rows["repeat"] == 1]
     many = rows[rows["metric"] == MANY_METRIC]
     rows = rows[rows["metric"] != MANY_METRIC]
     sources = chosen_sources(analysis, [*rows["source_a"], *rows["source_b"]])
@@ -114,13 +99,25 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[StatisticRow]:
             )
             continue
         found += _subjects(pair, group)
-        if analysis.by_visit:
-            parts = [(v, pair[pair["visit"] == v]) for v in visits_of(analysis, tables, pair)]
-        else:
-            parts = [(str(visits[0]) if len(visits) == 1 else "all", pair)]
-        for visit, part in parts:
+        for visit, part in by_visits(analysis, tables, pair):
             found += _population(part, {**group, "visit": visit}, analysis)
     return found + _of_all(analysis, many, place)
+
+
+def _chosen(analysis: OverlapSpec, tables: Tables) -> pd.DataFrame:
+    """First repeats of the label in the population and at the visits of the analysis."""
+    rows = tables.overlap
+    if "label" in rows:
+        people = population(analysis, tables)["participant_id"]
+        keep = (rows["label"] == analysis.label) & rows["participant_id"].isin(people)
+        visits = as_list(analysis.visit)
+        if visits:
+            keep &= rows["visit"].isin(visits)
+        rows = rows[keep]
+    if "label" not in rows or not len(rows):
+        raise NotComputable(f"no two masks of {analysis.label} to compare")
+    repeat = pd.to_numeric(rows["repeat"]).astype(int)
+    return rows.assign(value=rows["value"].astype(float), repeat=repeat)[repeat == 1]
 
 
 def _of_all(analysis: OverlapSpec, many: pd.DataFrame, place: dict[str, str]) -> list[StatisticRow]:

@@ -18,8 +18,8 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
+    by_visits,
     measured,
-    visits_of,
 )
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.results import StatisticRow, not_computable
@@ -147,13 +147,7 @@ def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[Stati
         if isinstance(values, NotComputable):
             rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(values))
             continue
-        planned = as_list(analysis.visit)
-        if analysis.by_visit:
-            visits = visits_of(analysis, tables, values)
-            parts = [(visit, values[values["visit"] == visit]) for visit in visits]
-        else:
-            parts = [(planned[0] if len(planned) == 1 else "all", values)]
-        for visit, part in parts or [("all", values)]:
+        for visit, part in by_visits(analysis, tables, values) or [("all", values)]:
             whole = GroupStatistics(analysis, endpoint, visit, "all")
             if analysis.repeats == "within":
                 rows += _within(whole, sources, part)

@@ -433,18 +433,13 @@ def collect_study(
     }
     visits = [Prepared.read(path) for path in prepared]
     tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
-    images: list[tuple[str, str, Scan | SuppliedScan]]
     images = [(visit.participant_id, visit.visit, scan) for visit in visits for scan in visit.scans]
-    supplied: list[tuple[str, str, Scan | SuppliedScan]] = [
-        (scan.participant_id, scan.visit, scan)
-        for record in measured
-        if isinstance(record, MeasuredSupplied)
-        for scan in record.scans
+    batches = [record for record in measured if isinstance(record, MeasuredSupplied)]
+    supplied = [
+        (scan.participant_id, scan.visit, scan) for batch in batches for scan in batch.scans
     ]
     tables["image_findings"] = image_findings([*images, *supplied])
-    status: dict[str, tuple[str, str | None]] = {}
-    for _, _, scan in (*supplied, *images):
-        status[scan.scan_id] = (scan.status, scan.reason)
+    status = {scan.scan_id: (scan.status, scan.reason) for _, _, scan in (*supplied, *images)}
     failed = failed or {}
     for row in scans:
         cause = failed.get(f"{row.participant_id}|{row.visit}")

@@ -107,17 +107,6 @@ def append_change(
     ------
     LogFault
         If the log is broken, or the entry lacks one of the four evidences.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     log = Path(folder, "change_log.jsonl")
-    ...     entry = append_change(log, row="1|a|aspects|r1|1", field="value", old="7", new="8",
-    ...         reason="new_key_image", text="thin slices arrived", who="A. Reader",
-    ...         when="2025-03-01T12:00:00Z")
-    ...     len(verify_log(log)), entry.previous[:4]
-    (1, '0000')
     """
     entries = verify_log(path)
     change = _sealed(
