@@ -295,12 +295,12 @@ def quantile() -> Comparison:
 
     import statsmodels.api as sm
 
-    from corelab.pharmacodynamics.quantile import cluster_bootstrap
+    from corelab.pharmacodynamics.quantile import _cluster_bootstrap
 
     rng = np.random.default_rng(1)
     x = np.column_stack([np.ones(200), rng.normal(size=(200, 3))])
     y = x @ [1.0, 2.0, 0.0, -1.0] + rng.standard_t(3, 200)
-    cpu_s, draws = timed(lambda: cluster_bootstrap(x, y, 0.5, resamples=1000))
+    cpu_s, draws = timed(lambda: _cluster_bootstrap(x, y, 0.5, resamples=1000))
     few = 100
 
     def peer() -> np.ndarray:

@@ -316,7 +316,7 @@ def test_discordance_counts_calls_dates_and_what_is_early():
 def test_hazard_along_is_lifelines_spline():
     from lifelines import CoxPHFitter
 
-    from corelab.pharmacodynamics.survival import restricted_cubic_spline
+    from corelab.pharmacodynamics.survival import _restricted_cubic_spline
 
     rng = np.random.default_rng(4)
     x = rng.uniform(0, 10, 150)
@@ -324,9 +324,9 @@ def test_hazard_along_is_lifelines_spline():
     at = np.array([2.0, 5.0, 8.0])
     curve = hazard_along(time, np.ones(150), x, at, reference=5.0)
     knots = np.quantile(x, [0.05, 0.35, 0.65, 0.95])
-    frame = pd.DataFrame(restricted_cubic_spline(x, knots), columns=list("abc"))
+    frame = pd.DataFrame(_restricted_cubic_spline(x, knots), columns=list("abc"))
     fit = CoxPHFitter().fit(frame.assign(t=time, e=1), "t", "e", fit_options={"precision": 1e-12})
-    basis = restricted_cubic_spline(at, knots) - restricted_cubic_spline([5.0], knots)
+    basis = _restricted_cubic_spline(at, knots) - _restricted_cubic_spline([5.0], knots)
     expected = basis @ fit.params_.to_numpy()
     assert curve.log_hazard_ratio == pytest.approx(expected, abs=1e-7)
     error = np.sqrt(np.einsum("ij,jk,ik->i", basis, fit.variance_matrix_.to_numpy(), basis))

@@ -14,7 +14,7 @@ import pytest
 from pd_error_rates import COVERAGE, ERROR, METHODS, N, Rates, Simulated, rates, student
 from scipy import stats
 
-from corelab.pharmacodynamics.proportions import fisher_p, risk_difference, two_shares_p
+from corelab.pharmacodynamics.proportions import _fisher_p, _two_shares_p, risk_difference
 
 #: What one simulated trial costs more than a few milliseconds.
 DEAR = {
@@ -66,8 +66,8 @@ def test_two_shares_by_enumeration(share):
     for a in range(n + 1):
         for b in range(n + 1):
             weight = chance[a] * chance[b]
-            level += weight * (two_shares_p(a, n, b, n)[0] < 0.05)
-            fisher += weight * (fisher_p(a, n, b, n) < 0.05)
+            level += weight * (_two_shares_p(a, n, b, n)[0] < 0.05)
+            fisher += weight * (_fisher_p(a, n, b, n) < 0.05)
             gap = risk_difference(a, n, b, n)
             low, high = gap.ci_low, gap.ci_high
             coverage += weight * (low <= 0 <= high)

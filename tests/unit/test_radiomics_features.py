@@ -13,7 +13,7 @@ import pytest
 from helpers import REPOSITORY, planned
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.risk_score import feature_table as selected_features
+from corelab.pharmacodynamics.risk_score import _feature_table as selected_features
 from corelab.radiomics import features
 from corelab.radiomics.features import (
     FeatureSettings,

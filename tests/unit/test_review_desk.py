@@ -16,7 +16,7 @@ from fabricated_study import fabricated_results, fabricated_study
 from corelab.measurement.collect import _with_dependents, collect_measurements
 from corelab.pharmacodynamics.exclusion_sensitivity import (
     EXCLUSIONS,
-    excluded_values,
+    _excluded_values,
     write_sensitivity,
 )
 from corelab.provenance.decisions import (
@@ -146,7 +146,7 @@ def test_an_exclusion_takes_the_value_and_what_follows_from_it(record, tmp_path)
     assert np.isnan(by_id.loc[("1", "b", "infarct_volume"), "value"])
     assert by_id.loc[("1", "f", "infarct_growth"), "status"] == "not_computable"
     assert by_id.loc[("2", "f", "infarct_growth"), "value"] == 1.0
-    gone = excluded_values(kept, whole)
+    gone = _excluded_values(kept, whole)
     assert sorted(gone["value_without"]) == [4.0, 10.0] and list(gone) == list(EXCLUSIONS)
 
 

@@ -11,7 +11,7 @@ from helpers import REPOSITORY
 from corelab.measurement.collect import _supplied_rows
 from corelab.measurement.rows import measurement_row
 from corelab.measurement.selection import statistics_frame
-from corelab.pharmacodynamics.exclusion_sensitivity import side_by_side
+from corelab.pharmacodynamics.exclusion_sensitivity import _side_by_side
 from corelab.plan.run import analysis_types
 from corelab.settings.analyses import ANALYSIS_TYPES
 from corelab.settings.analyses.base import AnalysisSpec
@@ -95,7 +95,7 @@ def test_every_ratio_crosses_at_one(name):
     row |= {"statistic": name, "method": "m", "estimate": 0.8, "n": 9.0}
     planned, without = {**row, "ci_low": 0.7, "ci_high": 0.95}, {**row, "ci_low": 0.7}
     without |= {"ci_high": 1.05, "estimate": 0.85}
-    frame = side_by_side(pd.DataFrame([planned]), pd.DataFrame([without]))
+    frame = _side_by_side(pd.DataFrame([planned]), pd.DataFrame([without]))
     assert "crossed" in frame.astype(str).to_numpy()
 
 

@@ -66,8 +66,7 @@ def confirm(
     """
     if math.isnan(ours) and math.isnan(theirs):
         return Second()
-    compare(ours, theirs, library, tolerance=tolerance, scale=max(abs(scale), abs(ours)))
-    return Second(float(theirs), library)
+    return compare(ours, theirs, library, tolerance=tolerance, scale=max(abs(scale), abs(ours)))
 
 
 def _icc_by_pingouin(ratings: Floats) -> dict[str, tuple[float, float, float]]:

@@ -26,6 +26,7 @@ Points = NDArray[np.float64]
 _CORNER_MM = np.array([-126.0, -162.0, -126.0])  # of the box on which displacements are known
 _COARSE_MM = 6.0
 _COARSE_SHAPE = (43, 50, 43)
+_SMOOTHNESS_MM, _MEAN_DISPLACEMENT_MM = 19.0, 3.6  # SD of the velocity's Gaussian; over the brain
 _KNOT_VOXELS = 3  # a mapping is evaluated at every 3rd voxel and interpolated between
 
 
@@ -167,19 +168,12 @@ def rigid(degrees: ArrayLike, shift_mm: ArrayLike) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=8)
-def make_anatomy(
-    seed: int,
-    participant_id: str,
-    *,
-    mean_displacement_mm: float = 3.6,
-    smoothness_mm: float = 19.0,
-) -> Anatomy:
+def make_anatomy(seed: int, participant_id: str) -> Anatomy:
     """Draw one participant's anatomy.
 
-    A Gaussian-smoothed random stationary velocity field (SD ``smoothness_mm``) is exponentiated by
-    scaling and squaring (Arsigny et al. 2006, MICCAI), which makes a diffeomorphism of the given
-    mean displacement over the brain; the affine turns by at most 4 degrees, scales by at most 5
-    percent and shifts by a few mm.
+    A Gaussian-smoothed random stationary velocity field is exponentiated by scaling and squaring
+    (Arsigny et al. 2006, MICCAI), which makes a diffeomorphism; the affine turns by at most 4
+    degrees, scales by at most 5 percent and shifts by a few mm.
 
     Examples
     --------
@@ -188,13 +182,13 @@ def make_anatomy(
     """
     rng = generator(seed, participant_id, "anatomy")
     noise = rng.standard_normal((3, *_COARSE_SHAPE))
-    sigma = smoothness_mm / _COARSE_MM
+    sigma = _SMOOTHNESS_MM / _COARSE_MM
     velocity = np.stack([ndimage.gaussian_filter(part, sigma, mode="reflect") for part in noise])
     axes = [_CORNER_MM[a] + _COARSE_MM * np.arange(_COARSE_SHAPE[a]) for a in range(3)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
     brain = (x / 70) ** 2 + ((y + 17) / 88) ** 2 + ((z - 8) / 72) ** 2 < 1
     length = np.sqrt((velocity**2).sum(axis=0))[brain].mean()
-    velocity *= mean_displacement_mm / length
+    velocity *= _MEAN_DISPLACEMENT_MM / length
     # Voxel units of the coarse grid while squaring.
     field = velocity / _COARSE_MM / 2**6
     index = np.stack(np.meshgrid(*(np.arange(n) for n in _COARSE_SHAPE), indexing="ij"))

@@ -232,10 +232,10 @@ def load_head() -> Head:
     )
 
 
-def composite(head: Head, values: Mapping[str, float], *, air: float = 0.0) -> Array:
+def composite(head: Head, values: Mapping[str, float]) -> Array:
     """Mix class values by fraction: an ideal image of the whole head on the 1 mm template grid.
 
-    A class that ``values`` leave out counts as ``air``.
+    A class that ``values`` leave out counts as air, 0.
 
     Examples
     --------
@@ -245,15 +245,13 @@ def composite(head: Head, values: Mapping[str, float], *, air: float = 0.0) -> A
     """
     outer = np.zeros(head.shell["bone"].shape, np.float32)
     for name in SHELL:
-        if values.get(name, air) != air:
-            outer += head.shell[name] * np.float32(values[name] - air)
+        if values.get(name):
+            outer += head.shell[name] * np.float32(values[name])
     image = _enlarge(outer)
     image *= 1 - head.brain
     for name in TISSUES:
-        if values.get(name, air) != air:
-            image += getattr(head, name) * np.float32(values[name] - air)
-    if air:
-        image += np.float32(air)
+        if values.get(name):
+            image += getattr(head, name) * np.float32(values[name])
     return image
 
 

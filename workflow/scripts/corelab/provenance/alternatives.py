@@ -27,6 +27,8 @@ PERCENTILE_TYPES = {
     "percentile type 8": "median_unbiased",
     "percentile type 9": "normal_unbiased",
 }
+#: Quantile of the normal distribution for 95 %.
+_Z = 1.959963984540054
 PERCENTILES = {"quartile_1": 25.0, "median": 50.0, "quartile_3": 75.0}
 
 
@@ -79,8 +81,8 @@ def of_values(statistic: str, values: np.ndarray) -> Iterator[tuple[str, float]]
         yield "geometric mean", float(np.exp(np.log(values).mean()))
 
 
-def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Fisher's interval of a correlation.
+def fisher_interval(r: float, n: float) -> tuple[float, float]:
+    """Fisher's 95 % interval of a correlation.
 
     Examples
     --------
@@ -89,23 +91,17 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     """
     if not (abs(r) < 1 and n > 3):
         return math.nan, math.nan
-    from scipy.special import ndtri
-
-    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
+    half = _Z / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
-def _unrounded_r(
-    r: str, low: str, high: str, n: float, level: float = 0.95
-) -> tuple[float, float] | None:
+def _unrounded_r(r: str, low: str, high: str, n: float) -> tuple[float, float] | None:
     """Least and largest r that round to the printed one and give the printed limits (Fisher's z);
     None without one.
     """
     if n <= 3:
         return None
-    from scipy.special import ndtri
-
-    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
+    half = _Z / math.sqrt(n - 3)
     least, largest = -1.0, 1.0
     for text, shift in ((r, 0.0), (low, half), (high, -half)):
         value, rounding = float(text), half_last_digit(text)
@@ -122,7 +118,7 @@ def _limits(match: Mapping[str, float], statistic: str) -> Iterator[tuple[str, f
     bias, other = match.get("bias", math.nan), match.get(statistic, math.nan)
     if statistic in {"loa_lower", "loa_upper"}:
         # 1.96 SD here; Bland and Altman (1986) printed 2 SD.
-        yield "2 SD", bias + (other - bias) * 2 / 1.959963984540054
+        yield "2 SD", bias + (other - bias) * 2 / _Z
         mirror = match.get("loa_upper" if statistic == "loa_lower" else "loa_lower", math.nan)
         yield "difference taken the other way", -mirror
 

@@ -62,7 +62,7 @@ def at(
 
 
 def in_config(
-    key: str, value: str | None, message: str, remedy: str, severity: str = "error"
+    key: str | None, value: str | None, message: str, remedy: str, severity: str = "error"
 ) -> Finding:
     """A finding about a key of the config."""
     return Finding(severity, "config", None, key, value, message, remedy)

@@ -21,7 +21,7 @@ from corelab.settings.analyses import SPECS
 from corelab.settings.config import Config
 from corelab.settings.schema import analysis_schema
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
-from corelab.study.findings import Finding, at
+from corelab.study.findings import Finding, at, in_config
 from corelab.terms.plugins import names
 
 SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
@@ -74,11 +74,8 @@ def _closest(word: str, known: list[str]) -> str:
     return f"did you mean '{match[0]}'?" if match else "known: " + ", ".join(sorted(known))
 
 
-def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
-    """Everything in a config that the schema forbids.
-
-    ``config`` is as parsed from YAML or JSON, before defaults are filled in; ``sheet`` is its name
-    in the findings.
+def config_findings(config: Any) -> list[Finding]:
+    """Everything in a config that the schema forbids, as parsed, before defaults are filled in.
 
     Examples
     --------
@@ -92,10 +89,10 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
 
     if not _values(config, {}) <= MAX_VALUES:
         message = f"its aliases (*name) stand for more than {MAX_VALUES} values, or for themselves"
-        return [at(sheet, None, None, None, message, "write the values out")]
+        return [in_config(None, None, message, "write the values out")]
     validator = jsonschema.Draft202012Validator(load_schema("config"))
-    found: list[Finding] = _not_finite(config, sheet)
-    if keys := _keys_without_text(config, sheet):
+    found: list[Finding] = _not_finite(config)
+    if keys := _keys_without_text(config):
         return [*found, *keys]
     for error in sorted(
         map(_deepest, validator.iter_errors(config)),
@@ -115,16 +112,16 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     else "keys must match " + " or ".join(patterns)
                 )
                 message = "unknown key, which would be ignored without a word"
-                found.append(at(sheet, None, full, str(error.instance[key])[:80], message, remedy))
+                found.append(in_config(full, str(error.instance[key])[:80], message, remedy))
         elif error.validator == "required":
             missing = [key for key in error.validator_value if key not in error.instance]
             for key in missing:
                 message = f"the key '{key}' is required and absent"
-                found.append(at(sheet, None, where or None, None, message, f"add {key}:"))
+                found.append(in_config(where or None, None, message, f"add {key}:"))
         elif error.validator == "anyOf":
             options = [" and ".join(o.get("required", [])) for o in error.validator_value]
             message = "one of the keys " + ", ".join(options) + " is required"
-            found.append(at(sheet, None, where or None, None, message, "add one of them"))
+            found.append(in_config(where or None, None, message, "add one of them"))
         else:
             message = _in_yaml_words(error) or (
                 error.message if len(error.message) < 300 else error.message[:297] + "..."
@@ -134,7 +131,7 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                 or _named(error)
                 or error.schema.get("description", "see config/README.md")
             )
-            found.append(at(sheet, None, where or None, str(error.instance)[:80], message, remedy))
+            found.append(in_config(where or None, str(error.instance)[:80], message, remedy))
     # if/then repeats the same complaint through allOf; one is enough.
     return list(dict.fromkeys(found))
 
@@ -150,7 +147,7 @@ def _values(part: Any, known: dict[int, float]) -> float:
     return known[id(part)]
 
 
-def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding]:
+def _keys_without_text(config: Any, where: str = "") -> list[Finding]:
     """Keys that YAML reads as a number, a date or a truth value."""
     parts: Any = config.items() if isinstance(config, Mapping) else ()
     if isinstance(config, list):
@@ -162,8 +159,8 @@ def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding
         if isinstance(config, Mapping) and not isinstance(key, str) and not grade:
             message = f"YAML reads this key as {_yaml_type(key)}, but a text is wanted here"
             remedy = "put the key in quotes, as the sheet has it"
-            found.append(at(sheet, None, full, None, message, remedy))
-        found += _keys_without_text(value, sheet, full)
+            found.append(in_config(full, None, message, remedy))
+        found += _keys_without_text(value, full)
     return found
 
 
@@ -256,18 +253,18 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def _not_finite(value: Any, sheet: str, where: str = "") -> list[Finding]:
+def _not_finite(value: Any, where: str = "") -> list[Finding]:
     """NaN and infinity in a config: YAML has words for them, no limit of a schema holds them."""
     if isinstance(value, float) and not math.isfinite(value):
         message, remedy = "not a finite number", "write a number"
-        return [at(sheet, None, where, value, message, remedy)]
+        return [in_config(where, str(value), message, remedy)]
     parts: Any = ()
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
     prefix = f"{where}." if where else ""
-    return [f for key, part in parts for f in _not_finite(part, sheet, f"{prefix}{key}")]
+    return [f for key, part in parts for f in _not_finite(part, f"{prefix}{key}")]
 
 
 def _number_problem(text: str, rule: Mapping[str, Any], *, capped: bool = False) -> str | None:

@@ -182,8 +182,8 @@ class Estimate:
             method=self.method if method is None else method,
         )
 
-    def row(self, statistic: str, **columns: Any) -> StatisticRow:
-        """The row of the estimate; ``columns`` stand above its own."""
+    def row(self, statistic: str, second: Second = Second(), /, **columns: Any) -> StatisticRow:
+        """The row of the estimate and its second computation; ``columns`` stand above its own."""
         own = {
             "estimate": self.estimate,
             "ci_low": self.ci_low,
@@ -192,5 +192,7 @@ class Estimate:
             "n": self.n or math.nan,
             "method": self.method,
             "note": self.note,
+            "second_estimate": second.estimate,
+            "second_method": second.method,
         }
         return StatisticRow(statistic, **{**own, **columns})

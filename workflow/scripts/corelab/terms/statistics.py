@@ -186,6 +186,8 @@ _TABLE = (
     Statistic("probability_of_superiority", "Probability of superiority"),
     Statistic("generalised_odds_ratio", "Generalised odds ratio", scale="ratio", null=1.0,
               conclusion=9, forest="grades"),
+    Statistic("stratified_generalised_odds_ratio", "Generalised odds ratio over strata",
+              scale="ratio", null=1.0, forest="grades"),
     Statistic("net_benefit", "Net benefit", null=0.0),
     Statistic("gwet_ac1", "Gwet's AC1", scale="reliability", family="graded"),
     Statistic("gwet_ac2", "Gwet's AC2", scale="reliability"),

@@ -233,7 +233,8 @@ Strata = Annotated[
     list[str],
     Field(
         description="Survival and comparison: participants columns of the stratified log-rank "
-        "test and Cox model, risk difference (binary) and Wilcoxon test (mann_whitney). "
+        "test and Cox model, risk difference (binary) and Wilcoxon test (mann_whitney). Ordinal: "
+        "of the generalised odds ratio pooled over them. "
         "Agreement also within these: participants columns, visit, size, third (of the reading "
         "sequence)"
     ),

@@ -14,6 +14,7 @@ from corelab.settings.analyses.base import (
     Modelled,
     Outcome,
     OutcomeVisit,
+    Strata,
     given,
     without,
 )
@@ -58,6 +59,7 @@ class OrdinalSpec(MaybeOneValue, Modelled):
     """Outcomes of a hierarchical win ratio, the most important first; a name (low is better), or a
     block
     """
+    strata: Annotated[Strata, PAIRED_ARMS] = []
     odds_by_cut: Annotated[bool, PAIRED_ARMS] = False
     """Ordinal outcome: also the odds ratio of the arms at every cut (partial proportional odds),
     with the test that they are one
