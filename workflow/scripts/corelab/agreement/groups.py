@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, repeat
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,20 @@ NO_GRADES = "values are no grades: no two need be equal"
 GRADED = ("percent_agreement", *_WEIGHTED.values(), "alpha_krippendorff")
 
 
+class How(TypedDict):
+    """What every statistic takes: 1 - confidence level, and the cluster of each target."""
+
+    alpha: float
+    clusters: clusters.Codes | None
+
+
+class Resampled(How):
+    """The same with resamples and seed of a bootstrap."""
+
+    resamples: int
+    seed: int
+
+
 @dataclass(frozen=True)
 class GroupStatistics:
     """Maker of the rows of one group (``a|b``, ``all`` or a source) of one endpoint and visit.
@@ -87,12 +101,12 @@ class GroupStatistics:
         return self.analysis.alpha
 
     @property
-    def how(self) -> dict[str, Any]:
+    def how(self) -> How:
         """Level and clusters, as every statistic takes them."""
         return {"alpha": self.alpha, "clusters": self.codes}
 
     @property
-    def resampled(self) -> dict[str, Any]:
+    def resampled(self) -> Resampled:
         """The same, with resamples and seed of the bootstrap."""
         return {**self.how, "resamples": self.analysis.resamples, "seed": self.analysis.seed}
 

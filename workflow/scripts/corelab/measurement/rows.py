@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field, fields
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,23 +49,6 @@ def measurement_row(
         *(participant_id, visit, endpoint, source, repeat, region),
         *(value, unit, status, reason, ids),
     )
-
-
-def described(words: str) -> Any:
-    """Field of a row class that is a column with these words in the data dictionary."""
-    return field(metadata={"words": words})
-
-
-def columns_of(row: type) -> dict[str, str]:
-    """Columns of the table that a row class stands for, with their words.
-
-    Examples
-    --------
-    >>> from dataclasses import make_dataclass
-    >>> columns_of(make_dataclass("Row", [("n", int, described("Number of cases"))]))
-    {'n': 'Number of cases'}
-    """
-    return {one.name: one.metadata["words"] for one in fields(row)}
 
 
 def rows_frame(

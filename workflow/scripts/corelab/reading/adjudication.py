@@ -15,48 +15,49 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.rows import columns_of, described, rows_frame
+from corelab.measurement.rows import rows_frame
 from corelab.settings.reading import AdjudicationRule
 from corelab.terms.endpoints import in_own_unit, unit_of
+from corelab.terms.results import column, columns_of
 
 
 @dataclass(frozen=True)
 class FinalRead:
     """Row of the final reads."""
 
-    participant_id: str = described("Subject identifier")
-    visit: str = described("Visit name")
-    endpoint: str = described("Name of the endpoint")
-    value: float | str | None = described("The final value, n/a where there is none")
-    unit: str | None = described("Unit of the value")
-    how: str = described("concordant (readers agree), adjudicated, consensus, or missing")
-    readers: str | None = described("Readers of the case, separated by commas")
-    adjudicator: str | None = described("Who decided, where the readers did not agree")
-    reason: str | None = described("Why there is no value, or how it was had")
+    participant_id: str = column("Subject identifier")
+    visit: str = column("Visit name")
+    endpoint: str = column("Name of the endpoint")
+    value: float | str | None = column("The final value, n/a where there is none")
+    unit: str | None = column("Unit of the value")
+    how: str = column("concordant (readers agree), adjudicated, consensus, or missing")
+    readers: str | None = column("Readers of the case, separated by commas")
+    adjudicator: str | None = column("Who decided, where the readers did not agree")
+    reason: str | None = column("Why there is no value, or how it was had")
 
 
 @dataclass(frozen=True)
 class Adjudication:
     """Row of the adjudication table."""
 
-    participant_id: str = described("Subject identifier")
-    visit: str = described("Visit name")
-    endpoint: str = described("Name of the endpoint")
-    state: str = described(
+    participant_id: str = column("Subject identifier")
+    visit: str = column("Visit name")
+    endpoint: str = column("Name of the endpoint")
+    state: str = column(
         "needed, adjudicated, consensus, or not_needed (an adjudicator's read of a concordant case)"
     )
-    readers: str | None = described("Readers of the case, separated by commas")
-    values: str = described("Their values in the same order")
-    difference: float | None = described(
+    readers: str | None = column("Readers of the case, separated by commas")
+    values: str = column("Their values in the same order")
+    difference: float | None = column(
         "Largest absolute difference between two readers, unit of the endpoint"
     )
-    relative_difference: float | None = described("The same over the mean of the absolute values")
-    discordant_by: str | None = described("Which limit of the charter was passed")
-    adjudicator: str | None = described(
+    relative_difference: float | None = column("The same over the mean of the absolute values")
+    discordant_by: str | None = column("Which limit of the charter was passed")
+    adjudicator: str | None = column(
         "Who adjudicated; consensus for what the readers agreed on together"
     )
-    value: float | str | None = described("The adjudicator's value, or that of the consensus")
-    agrees_with: str | None = described("Readers whose value is concordant with the adjudicator's")
+    value: float | str | None = column("The adjudicator's value, or that of the consensus")
+    agrees_with: str | None = column("Readers whose value is concordant with the adjudicator's")
 
 
 FINAL_READS, ADJUDICATION = columns_of(FinalRead), columns_of(Adjudication)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.rows import columns_of, described, rows_frame
+from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import Rule, readings_of
 from corelab.reading.reader_list import by_roles, reading_order
+from corelab.terms.results import column, columns_of
 
 P_CHART = {
     "endpoint": "Name of the endpoint",
@@ -87,26 +88,24 @@ def _against_limits(
 class Rate:
     """A rate with its Wilson interval and verdicts."""
 
-    endpoint: str = described("Name of the endpoint")
-    statistic: str = described(
+    endpoint: str = column("Name of the endpoint")
+    statistic: str = column(
         "double_read_agreement, adjudication_rate, adjudication_done, adjudicator_agreement, "
         "reader_disagreement_index or intra_reader_difference"
     )
-    group: str = described(
-        "reader=<id> or adjudicator=<id> where the rate is of one person, else all"
-    )
-    count: int = described("Numerator")
-    n: int = described("Denominator")
-    estimate: float | None = described("count / n, n/a where n is 0")
-    ci_low: float | None = described("Lower confidence limit")
-    ci_high: float | None = described("Upper confidence limit")
-    ci_level: float = described("Confidence level")
-    method: str = described("Interval method")
-    limit: str | None = described("Limit of the charter")
-    verdict: str | None = described(
+    group: str = column("reader=<id> or adjudicator=<id> where the rate is of one person, else all")
+    count: int = column("Numerator")
+    n: int = column("Denominator")
+    estimate: float | None = column("count / n, n/a where n is 0")
+    ci_low: float | None = column("Lower confidence limit")
+    ci_high: float | None = column("Upper confidence limit")
+    ci_level: float = column("Confidence level")
+    method: str = column("Interval method")
+    limit: str | None = column("Limit of the charter")
+    verdict: str | None = column(
         "within or outside the charter's limit, by the estimate; n/a without a limit"
     )
-    interval_verdict: str | None = described(
+    interval_verdict: str | None = column(
         "within or outside if the whole interval is, else not decided"
     )
 
