@@ -142,11 +142,8 @@ def _draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) ->
     if endpoint not in tables.grades and labels is not None:
         # Scores are drawn at their place on the charter's scale.
         place = {float(one): float(k) for k, one in enumerate(labels)}
-        pairs = [
-            replace(p, **{side: [place[float(v)] for v in np.asarray(getattr(p, side))]
-                          for side in ("a", "b")})
-            for p in pairs
-        ]  # fmt: skip
+        placed = np.vectorize(place.__getitem__, otypes=[float])
+        pairs = [replace(p, a=placed(np.asarray(p.a)), b=placed(np.asarray(p.b))) for p in pairs]
     return Drawn(
         figures.plot_confusion(pairs, labels),
         TITLES["confusion"],

@@ -611,7 +611,11 @@ class GroupStatistics:
         return rows
 
     def _corrected(self, values: Floats, kind: str, weights: str) -> Callable[[], Estimate]:
-        given = {"categories": self.analysis.categories, "weights": weights, **self.how}
+        given: dict[str, Any] = {
+            "categories": self.analysis.categories,
+            "weights": weights,
+            **self.how,
+        }
         return partial(categorical.chance_corrected, values, kind, **given)
 
     def _multi_rater(self, values: Floats, weights: str) -> list[StatisticRow]:

@@ -12,13 +12,12 @@ from corelab.agreement.clusters import Codes, clusters_of, codes_of, labels_of, 
 from corelab.agreement.estimates import Floats, quantile_t
 from corelab.agreement.limits import quantile
 from corelab.agreement.second import confirm
-from corelab.agreement.sources import chosen_sources
+from corelab.agreement.sources import by_visits, chosen_sources
 from corelab.measurement.overlap import MANY_METRIC, METRICS
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    by_visits,
     population,
 )
 from corelab.settings.analyses.overlap import OverlapSpec

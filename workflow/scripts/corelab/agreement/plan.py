@@ -13,12 +13,11 @@ from corelab.agreement import guards, repeats, strata
 from corelab.agreement.clusters import labels_of
 from corelab.agreement.direction import direction_rows
 from corelab.agreement.groups import GroupStatistics
-from corelab.agreement.sources import INVESTIGATOR, chosen_sources
+from corelab.agreement.sources import INVESTIGATOR, by_visits, chosen_sources
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    by_visits,
     measured,
 )
 from corelab.settings.analyses.agreement import AgreementSpec

@@ -182,7 +182,7 @@ def _figures(
     try:
         if len(twice) < 3:
             raise NotComputable(f"{len(twice)} targets read twice, at least 3 are needed")
-        how = {**maker.how, "clusters": codes, "pooled": maker.pooled}
+        how: dict[str, Any] = {**maker.how, "clusters": codes, "pooled": maker.pooled}
         found = intraclass_correlation(twice, **how)
     except NotComputable as error:
         return [*rows, maker.attempt(f"{prefix}_icc", error)]

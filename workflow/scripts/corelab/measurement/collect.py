@@ -439,7 +439,8 @@ def collect_study(
         (scan.participant_id, scan.visit, scan) for batch in batches for scan in batch.scans
     ]
     tables["image_findings"] = image_findings([*images, *supplied])
-    status = {scan.scan_id: (scan.status, scan.reason) for _, _, scan in (*supplied, *images)}
+    status = {scan.scan_id: (scan.status, scan.reason) for _, _, scan in supplied}
+    status |= {scan.scan_id: (scan.status, scan.reason) for _, _, scan in images}
     failed = failed or {}
     for row in scans:
         cause = failed.get(f"{row.participant_id}|{row.visit}")

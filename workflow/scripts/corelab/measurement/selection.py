@@ -371,16 +371,6 @@ def visits_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> lis
     return ordered + sorted(present - set(ordered))
 
 
-def by_visits(
-    analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame
-) -> list[tuple[str, pd.DataFrame]]:
-    """Visits, in study order, and their rows where each is analysed apart; else all rows once."""
-    if not analysis.by_visit:
-        planned = as_list(analysis.visit)
-        return [(str(planned[0]) if len(planned) == 1 else "all", rows)]
-    return [(v, rows[rows["visit"] == v]) for v in visits_of(analysis, tables, rows)]
-
-
 def statistics_frame(analysis: AnalysisSpec, rows: Sequence[StatisticRow]) -> pd.DataFrame:
     """Statistics rows of one analysis in the columns of the contract.
 
