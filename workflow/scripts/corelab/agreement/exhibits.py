@@ -26,6 +26,7 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.endpoints import unit_of
 from corelab.terms.labels import label as mask_label
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence
 
 #: Pairs in one figure; more could not be read.
 MOST_PAIRS = 6
@@ -44,7 +45,7 @@ class _Values:
     @property
     def words(self) -> str:
         """The endpoint as people read it."""
-        return self.endpoint.replace("_", " ").replace(":", " ")
+        return in_sentence(endpoint_words(self.endpoint))
 
     @property
     def unit(self) -> str:
@@ -109,7 +110,21 @@ TITLES = {
 }
 
 
-def _draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
+def _pair_words(pair: figures.Pair, rows: pd.DataFrame) -> str:
+    """A pair with its bias and limits, as the rows have them."""
+    text = f"{pair.title}: {pair.names[0]} against {pair.names[1]}"
+    named = {"|".join(pair.names), pair.names[0].partition(", repeat ")[0]}
+    own = rows[rows["group"].isin(named) & rows["estimate"].notna()]
+    found = own.drop_duplicates("statistic").set_index("statistic")["estimate"]
+    results = [
+        f"{statistic(name).inline} {found[name]:.3g} {pair.unit}".strip()
+        for name in ("bias", "loa_lower", "loa_upper")
+        if name in found
+    ]
+    return ", ".join([text, *results])
+
+
+def _draw_pairs(analysis: AgreementSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
     """Scatter with identity and Bland-Altman plot of each pair."""
     every = list(_pairs(analysis, tables))
     if not every:
@@ -122,11 +137,12 @@ def _draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Dra
         "Left: one point per subject and visit, grey the identity, orange the Deming line. Right: "
         "differences against means with bias, 95 % limits of agreement and their intervals."
     )
+    named = f"{pairs[0].names[0]} against {pairs[0].names[1]}" if len(every) == 1 else ""
     return Drawn(
         figure,
-        TITLES["pairs"],
+        named or TITLES["pairs"],
         caption + (" Green: accepted." if delta is not None else "") + more,
-        "; ".join(f"{p.title}: {p.names[0]} against {p.names[1]}" for p in pairs),
+        "; ".join(_pair_words(pair, rows) for pair in pairs),
     )
 
 
@@ -174,7 +190,7 @@ def _draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Draw
         raise NotComputable("fewer than three pairs have the coefficient")
     words = statistic(form).words
     return Drawn(
-        figures.plot_matrix(pairs, title=f"{words}, {endpoint.replace('_', ' ')}"),
+        figures.plot_matrix(pairs, title=f"{words}, {in_sentence(endpoint_words(endpoint))}"),
         f"{words} of all pairs",
         f"{len(pairs)} pairs of sources; the intervals stand in the table.",
         "; ".join(f"{a} and {b} {value:.2f}" for (a, b), value in pairs.items()),
@@ -189,14 +205,18 @@ def _draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Draw
     lines = []
     places = own[["endpoint", "visit"]].drop_duplicates()
     for row in own.head(MOST_LINES).to_dict("records"):
+        group = group_words(row["group"]) or "all sources"
         label = {
-            "intra_reader_icc": f"{row['group']}, repeated",
+            "intra_reader_icc": f"{group}, repeated",
             "inter_reader_icc": "all readers, once each",
-        }.get(row["statistic"], row["group"])
+        }.get(row["statistic"], group)
         if len(places) > 1:
-            label = f"{row['endpoint']} {row['visit']} {label}".replace(" all ", " ")
-        numbers = (float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
-        lines.append((label, *numbers))
+            at = "" if row["visit"] == "all" else f" {row['visit']}"
+            label = f"{endpoint_words(row['endpoint'])}{at}: {label}"
+        numbers = tuple(float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
+        # With two sources all of them are their pair, which stands there already.
+        if row["group"] != "all" or not any(numbers == line[1:] for line in lines):
+            lines.append((label, *numbers))
     if not lines:
         raise NotComputable("no group has the coefficient")
     level = 100 * (1 - analysis.alpha)

@@ -72,8 +72,8 @@ def _draw_bland_altman(
     ):
         axes.axhspan(*band, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value, color=colour, linewidth=1.2, linestyle="-" if name == "bias" else "--")
-        axes.annotate(f"{name} {value:.3g}", (1.0, value), xytext=(4, 0), fontsize=8,
-                      color=colour, **right)  # fmt: skip
+        axes.annotate(f"{name} {value:.3g}".replace("-", "\u2212"), (1.0, value), xytext=(4, 0),
+                      fontsize=8, color=colour, **right)  # fmt: skip
     axes.axhline(0.0, color=GREY, linewidth=0.7)
     if delta is not None:
         for limit in (-delta, delta):

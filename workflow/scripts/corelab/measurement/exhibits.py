@@ -47,11 +47,11 @@ def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path)
         section="quality",
         title="Registration of each subject to the template, worst first",
         caption=(
-            "One slice of each subject in template space; the coloured lines are the edges of the "
-            "template. The whole sheet is quality/contact_sheet.png."
+            "Three planes of each subject in template space; the coloured lines are the edges of "
+            "the template. The whole sheet is quality/contact_sheet.png."
         ),
         figure=figure.name,
-        alt="Slices of all subjects in template space with the template's edges, worst fit first",
+        alt="Planes of all subjects in template space with the template's edges, worst fit first",
         table=f"quality/{Path(table).name}",
         columns={
             "rank": "Rank",

@@ -446,7 +446,7 @@ def _lesions(maps: MapSet, job: _Job, values: dict[str, float]) -> dict[str, np.
         )  # fmt: skip
         if variant is None:
             reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, unread)
-            shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
+            shares = _volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
             shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, settings)
             _judge(maps, shares, reach, values, job)
         rule = {
@@ -537,7 +537,7 @@ def _wrong_shares(
     return shares
 
 
-def volume_gates(
+def _volume_gates(
     core: np.ndarray,
     hypoperfused: np.ndarray,
     tissue: np.ndarray,
@@ -547,12 +547,6 @@ def volume_gates(
     """Share of the tissue in the slab that the lesions take, and how well it is known.
 
     ``reach`` is what :func:`corelab.perfusion.lesions.volume_range` gives.
-
-    Examples
-    --------
-    >>> tissue = np.ones((10, 1, 1), bool)
-    >>> volume_gates(tissue & False, np.arange(10)[:, None, None] < 3, tissue, (2.0, 5.0), 1.0)
-    {'core_share': 0.0, 'hypoperfused_share': 0.3, 'hypoperfused_uncertainty': 0.5}
     """
     whole = max(int(tissue.sum()), 1)
     late_ml = float(hypoperfused.sum()) * voxel_ml

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.phantom.head import TEMPLATE_SHAPE, Head, load_head, template_axes
+from corelab.phantom.head import TEMPLATE_SHAPE, Head, bisect, load_head, template_axes
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -221,10 +221,7 @@ def aged_head(ventricles: float, atrophy_mm: float) -> Head:
         away = away + 6.0 * np.clip(head.grey[box], 0, 1)
         away = ndimage.gaussian_filter(away, 1.0)
         wanted = ventricles * float(inside.sum())
-        low, high = 0.0, 20.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (middle, high) if float((away < middle).sum()) < wanted else (low, middle)
+        _, high = bisect(lambda reach: float((away < reach).sum()), wanted, 0.0, 20.0, 20)
         fluid[box] = np.clip(high + 0.5 - away, 0, 1)
     if atrophy_mm > 0:
         sulci = ndimage.distance_transform_edt(head.csf < 0.5).astype(np.float32)
@@ -251,13 +248,15 @@ def _random_field(rng: np.random.Generator, sigma_mm: float) -> Array:
 
 def _share_below(potential: Array, weight: Array, volume_ml: float) -> Array:
     """Soft indicator of the sublevel set whose weighted volume is ``volume_ml`` (1 mm voxels)."""
-    low, high = float(potential.min()), float(potential.max())
-    for _ in range(30):
-        middle = (low + high) / 2
-        share = np.clip((middle - potential) / 1.5 + 0.5, 0, 1)
-        found = float((share * weight).sum(dtype=np.float64)) / 1000.0
-        low, high = (middle, high) if found < volume_ml else (low, middle)
-    return np.clip((high - potential) / 1.5 + 0.5, 0, 1).astype(np.float32)
+
+    def share(level: float) -> Array:
+        return np.clip((level - potential) / 1.5 + 0.5, 0, 1)
+
+    def found(level: float) -> float:
+        return float((share(level) * weight).sum(dtype=np.float64)) / 1000.0
+
+    ends = float(potential.min()), float(potential.max())
+    return share(bisect(found, volume_ml, *ends, 30)[1]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.phantom.design import enrol, volume_readings
-from corelab.phantom.head import ORIGIN_MM
+from corelab.phantom.head import ORIGIN_MM, bisect
 from corelab.phantom.lesion import BORDER_MM
 from corelab.phantom.scene import Scene, View, infarct_region, view_scan
 from corelab.phantom.seeds import generator
@@ -63,11 +63,7 @@ def reader_contour(
         inside = np.clip((level + offset_mm - potential) / BORDER_MM + 0.5, 0, 1)
         return np.asarray(view.average((inside * tissue).astype(np.float32)) >= 0.5)
 
-    low, high = -6.0, 6.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        if drawn(middle).sum() * view.voxel_ml < readings[key]:
-            low = middle
-        else:
-            high = middle
-    return drawn((low + high) / 2), view
+    def volume_ml(offset_mm: float) -> float:
+        return float(drawn(offset_mm).sum() * view.voxel_ml)
+
+    return drawn(sum(bisect(volume_ml, readings[key], -6.0, 6.0, 14)) / 2), view

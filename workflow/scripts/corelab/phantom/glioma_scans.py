@@ -24,7 +24,7 @@ from corelab.imaging import save_image
 from corelab.phantom.anatomy import make_anatomy, rigid
 from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
-from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head, template_axes
+from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, bisect, linear, load_head, template_axes
 from corelab.phantom.lesion import subject_points
 from corelab.phantom.scans import bias_field, rician
 from corelab.phantom.scene import View
@@ -115,10 +115,7 @@ def _bisect(measure: Any, low: float, high: float, wanted_ml: float, what: str) 
     """Argument at which a rising volume reaches ``wanted_ml``."""
     if measure(high) < wanted_ml:
         raise ValueError(f"there is no space for {wanted_ml:.1f} mL of {what} in this head")
-    for _ in range(26):
-        middle = (low + high) / 2
-        low, high = (middle, high) if measure(middle) < wanted_ml else (low, middle)
-    return (low + high) / 2
+    return sum(bisect(measure, wanted_ml, low, high, 26)) / 2
 
 
 def _noise_field(rng: np.random.Generator, shape: tuple[int, ...], sigma_voxels: float) -> Array:
@@ -165,10 +162,7 @@ def _make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     anatomy = make_anatomy(spec.seed, name)
     points = subject_points(anatomy)
     where = [(points[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
-    sampled, beside, tissue = (
-        ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
-        for field in (potential, cosine, parenchyma)
-    )
+    sampled, beside, tissue = (linear(field, where) for field in (potential, cosine, parenchyma))
     near = sampled < 75
     sampled, beside, tissue = sampled[near], beside[near], tissue[near]
     voxel_ml = 0.008
@@ -253,7 +247,7 @@ def _normal(spec: GliomaSpec, name: str, visit: str) -> Mapping[str, Array]:
     found = {tissue: view.sample(getattr(head, tissue)) for tissue in TISSUES}
     found |= {"brain": view.sample(head.brain), "t1": view.sample(head.t1)}
     for shell, fraction in head.shell.items():
-        outer = ndimage.map_coordinates(fraction, view.half_grid, order=1, output=np.float32)
+        outer = linear(fraction, view.half_grid, "constant")
         found[shell] = outer * (1 - found["brain"])
     return found
 
@@ -265,8 +259,7 @@ def _tumour_parts(
     view, tumour = _view_visit(spec, name, visit), _make_tumour(spec, name, visit)
     normal = _normal(spec, name, visit)
     potential, side = (
-        ndimage.map_coordinates(field, view.half_grid, order=1, mode="nearest", output=np.float32)
-        for field in (tumour.potential_mm, tumour.side)
+        linear(field, view.half_grid) for field in (tumour.potential_mm, tumour.side)
     )
     if waver is not None:
         potential = potential + waver
@@ -313,7 +306,7 @@ def _reader_mask(
     rng = generator(spec.seed, name, visit, reader, "contour")
     waver = _noise_field(rng, (50, 60, 48), 2.0)
     where = [(view.template_mm[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    shift = ndimage.map_coordinates(waver, where, order=1, mode="nearest", output=np.float32)
+    shift = linear(waver, where)
     parts = _tumour_parts(spec, name, visit, np.float32(WAVER_MM[reader]) * shift)
     return _masks(parts)[label], view
 
@@ -333,9 +326,7 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
     if kind == "T1c":
         values["rim"] *= person.contrast
     grain = _noise_field(generator(spec.seed, name, "texture"), (99, 117, 95), 1.2)
-    grain = ndimage.map_coordinates(
-        grain, view.half_grid, order=1, mode="nearest", output=np.float32
-    )
+    grain = linear(grain, view.half_grid)
     tumour = sum(parts[part] * np.float32(values[part]) for part in parts)
     tumour = tumour * (1 + np.float32(person.texture) * grain)
     signal = signal * (1 - sum(parts.values())) + tumour

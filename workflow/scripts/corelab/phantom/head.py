@@ -9,11 +9,12 @@ brain extraction a task with something to extract from, and no more.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -91,6 +92,22 @@ def _template_folder() -> Path:
 def _read(name: str) -> Array:
     path = _template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
     return np.asarray(nib.load(path).dataobj).astype(np.float32) / np.float32(255)  # type: ignore[attr-defined]
+
+
+def bisect(
+    measure: Callable[[float], float], wanted: float, low: float, high: float, steps: int
+) -> tuple[float, float]:
+    """Interval, halved ``steps`` times, in which a rising measure reaches what is wanted."""
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if measure(middle) < wanted else (low, middle)
+    return low, high
+
+
+def linear(field: NDArray[np.floating], where: Any, mode: str = "nearest") -> Array:
+    """Linear interpolation of a field at places (3, ...) in its voxels, as float32."""
+    found = ndimage.map_coordinates(field, where, order=1, mode=mode, output=np.float32)
+    return np.asarray(found)
 
 
 def template_axes(

@@ -11,8 +11,10 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, stats
+from scipy import stats
 from scipy.signal import fftconvolve
+
+from corelab.phantom.head import linear
 
 #: Haematocrit factor (1 - 0.45) / (1 - 0.25) and brain density (g/mL).
 HAEMATOCRIT_FACTOR = (1 - 0.45) / (1 - 0.25)
@@ -130,6 +132,6 @@ def tissue_curves(
     amplitude = np.asarray(cbv_ml_100g, dtype=np.float32)
     for frame, time in enumerate(t):
         where = [place, np.maximum(time - delay_s, 0) / _FINE_S]
-        out[:, frame] = ndimage.map_coordinates(table, where, order=1, output=np.float32)
+        out[:, frame] = linear(table, where, "constant")
         out[:, frame] *= amplitude
     return out

@@ -19,7 +19,7 @@ from corelab.imaging import load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
-from corelab.phantom.head import ORIGIN_MM, Head, beside, cells, template_axes
+from corelab.phantom.head import ORIGIN_MM, Head, beside, bisect, cells, linear, template_axes
 from corelab.phantom.seeds import generator
 
 #: Width (mm) over which a border goes from inside to outside.
@@ -106,10 +106,7 @@ class Lesion:
             # Beyond the border the indicator is 0, and most of a head lies there.
             near = np.flatnonzero(beside(field < level + BORDER_MM).ravel()[cell])
             inside = np.zeros(template_mm.shape[1:], np.float32)
-            potential = ndimage.map_coordinates(
-                field, voxel[:, near], order=1, mode="nearest", output=np.float32
-            )
-            inside.ravel()[near] = _inside(potential, level)
+            inside.ravel()[near] = _inside(linear(field, voxel[:, near]), level)
             found.append(inside)
         return found
 
@@ -119,12 +116,7 @@ def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]
 
 
 def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(
-            field, _voxels(template_mm), order=1, mode="nearest", output=np.float32
-        ),
-    )
+    return linear(field, _voxels(template_mm))
 
 
 def _voxels(template_mm: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -139,10 +131,7 @@ def _smooth_noise(
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma_mm / (2 * _GRID_MM))
     noise /= noise.std()
     where = np.meshgrid(*(np.arange(n) / 2 for n in shape), indexing="ij", sparse=False)
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(noise, where, order=1, output=np.float32),
-    )
+    return linear(noise, where, "constant")
 
 
 def _shaped_potential(
@@ -228,10 +217,7 @@ def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.floa
 def tissue_at(head: Head, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
     """Fraction of grey and white matter at template points (3, ...)."""
     where = [template_mm[a] - ORIGIN_MM[a] for a in range(3)]
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(head.grey + head.white, where, order=1, output=np.float32),
-    )
+    return linear(head.grey + head.white, where, "constant")
 
 
 def _level(
@@ -241,15 +227,13 @@ def _level(
     low, high = float(potential.min()) - 5, 90.0
     near = potential < high + BORDER_MM
     potential, weight_ml = potential[near], weight_ml[near]
-    if float((_inside(potential, high) * weight_ml).sum(dtype=np.float64)) < volume_ml:
+
+    def below(level: float) -> float:
+        return float((_inside(potential, level) * weight_ml).sum(dtype=np.float64))
+
+    if below(high) < volume_ml:
         raise ValueError(f"the territory has no {volume_ml:.1f} mL of tissue for the {name}")
-    for _ in range(40):
-        middle = (low + high) / 2
-        if float((_inside(potential, middle) * weight_ml).sum(dtype=np.float64)) < volume_ml:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return sum(bisect(below, volume_ml, low, high, 40)) / 2
 
 
 def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:

@@ -32,6 +32,7 @@ from corelab.phantom.head import (
     ORIGIN_MM,
     arteries,
     composite,
+    linear,
     veins,
 )
 from corelab.phantom.kinetics import tissue_curves
@@ -321,7 +322,7 @@ def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
     texture = np.exp(0.08 * texture / texture.std()).astype(np.float32)
     middle = view.template_mm[..., view.samples // 2 :: view.samples]
     where = [(middle[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    variation = ndimage.map_coordinates(texture, where, order=1, mode="nearest", output=np.float32)
+    variation = linear(texture, where)
     cbf_map = view.average(flow) * variation
     cbv_map = view.average(volume) * variation
     present = parenchyma > 0.02

@@ -8,7 +8,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from corelab.phantom.anatomy import Anatomy, make_anatomy
 from corelab.phantom.conditions import (
@@ -20,7 +19,7 @@ from corelab.phantom.conditions import (
     extras_of,
 )
 from corelab.phantom.design import Participant, TrialSpec, find
-from corelab.phantom.head import ORIGIN_MM, TEMPLATE_SHAPE, Head, beside, cells
+from corelab.phantom.head import ORIGIN_MM, TEMPLATE_SHAPE, Head, beside, cells, linear
 from corelab.phantom.lesion import Lesion, make_lesion
 from corelab.phantom.protocol import grid_affine, placement, protocol
 
@@ -102,9 +101,7 @@ class View:
             near &= within.ravel() != 0
         places = np.flatnonzero(near)
         values = np.zeros(self.template_mm.shape[1:], np.float32)
-        values.ravel()[places] = ndimage.map_coordinates(
-            field, self._voxel[:, places], order=1, mode="nearest", output=np.float32
-        )
+        values.ravel()[places] = linear(field, self._voxel[:, places])
         return values
 
     def average(self, values: Array) -> Array:

@@ -32,12 +32,15 @@ from corelab.settings.analyses.diagnostic import DiagnosticSpec
 from corelab.settings.analyses.dose_response import DoseResponseSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import conclusion_order, family_of, statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence, label_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_LINES = 16
+#: Results that the text of a figure names.
+MAX_RESULTS = 4
 
 
 @dataclass(frozen=True)
@@ -102,33 +105,19 @@ def axis_words(endpoint: str, derivation: str = "value") -> str:
     >>> axis_words("infarct_volume", "percent_change")
     'Change of infarct volume, %'
     """
-    words = endpoint.replace("_", " ").replace(":", ": ")
-    unit = unit_of(endpoint)
+    words, unit = endpoint_words(endpoint), unit_of(endpoint)
     unit = {"percent": "%", "ratio": "", "flag": "", "score": ""}.get(unit, unit)
     if derivation == "change":
-        words = f"change of {words}"
+        words = f"Change of {in_sentence(words)}"
     elif derivation == "percent_change":
-        words, unit = f"change of {words}", "%"
+        words, unit = f"Change of {in_sentence(words)}", "%"
     elif derivation == "log_ratio":
-        words, unit = f"log ratio of {words}", ""
-    words = words[0].upper() + words[1:]
+        words, unit = f"Log ratio of {in_sentence(words)}", ""
     return f"{words}, {unit}" if unit else words
 
 
-def group_words(group: str, by: str) -> str:
-    """A group of a statistics row for people.
-
-    Examples
-    --------
-    >>> group_words("arm=high|arm=placebo|delta=2", "arm")
-    'high vs placebo, delta=2'
-    """
-    parts = [part.removeprefix(f"{by}=") for part in group.split("|")]
-    return ", ".join([" vs ".join(parts[:2]), *parts[2:]])
-
-
-def _label(row: Any, by: str, statistics: int, visits: int) -> str:
-    parts = [] if row.group == "all" else [group_words(str(row.group), by)]
+def _label(row: Any, statistics: int, visits: int) -> str:
+    parts = [] if row.group == "all" else [group_words(row.group)]
     if visits > 1:
         parts.append("all visits" if row.visit == "all" else str(row.visit))
     if statistics > 1 or not parts:
@@ -144,8 +133,8 @@ def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
     ]
 
 
-def _forests(drawing: _Drawing) -> list[_Panel]:
-    """One forest per scale that the analysis has statistics on, the first two."""
+def _forests(drawing: _Drawing, least: int) -> list[_Panel]:
+    """One forest of ``least`` rows or more per scale of the statistics, the first two."""
     panels = []
     rank = {name: place for place, name in enumerate(conclusion_order())}
     # The scale of the conclusion comes first.
@@ -155,10 +144,10 @@ def _forests(drawing: _Drawing) -> list[_Panel]:
     ):
         rows = drawing.rows[drawing.rows["statistic"].isin(statistics)]
         rows = rows[rows["estimate"].notna() & rows["ci_low"].notna()].head(MAX_LINES)
-        if rows.empty:
+        if len(rows) < least:
             continue
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
-        labels = [_label(row, drawing.analysis.arms, kinds, visits) for row in rows.itertuples()]
+        labels = [_label(row, kinds, visits) for row in rows.itertuples()]
         words = " / ".join(statistic(name).inline for name in dict.fromkeys(rows["statistic"]))
         ratio = statistic(rows["statistic"].iloc[0]).ratio
         draw = partial(
@@ -310,6 +299,8 @@ def _correlation(drawing: _Drawing) -> list[_Panel]:
         frame = frame.dropna(subset=["value", "other"])
         if len(frame) < 4 or np.ptp(frame["other"]) == 0 or np.ptp(frame["value"]) == 0:
             continue
+        # The first note names the visit; the others stand in the table.
+        _, _, at = at.partition("; ")[0].partition("second variable at ")
         draw = partial(
             figures.exposure_response,
             driver=frame["other"],
@@ -344,7 +335,7 @@ def _ordinal(drawing: _Drawing) -> list[_Panel]:
         scores=inside.to_numpy(),
         groups=labels,
         categories=list(categories),
-        name=f"{outcome} at {at}" if outcome != "mrs" else f"mRS at {at}",
+        name=f"{label_words(outcome)} at {at}",
         order=names,
     )
     return [_Panel(draw, "distribution of grades", 1.6 + 0.55 * len(names))]
@@ -381,7 +372,7 @@ def _diagnostic(drawing: _Drawing) -> list[_Panel]:
         if name not in areas.index or not np.isfinite(areas["estimate"]).loc[name]:
             continue
         area = areas.loc[name]
-        shown = endpoint.replace("_", " ") if column == "score" else column
+        shown = endpoint_words(endpoint) if column == "score" else column
         text = f"{shown}: {area['estimate']:.2f} ({area['ci_low']:.2f} to {area['ci_high']:.2f})"
         false, hit, _ = roc_curve(frame[column], frame["truth"])
         curves[text] = (false, hit)
@@ -421,8 +412,10 @@ def _panels_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> li
     """Panels that an analysis has, forest plots last; none where nothing can be drawn."""
     drawing = _Drawing(analysis, tables, rows)
     own = _PANELS.get(analysis.type, lambda _: [])(drawing)
-    forests = [] if analysis.type in {"quantile", "sample_size"} else _forests(drawing)
-    return [*own, *forests]
+    if analysis.type in {"quantile", "sample_size"}:
+        return own
+    # A forest of one row adds nothing to another panel.
+    return [*own, *_forests(drawing, 2 if own else 1)]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -462,4 +455,11 @@ def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> 
         return Drawn(None, name, reason)
     kinds = list(dict.fromkeys(panel.kind for panel in panels))
     caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
-    return Drawn(_draw_panels(panels), name, caption, tight=True)
+    known = rows[rows["estimate"].notna()].head(MAX_RESULTS)
+    results = [
+        f"{_label(row, 2, 1)} {row.estimate:.3g}"
+        + (f" ({row.ci_low:.3g} to {row.ci_high:.3g})" if np.isfinite(row.ci_low) else "")
+        for row in known.itertuples()
+    ]
+    alt = f"{name}. {caption} {'; '.join(results)}"
+    return Drawn(_draw_panels(panels), name, caption, alt, tight=True)

@@ -17,6 +17,7 @@ from corelab.pharmacodynamics.analysis_set import in_order
 from corelab.pharmacodynamics.dose_response import response_band
 from corelab.pharmacodynamics.survival import kaplan_meier
 from corelab.provenance.figure_style import COLOURS, ON_LIGHT, name_points
+from corelab.terms.words import group_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -364,7 +365,7 @@ def quantile_coefficients_figure(
     axes.plot(q[order], part["estimate"], "o-", color=COLOURS[0], lw=1.6, zorder=2)
     axes.axhline(0, color="0.4", lw=1, ls="--")
     axes.set_xticks(q[order])
-    axes.set(xlabel="Quantile", ylabel=ylabel, title=term)
+    axes.set(xlabel="Quantile", ylabel=ylabel, title=group_words(term))
     return without_frame(axes)
 
 

@@ -156,8 +156,8 @@ def extract_features(
 def _ibsi_name(mirp_name: str, aggregation: str) -> str:
     """Tag of a feature in IBSI's reference tables, from MIRP's column name.
 
-    MIRP appends distance, difference level and discretisation; they are settings of the study
-    and the same for all rows, so they are not part of the name.
+    MIRP appends distance, difference level and discretisation; they are settings of the study and
+    the same for all rows, so they are not part of the name.
     """
     name = re.sub(r"_(fbn_n\d+|fbs_w[\d.]+)$", "", mirp_name)
     _, whole, suffix = _AGGREGATIONS[aggregation]

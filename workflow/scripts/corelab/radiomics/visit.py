@@ -55,13 +55,13 @@ def radiomics_visit(
     *,
     settings: RadiomicsSettings,
 ) -> tuple[Featured, pd.DataFrame]:
-    """Features of every series within every mask of a visit: the stage's record, and rows.
+    """Features of every series within every mask of a visit: its record, and rows of features.tsv.
 
     Each series is brought to the mask's grid by the visit's rigid transforms and to grey levels
     over the brain there; T2edge and Gdzscore are derived before that (a linear change of
     intensities changes neither once levels are taken). A series scanned twice gives rows with
     ``repeat`` 2. The masks of ``perturb_source`` are also moved about within their uncertainty:
-    rows of ``<source>:perturbed-<n>``. Paths of the records are relative to ``folder``.
+    rows of ``<source>:perturbed-<n>``. The record has every combination with its status and reason.
     """
     visit = {"participant_id": prepared.participant_id, "visit": prepared.visit}
     entries: list[dict[str, Any]] = []
@@ -224,7 +224,7 @@ def _perturb_mask(
     *,
     sd_mm: float,
 ) -> NDArray[np.bool_]:
-    """A mask whose border wavers smoothly about where it was, displaced with SD ``sd_mm``.
+    """A mask whose border wavers smoothly about where it was, by an SD of ``sd_mm``.
 
     After the contour randomisation of Zwanenburg et al., Sci Rep 2019;9:614, with a smooth random
     displacement in place of superpixels.
@@ -268,13 +268,8 @@ def _perturbed(
 def collect_features(tables: Sequence[str | Path], sheet: pd.DataFrame | None) -> pd.DataFrame:
     """Features of all visits (``radiomics.tsv``) and of the measurements sheets, one row each.
 
-    Of the joined sheets (text) rows whose endpoint is ``radiomics:<series>:<label>:<feature>``
-    count.
-
-    Raises
-    ------
-    ValueError
-        If an endpoint has not three parts after ``radiomics:``, or a key has two values.
+    Of the sheets, rows whose endpoint is ``radiomics:<series>:<label>:<feature>`` are taken.
+    ValueError if an endpoint has not three parts after ``radiomics:``, or a key has two values.
 
     Examples
     --------

@@ -14,10 +14,12 @@ from corelab.records.images import Scan
 from corelab.records.visits import visit_masks
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import criterion_words, endpoint_words, flow_words
+from corelab.reporting.vocabulary import criterion_words, flow_words
 from corelab.study.mask_flags import FLAGS, flag_title, needs_attention
 from corelab.terms.kinds import kind_words
+from corelab.terms.labels import label
 from corelab.terms.verdicts import FAIL, WARN
+from corelab.terms.words import endpoint_words, label_words
 
 #: Criteria of the acquisition table that judge a brain mask.
 BRAIN_CRITERIA = ("brain_mask", "brain_in_field")
@@ -153,6 +155,8 @@ def _from_acquisition(results: Results) -> list[Finding]:
     found = []
     for row in frame[frame["verdict"] == "fail"].to_dict("records"):
         criterion, limit = str(row["criterion"]), observed(row["limit"])
+        if criterion.startswith("gate:"):
+            continue  # the gates of the series' record say it
         name, unit, direction = criterion_words(criterion)
         kind = kind_words(row["kind"])
         what, value = f"{kind}: {name}", observed(row["value"])
@@ -282,7 +286,7 @@ def _from_masks(results: Results) -> list[Finding]:
                     continue
                 if who in brains and flag.startswith("brain_"):
                     continue
-                text = f"{mask.label}: {flag_title(flag, volume)}"
+                text = f"{label_words(label(mask.label).words)}: {flag_title(flag, volume)}"
                 found[who, flag] = Finding("warning", "images", text, "", "", "", *who, "images")
     return list(found.values())
 
@@ -320,7 +324,9 @@ def _from_plan(results: Results) -> list[Finding]:
         for analysis_id, group in rows[is_not_computable(rows)].groupby("analysis_id", sort=True):
             reasons = "; ".join(
                 dict.fromkeys(
-                    str(note).removeprefix(NOT_COMPUTABLE).lstrip(": ") for note in group["note"]
+                    part
+                    for note in group["note"]
+                    for part in str(note).removeprefix(NOT_COMPUTABLE).lstrip(": ").split("; ")
                 )
             )
             number = plural(len(group), "statistic")

@@ -16,8 +16,8 @@ from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import fixed, is_number, significant
 from corelab.reporting.page import Cell, Table, heads
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import group_words
 from corelab.terms.statistics import statistic
+from corelab.terms.words import group_words
 
 PAGE = "certificate.html"
 SOURCE = "verification/certificate.tsv"
@@ -125,16 +125,8 @@ def certificate_table(
             ]
         )
     columns = heads(
-        "Published",
-        "Statistic",
-        "Group",
-        ">Printed",
-        "*Recomputed",
-        ">Difference",
-        ">Tolerance",
-        "Verdict",
-        "?~Notes",
-        "?~Source",
+        "Published | Statistic | Group | >Printed | *Recomputed | >Difference | >Tolerance | "
+        "Verdict | ?~Notes | ?~Source"
     )
     return Table(caption, columns, body, "", SOURCE)
 

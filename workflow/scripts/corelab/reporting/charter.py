@@ -16,13 +16,10 @@ from corelab.reporting.documents import Block, Bullets, DataTable, Definitions, 
 from corelab.reporting.methods import analysis_sentence, estimand_rows, methods_text
 from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import (
-    criterion_words,
-    endpoint_words,
-    limits_for,
-)
+from corelab.reporting.vocabulary import criterion_words, limits_for
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
+from corelab.terms.words import endpoint_words
 
 EMPTY = "Empty: to be written by the sponsor."
 

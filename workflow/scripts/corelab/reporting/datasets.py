@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import pandas as pd
 
 from corelab import __version__
 from corelab.provenance.products import atomic_path, write_json
+from corelab.reporting import page
 from corelab.reporting.documents import epoch
 from corelab.reporting.results import Results
 from corelab.study.naming import bids_label
@@ -166,27 +168,33 @@ def number_or_nan(value: Any) -> float:
         return math.nan
 
 
-def make_dataset(
-    name: str,
-    label: str,
-    structure: str,
-    adam_class: str,
-    index: pd.Index,
-    columns: Sequence[tuple[Variable, object]],
-) -> Dataset:
+#: A variable, or the name of one in ``variables.tsv``, with its values: a Series, a list, or one
+#: value for every record.
+Column = tuple[str | Variable, object]
+
+
+@cache
+def _variables() -> dict[tuple[str, str], Variable]:
+    """Variables of all data sets, by data set and name."""
+    rows = [list(row.values()) for row in page.asset_rows("variables")]
+    return {(d, name): Variable(name, *more, int(key or 0)) for d, name, *more, key in rows}
+
+
+def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Dataset:
     """A data set of typed columns, sorted by its key.
 
     Parameters
     ----------
-    name, label, structure, adam_class
-        As in :class:`Dataset`.
+    name
+        Of a data set in ``datasets.tsv``.
     index
         Of the records.
     columns
-        Each variable with its values: a Series with that index, a list, or one value for all.
+        In order; a name is looked up among the variables of the data set.
     """
-    variables = tuple(variable for variable, _ in columns)
-    frame = pd.DataFrame({variable.name: values for variable, values in columns}, index=index)
+    variables = tuple(_variables()[name, v] if isinstance(v, str) else v for v, _ in columns)
+    values = {v.name: column for v, (_, column) in zip(variables, columns, strict=True)}
+    frame = pd.DataFrame(values, index=index)
     for variable in variables:
         if variable.kind == "text":
             column = frame[variable.name].astype(object)
@@ -197,7 +205,8 @@ def make_dataset(
             )
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
-    return Dataset(name, label, structure, adam_class, variables, frame)
+    (row,) = (row for row in page.asset_rows("datasets") if row["dataset"] == name)
+    return Dataset(*row.values(), variables, frame)
 
 
 def check_transport(dataset: Dataset) -> None:

@@ -65,6 +65,11 @@ def describe(values: np.ndarray) -> dict[str, float]:
     return found
 
 
+def is_variant(source: str) -> bool:
+    """Whether a source is the pipeline with another cut-off or engine."""
+    return source.startswith("pipeline:")
+
+
 def descriptions(results: Results) -> list[Description]:
     """Every whole-lesion endpoint by visit, source and arm; first repeats only."""
     rows = results.measurements

@@ -8,8 +8,8 @@ from corelab.provenance.figure_style import on_a_page, svg_of
 from corelab.reporting.arms import arm_of, arms_of
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_words
 from corelab.terms.endpoints import unit_of
+from corelab.terms.words import endpoint_words
 
 
 def course(results: Results, endpoint: str) -> Shown | None:

@@ -27,16 +27,11 @@ from corelab.reporting.numbers import (
 from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.traces import statistic_link
-from corelab.reporting.vocabulary import (
-    endpoint_words,
-    group_words,
-    in_sentence,
-    label_words,
-    statistic_unit,
-)
+from corelab.reporting.vocabulary import statistic_unit
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence, label_words
 
 MAX_PER_ANALYSIS = 6
 MAX_ROWS = 12
@@ -268,7 +263,7 @@ def _headline_table(
         cells = [_name(results, *one), _value(results, *one), drawn(*one)]
         body.append([*cells, *[_p_cell(one[1])] * tested, count(one[1].n)])
     columns = [
-        Column("Analysis", "first", sortable=False),
+        *heads("#=Analysis"),
         Column("Estimate [CI]", "number estimate", sortable=False),
         Column(scale, "drawn", sortable=False),
         *heads(*[">=p"] * tested, ">=n"),

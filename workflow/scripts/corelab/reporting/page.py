@@ -78,18 +78,18 @@ _SIGNS = {">": "number", "*": "number main", "?": "why", "~": "wide", "#": "firs
 
 
 def heads(*titles: str) -> list[Column]:
-    """Columns by their headings, with signs before them.
+    """Columns by their headings, one or several (with ``|`` between) in a text.
 
-    ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text, ``#`` the first column;
-    ``=`` cannot be sorted by.
+    Signs before a heading: ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text,
+    ``#`` the first column; ``=`` cannot be sorted by.
 
     Examples
     --------
-    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value", "?~Notes", ">=Range")]
+    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value | ?~Notes | >=Range")]
     [('text', True), ('number main', True), ('why wide', True), ('number', False)]
     """
     found = []
-    for head in titles:
+    for head in (part for text in titles for part in text.split(" | ")):
         title = head.lstrip("".join(_SIGNS) + "=")
         signs = head[: len(head) - len(title)]
         css = " ".join(_SIGNS[sign] for sign in signs if sign in _SIGNS)
@@ -270,7 +270,7 @@ def render_table(table: Table) -> Markup:
 
 
 #: Columns that have no place on paper: cells that open on demand, and anchors of rows.
-_NOT_PRINTED = ("How", "Trace", "Row")
+_NOT_PRINTED = ("Method", "Trace", "Row")
 
 
 def printed(
@@ -331,6 +331,12 @@ def asset(name: str) -> str:
     return (HERE / "assets" / name).read_text(encoding="utf-8")
 
 
+def asset_rows(name: str) -> list[dict[str, str]]:
+    """Rows of a table of ``assets/``, by column."""
+    head, *rows = (line.split("\t") for line in asset(f"{name}.tsv").splitlines())
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
 def script_hash(source: str) -> str:
     """How a content security policy names a script.
 
@@ -362,6 +368,16 @@ def security_policy(scripts: Sequence[str], *, files: bool = False) -> str:
     )
 
 
+#: Figures beside a table are together no higher than so many times their width.
+_MOST_RATIO = 1.5
+
+
+def _tall(figures: Sequence[Any]) -> bool:
+    """Whether figures would leave much paper empty below the table that they stand beside."""
+    boxes = (re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', one.svg) for one in figures)
+    return sum(float(box[2]) / float(box[1]) for box in boxes if box) > _MOST_RATIO
+
+
 @cache
 def environment() -> jinja2.Environment:
     """Jinja with escaping on and undefined names as errors."""
@@ -374,6 +390,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters["table"] = render_table
     env.filters["place"] = place
+    env.filters["tall"] = _tall
     env.filters["joint_legend"] = lambda pictures: dict.fromkeys(
         tuple(item) for picture in pictures for item in picture.legend
     )

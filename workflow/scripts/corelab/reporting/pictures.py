@@ -44,8 +44,8 @@ WINDOWS = {
     "cbv": (0.0, 8.0),
     "mtt": (0.0, 14.0),
 }
-#: Quantities of the perfusion stage that are shown, in colour.
-MAP_KINDS = ("tmax", "cbf")
+#: Quantities of the perfusion stage that are shown, in colour; the figure of maps has the others.
+MAP_KINDS = ("tmax",)
 WEBP_QUALITY = 68
 #: Frames of a series that its picture is the mean of.
 FRAMES = 8
@@ -98,6 +98,8 @@ class Panel:
         In drawing order.
     affine
         From voxels to millimetres.
+    common_window
+        Of :func:`in_common_windows`.
     """
 
     visit: str
@@ -106,11 +108,12 @@ class Panel:
     spacing_mm: tuple[float, float, float]
     outlines: tuple[Outline, ...]
     affine: NDArray[np.float64]
+    common_window: tuple[float, float] | None = None
 
     @cached_property
     def window(self) -> tuple[float, float]:
-        """Display window, see :func:`window_of`."""
-        return window_of(self.image, self.kind)
+        """Display window: that of all scans of the kind, else see :func:`window_of`."""
+        return self.common_window or window_of(self.image, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +376,7 @@ def drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
 
 
 #: Units of the maps that are shown, and a value that is marked on their colour bar.
-_MAP_UNITS = {"tmax": ("s", 6.0), "cbf": ("mL/100 g/min", None)}
+_MAP_UNITS = {"tmax": ("s", 6.0)}
 
 
 def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) -> list[Word]:
@@ -471,7 +474,7 @@ def encode_lossless(pixels: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=20, method=3)
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=0, method=1)
     return buffer.getvalue()
 
 
@@ -565,6 +568,31 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
         drawn = outlines[place]
         panels.append(Panel(visit.visit, scan.kind, image, spacing_of(affine), drawn, affine))
     return panels + _map_panels(visit, folder)
+
+
+#: Scans of one kind whose windows end further apart than by this factor have other units of signal.
+_MOST_APART = 2.0
+
+
+def in_common_windows(panels: Sequence[Panel]) -> list[Panel]:
+    """A subject's panels with one display window per kind, so that visits can be compared by eye.
+
+    Examples
+    --------
+    >>> image = np.linspace(0, 100, 1000, dtype=np.float32).reshape(10, 10, 10)
+    >>> two = [Panel("a", "dwi", image * k, (1, 1, 1), (), np.eye(4)) for k in (1.0, 1.5)]
+    >>> len({panel.window for panel in in_common_windows(two)})
+    1
+    """
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for panel in panels:
+        kinds.setdefault(panel.kind, []).append(panel.window)
+    common = {}
+    for kind, windows in kinds.items():
+        lows, highs = zip(*windows, strict=True)
+        if max(highs) <= _MOST_APART * min(highs):
+            common[kind] = (min(lows), max(highs))
+    return [replace(panel, common_window=common.get(panel.kind)) for panel in panels]
 
 
 def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132) -> Drawing:

@@ -35,7 +35,7 @@ from corelab.reporting.pictures import Picture
 from corelab.reporting.quality_figures import WITH_VALUES, QualityFigure
 from corelab.reporting.results import Results, Visit, blinded_page
 from corelab.reporting.subject_images import SubjectImages
-from corelab.reporting.vocabulary import endpoint_words
+from corelab.terms.words import endpoint_words
 
 #: Pictures of a visit.
 _ROWS = 2

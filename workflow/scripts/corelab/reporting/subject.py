@@ -25,7 +25,7 @@ from corelab.reporting.numbers import (
     is_number,
     significant,
 )
-from corelab.reporting.page import Column, Table, person_link
+from corelab.reporting.page import Table, heads, person_link
 from corelab.reporting.pictures import Picture
 from corelab.reporting.quality_figures import WITH_VALUES
 from corelab.reporting.results import Results, blinded_page, gives_arm_away, subject_page
@@ -38,6 +38,7 @@ from corelab.reporting.study_tables import (
 )
 from corelab.reporting.subject_images import SubjectImages, subject_images
 from corelab.reporting.traces import Step, Steps
+from corelab.terms.words import in_sentence, label_words
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
         value = row[name]
         if name != "participant_id" and value is not None and not pd.isna(value):
             text = significant(value) if isinstance(value, float) else str(value)
-            facts.append((name.replace("_", " "), text))
+            text += f" {results.study.dose_unit}".rstrip() if name == "dose" else ""
+            facts.append((name, text))
     return facts
 
 
@@ -150,7 +152,7 @@ def subject_html(
         contents=contents,
         previous=neighbours[0],
         next=neighbours[1],
-        facts=facts,
+        facts=[(in_sentence(label_words(key)), text) for key, text in facts],
         findings=sorted(findings, key=lambda f: SEVERITIES.index(f.severity)),
         figures=figures,
         has_images=bool(visits),
@@ -242,11 +244,5 @@ def others_table(results: Results) -> Table | None:
         ]
         for name in names
     ]
-    columns = [
-        Column("Subject"),
-        *(Column(key.capitalize()) for key in shown),
-        Column("Values", "number"),
-        Column("Not available", "number"),
-        Column("Flag"),
-    ]
+    columns = heads("Subject", *map(str.capitalize, shown), ">Values | >Not available | Flag")
     return Table("Subjects with values from tables only", columns, body)

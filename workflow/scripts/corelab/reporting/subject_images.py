@@ -151,14 +151,18 @@ def subject_images(results: Results, subject: str, report: Path) -> SubjectImage
             return before
     except (OSError, ValueError, TypeError):
         pass
-    panels = [pictures.visit_panels(visit, results.folder) for visit in visits]
-    scans, left = viewer.viewer_scans(panels)
+    panels = pictures.in_common_windows(
+        [panel for visit in visits for panel in pictures.visit_panels(visit, results.folder)]
+    )
+    scans, left = viewer.viewer_scans(
+        [[panel for panel in panels if panel.visit == visit.visit] for visit in visits]
+    )
     made = SubjectImages(
         made_from,
         quote(viewer.write_volumes(scans, report, name)) if scans else "",
         tuple(left),
         tuple(write_quality_figures(results, subject, report)),
-        _mosaics(subject, [panel for group in panels for panel in group], report),
+        _mosaics(subject, panels, report),
     )
     made.write(known)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,10 @@ MAX_ATTENTION = 8
 
 
 def summary_lines(
-    folder: str | Path, settings: Config | None = None, tables: Tables | None = None
+    folder: str | Path,
+    settings: Config | None = None,
+    tables: Tables | None = None,
+    exhibits: Iterable[str] | None = None,
 ) -> list[str]:
     """Where the results are, how many there are, and what needs attention.
 
@@ -27,6 +31,8 @@ def summary_lines(
     settings, tables
         With them the planned analyses and every participant are counted too; without them, what
         the folder holds.
+    exhibits
+        As in :func:`corelab.reporting.results.read_results`; files that are missing have no alarm.
 
     Examples
     --------
@@ -43,7 +49,11 @@ def summary_lines(
         nobody = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
         tables = Tables(read_measurements(root), nobody)
     results = read_results(
-        root, settings, tables, conformance=root / "submission/datasets/conformance.tsv"
+        root,
+        settings,
+        tables,
+        exhibits=exhibits and [name for name in exhibits if Path(name).is_file()],
+        conformance=root / "submission/datasets/conformance.tsv",
     )
     found = counts(results)
     lines = [f"Study {results.study.id}: results in {root}"]

@@ -259,7 +259,8 @@ class Session:
             *scan_failures(self.folder, self.targets.stage_records()),
         ]
         closing = closing_lines(self.folder, self.study.participants, found, *self.command())
-        logger.info("\n".join([*summary_lines(self.folder), *closing]))
+        summary = summary_lines(self.folder, exhibits=self.targets.exhibits())
+        logger.info("\n".join([*summary, *closing]))
         failed = failed_products(self.folder)
         if failed:
             raise WorkflowError(failure_words(failed))
