@@ -385,17 +385,17 @@ def _central_rows(study: Study, final: Sequence[str | Path]) -> list[Measurement
 def collect_study(
     study: Study,
     records: Sequence[str],
-    prepared: Sequence[str],
     final: Sequence[str | Path] = (),
     decisions: str | Path | None = None,
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """All endpoint tables of a study, as they are and without exclusions.
 
-    ``records`` are ``measure.json`` of visits and batches, ``prepared`` ``prepare.json`` of visits,
-    for the status of scans, ``final`` the final reads and those of a re-review (empty where nothing
-    is adjudicated), ``decisions`` the table of the review desk, ``failed`` ``participant_id|visit``
-    -> cause, for visits whose jobs failed and that the study is to be finished without.
+    ``records`` are ``measure.json`` of participants, and records of batches; the records of
+    ``prepare`` that they name tell the status of each scan. ``final`` are the final reads and
+    those of a re-review (empty where nothing is adjudicated), ``decisions`` the table of the review
+    desk, ``failed`` ``participant_id|visit`` -> cause, for visits whose jobs failed and that the
+    study is to be finished without.
 
     Raises
     ------
@@ -431,7 +431,14 @@ def collect_study(
         "without_exclusions": whole["measurements"],
         "overlap_without_exclusions": whole["overlap"],
     }
-    visits = [Prepared.read(path) for path in prepared]
+    subjects = [record for record in measured if isinstance(record, Measured)]
+    prepared = f"/{Prepared.stage}.json"
+    visits = [
+        Prepared.read(study.folder / source)
+        for record in subjects
+        for source in record.sources
+        if source.endswith(prepared)
+    ]
     tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
     images = [(visit.participant_id, visit.visit, scan) for visit in visits for scan in visit.scans]
     batches = [record for record in measured if isinstance(record, MeasuredSupplied)]
@@ -441,7 +448,14 @@ def collect_study(
     tables["image_findings"] = image_findings([*images, *supplied])
     status = {scan.scan_id: (scan.status, scan.reason) for _, _, scan in supplied}
     status |= {scan.scan_id: (scan.status, scan.reason) for _, _, scan in images}
-    failed = failed or {}
+    failed = {
+        **(failed or {}),
+        **{
+            f"{record.participant_id}|{one.visit}": f"the job measure failed: {one.reason}"
+            for record in subjects
+            for one in record.unmeasured
+        },
+    }
     for row in scans:
         cause = failed.get(f"{row.participant_id}|{row.visit}")
         if cause and row.scan_id not in status:
