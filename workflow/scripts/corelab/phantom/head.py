@@ -107,10 +107,7 @@ def bisect(
 
 def linear(field: NDArray[np.floating], where: Any, mode: str = "nearest") -> Array:
     """Linear interpolation of a field at places (3, ...) in its voxels, as float32."""
-    if field.ndim == 3:
-        return linear_at(field, where, mode=mode, dtype=np.float32)
-    found = ndimage.map_coordinates(field, where, order=1, mode=mode, output=np.float32)
-    return np.asarray(found)
+    return linear_at(field, where, mode=mode, dtype=np.float32)
 
 
 def template_axes(

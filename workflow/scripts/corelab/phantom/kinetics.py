@@ -11,9 +11,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, special
-
-from corelab.phantom.head import linear
+from scipy import fft, ndimage, special
 
 #: Haematocrit factor (1 - 0.45) / (1 - 0.25) and brain density (g/mL).
 HAEMATOCRIT_FACTOR = (1 - 0.45) / (1 - 0.25)
@@ -132,7 +130,7 @@ def tissue_curves(
     amplitude = np.asarray(cbv_ml_100g, dtype=np.float32)
     for frame, time in enumerate(t):
         where = [place, np.maximum(time - delay_s, 0) / _FINE_S]
-        out[:, frame] = linear(table, where, "constant")
+        out[:, frame] = ndimage.map_coordinates(table, where, order=1, output=np.float32)
         out[:, frame] *= amplitude
     return out
 

@@ -42,7 +42,7 @@ COSTS = {
     "segment": Cost(600, 8, 10, 0.3),
     "perfuse": Cost(900, 16, 20, 1.5),
     "normalise": Cost(1800, 8, 60, 0.5),
-    "measure": Cost(500, 6, 10, 0.2),
+    "measure": Cost(500, 3, 10, 0.2),
     "radiomics": Cost(1200, 12, 60, 2.0),
 }
 #: Stages that may run a network, and the block of the config that names it.
