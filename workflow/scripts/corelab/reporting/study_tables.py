@@ -451,7 +451,7 @@ def values_table(
                 row.source or "",
                 row.repeat or "",
                 "" if row.region == "all" else row.region,
-                Cell(fixed(row.value, decimals[row.endpoint]), row.value)
+                Cell(fixed(row.value, decimals[str(row.endpoint)]), row.value)
                 if known
                 else page.tag(str(row.status)),
                 row.unit or "",
@@ -480,7 +480,7 @@ def overlap_table(frame: pd.DataFrame) -> Table | None:
             row.visit or "",
             f"{row.source_a} vs {row.source_b}",
             statistic(row.metric).words.replace(", mean", ""),
-            Cell(_metric_text(row.metric, row.value), row.value),
+            Cell(_metric_text(str(row.metric), row.value), row.value),
             row.reason or "",
         ]
         for row in frame.itertuples()
