@@ -38,7 +38,7 @@ def _direct(rules: Sequence[Rule]) -> dict[str, set[str]]:
     }
 
 
-def dag_svg(rules: tuple[Rule, ...]) -> bytes:
+def _dag_svg(rules: tuple[Rule, ...]) -> bytes:
     """The rules as a graph in layers, as an SVG file."""
     drawn = [rule for rule in rules if rule.name not in QUERIES]
     names = {rule.name for rule in drawn}
@@ -137,7 +137,7 @@ def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Bl
         Plate(
             "",
             "Rules that this study runs, from left to right",
-            dag_svg(rules),
+            _dag_svg(rules),
             "svg",
             "Graph of the rules that this study runs",
             "A line: the rule on the right takes what the one on the left made.",

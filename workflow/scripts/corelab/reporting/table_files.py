@@ -80,24 +80,12 @@ def html_table(table: DataTable, footer: str) -> str:
 
 
 def _rtf_text(text: str) -> str:
-    r"""Text that RTF does not read as commands.
-
-    Examples
-    --------
-    >>> print(_rtf_text(r"a\par {x}"))
-    a\\par \{x\}
-    """
+    r"""Text that RTF does not read as commands."""
     return re.sub(r"([\\{}])", r"\\\1", text)
 
 
 def _escaped(text: str) -> str:
-    r"""Characters beyond ASCII as RTF's signed 16-bit code units.
-
-    Examples
-    --------
-    >>> _escaped("R\u00b2")
-    'R\\u178?'
-    """
+    r"""Characters beyond ASCII as RTF's signed 16-bit code units."""
     units = memoryview(text.encode("utf-16-le")).cast("h")
     return "".join(chr(unit) if 0 <= unit < 128 else f"\\u{unit}?" for unit in units)
 

@@ -143,16 +143,8 @@ def endpoint_decimals(rows: pd.DataFrame) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Limit:
-    """A known limit of a biomarker.
-
-    Attributes
-    ----------
-    endpoints
-        Stems of the endpoints that it bears on.
-    title, text
-        What a reader of the report must know.
-    source
-        Publication that it rests on.
+    """A known limit of a biomarker: stems of its endpoints, what a reader must know, its
+    publication.
     """
 
     endpoints: tuple[str, ...]
