@@ -179,12 +179,10 @@ def exhibit_blocks(
     ----------
     results, exhibits
         The study, and what to show of it.
-    prefix
-        Of the numbers, as in ``14.4.20``.
+    prefix, tables
+        Of the numbers, as in ``14.4.20``, and the last part of the first table's.
     subject
         Put before each title that does not begin with it: the analysis that they belong to.
-    tables
-        Last part of the number of the first table.
     """
 
     def titled(title: str) -> str:

@@ -136,14 +136,12 @@ def interval(low: Any, high: Any, decimals: int | None = None) -> str:
 
 
 def p_value(value: Any) -> str:
-    """A p value; never zero, never more digits than anybody uses.
+    """A p value; never zero, never more digits than anybody uses, never across the level.
 
     Examples
     --------
-    >>> [p_value(p) for p in (0.00004, 0.0234, 0.234, 0.9999, None)]
-    ['<0.001', '0.023', '0.23', '>0.99', '']
-    >>> [p_value(p) for p in (0.0496, 0.04999, 0.05, 0.0504)]
-    ['0.0496', '<0.05', '0.050', '0.050']
+    >>> [p_value(p) for p in (0.00004, 0.0234, 0.234, 0.9999, None, 0.0496, 0.04999, 0.05)]
+    ['<0.001', '0.023', '0.23', '>0.99', '', '0.0496', '<0.05', '0.050']
     """
     if not is_number(value):
         return ""

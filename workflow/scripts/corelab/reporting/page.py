@@ -282,16 +282,9 @@ def printed(
     kind: str = "Table",
     limit: int | None = None,
 ) -> DataTable:
-    """A table of a page as the table of a document: the same cells as plain texts.
+    """A table of a page as that of a document, without columns that are empty or open on demand.
 
-    Parameters
-    ----------
-    table
-        Of a page; columns that are empty or open on demand are left out.
-    number, title, notes, kind
-        As in :class:`DataTable`; the title is the table's caption where none is given.
-    limit
-        Rows that are printed; all by default.
+    Its caption is the title where none is given; ``limit`` rows are printed, all by default.
 
     Examples
     --------
@@ -392,17 +385,7 @@ def environment() -> jinja2.Environment:
 
 
 def render(template: str, common: object, **content: Any) -> str:
-    """A page from its template.
-
-    Parameters
-    ----------
-    template
-        File of ``templates/``.
-    common
-        A dataclass of what every page has (:class:`corelab.reporting.exhibits.Common`).
-    content
-        What this page has besides.
-    """
+    """A page from a file of ``templates/``: what every page has, and what this one has besides."""
     return environment().get_template(template).render({**vars(common), **content}) + "\n"
 
 

@@ -369,11 +369,7 @@ def panel_row(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One row of axial tiles of a scan, and what is drawn over it.
 
-    Returns
-    -------
-    scan, marks
-        Colours of shape (tile, slices * tile, 3), and colours with alpha, :data:`FINE` times as
-        large.
+    Colours of shape (tile, slices * tile, 3), and colours with alpha, :data:`FINE` times as large.
     """
     box = _box(panel.image)
     masks = [outline.mask for outline in panel.outlines]
@@ -617,13 +613,7 @@ MAX_STEPS = 8
 def frequency_scale(sizes: Iterable[int]) -> list[tuple[int, tuple[int, int, int]]]:
     """One discrete scale for all frequency maps of a study: lowest count of a step, and colour.
 
-    Equal colours mean equal counts on every map, so that one subject of four is not drawn like six
-    of six.
-
-    Parameters
-    ----------
-    sizes
-        Subjects of each map.
+    Equal colours mean equal counts on every map; ``sizes`` are the subjects of each.
 
     Examples
     --------
@@ -654,17 +644,7 @@ def frequency_rgb(
     rows: int = 2,
     tile: int = 150,
 ) -> NDArray[np.uint8]:
-    """Axial slices of a frequency map over the template, where lesions lie.
-
-    Parameters
-    ----------
-    frequency
-        A map of fractions.
-    scale
-        As from :func:`frequency_scale`.
-    slices, rows, tile
-        Tiles in a row, rows, and pixels of a tile.
-    """
+    """Axial slices of a frequency map over the template, where lesions lie; ``tile`` in pixels."""
     share, affine = read_volume(frequency.path)
     background = template_on(affine, share.shape)
     spacing = _spacing_of(affine)[:2]

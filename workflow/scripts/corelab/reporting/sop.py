@@ -94,15 +94,7 @@ _PLACES = ("inputs", "results_dir", "data_dir", "row", "bids", "compare_with", "
 
 
 def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Block, ...]:
-    """The procedure as blocks of a document.
-
-    Parameters
-    ----------
-    results
-        The study.
-    ran
-        Rules that the study runs; all rules if None.
-    """
+    """The procedure as blocks; ``ran`` are the rules that the study runs, None: all."""
     rules = tuple(rule for rule in workflow_rules() if ran is None or rule.name in {*ran, *QUERIES})
     names = {rule.name for rule in rules}
     steps = tuple(

@@ -415,12 +415,10 @@ def values_table(
 
     Parameters
     ----------
-    frame
-        Rows of ``measurements.tsv``.
-    caption
-        Above the table.
+    frame, caption
+        Rows of ``measurements.tsv``, and what stands above.
     scans
-        Scan ids that the page lists; a row links to those.
+        Scan ids that the page lists: a row links to those.
     steps
         Steps of the traces of the page; None: rows name none.
     """

@@ -108,17 +108,7 @@ def _mosaics(subject: str, panels: Sequence[Panel], report: Path) -> tuple[Mosai
 
 
 def subject_images(results: Results, subject: str, report: Path) -> SubjectImages:
-    """Draw and write what the pages of a subject link to; what did not change stays as it is.
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    subject
-        Participant.
-    report
-        The report's folder.
-    """
+    """Draw and write what the pages of a subject link to; what did not change stays as it is."""
     visits = results.visits_of(subject)
     if not visits:
         return SubjectImages()

@@ -127,17 +127,7 @@ def rtf_table(table: DataTable, footer: str) -> str:
 def write_table_files(
     tables: Sequence[DataTable], folder: str | Path, *, footer: str = ""
 ) -> list[Path]:
-    """Write every numbered table as ``.rtf`` and ``.html``; earlier files there are removed.
-
-    Parameters
-    ----------
-    tables
-        As the PDF prints them; those without a number are left out.
-    folder
-        ``report/tables``.
-    footer
-        Program and plan fingerprint.
-    """
+    """Write every numbered table as ``.rtf`` and ``.html``; earlier files there are removed."""
     target = Path(folder)
     if target.is_dir():
         shutil.rmtree(target)
