@@ -203,7 +203,7 @@ def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
     form = analysis.form
     names = [form, "intra_reader_icc", "inter_reader_icc"]
     own = rows[rows["statistic"].isin(names) & ~rows["group"].str.contains(" - ", regex=False)]
-    lines = []
+    lines: list[tuple[str, float, float, float]] = []
     places = own[["endpoint", "visit"]].drop_duplicates()
     for row in own.head(MOST_LINES).to_dict("records"):
         group = group_words(row["group"]) or "all sources"
@@ -214,7 +214,7 @@ def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
         if len(places) > 1:
             at = "" if row["visit"] == "all" else f" {row['visit']}"
             label = f"{endpoint_words(row['endpoint'])}{at}: {label}"
-        numbers = tuple(float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
+        numbers = (float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"]))
         # With two sources all of them are their pair, which stands there already.
         if row["group"] != "all" or not any(numbers == line[1:] for line in lines):
             lines.append((label, *numbers))

@@ -458,7 +458,7 @@ def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> 
     known = rows[rows["estimate"].notna()].head(MAX_RESULTS)
     results = [
         f"{_label(row, 2, 1)} {row.estimate:.3g}"
-        + (f" ({row.ci_low:.3g} to {row.ci_high:.3g})" if np.isfinite(row.ci_low) else "")
+        + (f" ({row.ci_low:.3g} to {row.ci_high:.3g})" if pd.notna(row.ci_low) else "")
         for row in known.itertuples()
     ]
     alt = f"{name}. {caption} {'; '.join(results)}"

@@ -176,8 +176,12 @@ Column = tuple[str | Variable, object]
 @cache
 def _variables() -> dict[tuple[str, str], Variable]:
     """Variables of all data sets, by data set and name."""
-    rows = [list(row.values()) for row in page.asset_rows("variables")]
-    return {(d, name): Variable(name, *more, int(key or 0)) for d, name, *more, key in rows}
+    found = {}
+    for row in page.asset_rows("variables"):
+        dataset, name, label, kind, origin, comment, codelist, key = row.values()
+        more = (kind, origin, comment, codelist, int(key or 0))
+        found[dataset, name] = Variable(name, label, *more)
+    return found
 
 
 def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Dataset:
@@ -206,7 +210,7 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
     (row,) = (row for row in page.asset_rows("datasets") if row["dataset"] == name)
-    return Dataset(*row.values(), variables, frame)
+    return Dataset(name, row["label"], row["structure"], row["class"], variables, frame)
 
 
 def _check_transport(dataset: Dataset) -> None:

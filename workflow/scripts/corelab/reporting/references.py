@@ -24,7 +24,8 @@ class Reference:
 
 
 REFERENCES = tuple(
-    Reference(**{**row, "tags": tuple(row["tags"].split())}) for row in asset_rows("references")
+    Reference(row["text"], row["doi"], row["use"], tuple(row["tags"].split()))
+    for row in asset_rows("references")
 )
 
 
@@ -73,7 +74,7 @@ def as_bibtex(references: Iterable[Reference]) -> str:
     found = []
     for one in references:
         people, title, rest = re.split(r"\. (?=[A-Z])", one.text, maxsplit=2)
-        journal, year, volume, pages = re.fullmatch(r"(.+) (\d{4});([^:]+):(.+)", rest).groups()
+        ((journal, year, volume, pages),) = re.findall(r"^(.+) (\d{4});([^:]+):(.+)$", rest)
         names = [name for name in people.split(", ") if name != "et al"]
         authors = " and ".join(
             [", ".join(name.rsplit(" ", 1)) for name in names]

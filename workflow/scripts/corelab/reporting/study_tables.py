@@ -449,7 +449,7 @@ def values_table(
                 row.source or "",
                 row.repeat or "",
                 "" if row.region == "all" else row.region,
-                Cell(fixed(row.value, decimals[row.endpoint]), row.value)
+                Cell(fixed(row.value, decimals[str(row.endpoint)]), row.value)
                 if known
                 else page.tag(str(row.status)),
                 row.unit or "",
@@ -463,8 +463,8 @@ def values_table(
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
 
 
-def _metric_text(metric: str, value: Any) -> str:
-    decimals = statistic_decimals(metric, "", value)
+def _metric_text(metric: object, value: Any) -> str:
+    decimals = statistic_decimals(str(metric), "", value)
     return significant(value) if decimals is None else fixed(value, decimals)
 
 

@@ -191,7 +191,7 @@ def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table |
         known = row.status == "ok"
         text: Any = page.tag(str(row.status))
         if known:
-            text = fixed(row.value, decimals[row.endpoint])
+            text = fixed(row.value, decimals[str(row.endpoint)])
         person = str(row.participant_id)
         shown: Any = Cell(text, row.value) if known else text
         if person in results.pages:

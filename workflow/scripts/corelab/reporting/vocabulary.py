@@ -152,7 +152,8 @@ class Limit:
 
 
 LIMITS = tuple(
-    Limit(**{**row, "endpoints": tuple(row["endpoints"].split())}) for row in asset_rows("limits")
+    Limit(tuple(row["endpoints"].split()), row["title"], row["text"], row["source"])
+    for row in asset_rows("limits")
 )
 
 
