@@ -75,7 +75,7 @@ def test_perfusion_at_one_of_two_visits_and_a_missing_visit(tmp_path, files):
         "segment": 3,
         "perfuse": 1,
         "normalise": 2,
-        "measure": 3,
+        "measure": 2,
         "frequency_map": 3,
         "perfusion_cutoffs": 1,
         "quality_figures": 2,

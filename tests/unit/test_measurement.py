@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from helpers import data_folder
 
-from corelab.measurement.collect import collect_measurements, flow_rows
+from corelab.measurement import visit
+from corelab.measurement.collect import collect_measurements, collect_study, flow_rows
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
@@ -18,16 +19,19 @@ from corelab.measurement.visit import (
     _location_rows,
     _mask_rows,
     _row,
+    measure_subject,
     measure_supplied,
 )
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json
-from corelab.records.images import ScanRow
-from corelab.records.measured import Measured, MeasurementRow
-from corelab.records.subjects import NormalisedMask
-from corelab.records.visits import VisitMask
+from corelab.provenance.progress import scan_failures
+from corelab.records.images import Prepared, Scan, ScanRow
+from corelab.records.measured import Measured, MeasurementRow, UnmeasuredVisit
+from corelab.records.subjects import Normalised, NormalisedMask
+from corelab.records.visits import VisitMask, VisitRecords
 from corelab.registration import template_image
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
+from corelab.study.loading import load_study
 
 MAKE = partial(_row, "01", "a")
 SETTINGS = MeasurementSettings()
@@ -47,7 +51,7 @@ def rows_frame(*rows):
 
 
 def collect(tmp_path, rows=(), reads=None, supplied=None, **more):
-    record = Measured("1", "a", tuple(MeasurementRow.from_json(row) for row in rows))
+    record = Measured("1", tuple(MeasurementRow.from_json(row) for row in rows))
     given = {"listed": [], "visit_order": ["a", "b"], "baseline": "a", **more}
     return collect_measurements(
         [record], reads=reads, supplied=supplied, settings=SETTINGS, **given
@@ -450,3 +454,66 @@ def test_a_mask_is_the_same_by_both_ways_of_loading(tmp_path):
     (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "uint8.nii.gz").read_bytes()[:60])
     with pytest.raises(ImageFault, match=r"truncated|unpacked"):
         load_mask(tmp_path / "cut.nii.gz", kind="mask-lesion")
+
+
+@pytest.fixture
+def three_visits(tmp_path):
+    """A study of one participant at three visits, prepared."""
+    (tmp_path / "participants.tsv").write_text("participant_id\n1\n")
+    lines = ["participant_id\tvisit\tkind\tpath"]
+    for name in "abc":
+        (tmp_path / f"{name}.nii.gz").touch()
+        lines.append(f"1\t{name}\tdwi\t{name}.nii.gz")
+    (tmp_path / "scans.tsv").write_text("\n".join(lines))
+    given = {name: str(tmp_path / f"{name}.tsv") for name in ("participants", "scans")}
+    study = load_study(
+        {"study": {"id": "s"}, "results_dir": str(tmp_path / "results"), "inputs": given}
+    )
+    prepared = [Prepared("1", n, scans=(Scan(f"sub-1_ses-{n}_dwi", "dwi"),)) for n in "abc"]
+    for one in prepared:
+        one.write(study.folder / "derivatives" / "sub-1" / f"ses-{one.visit}" / "prepare.json")
+    return study, prepared
+
+
+def test_a_visit_that_cannot_be_measured_leaves_the_others(three_visits, monkeypatch):
+    study, prepared = three_visits
+    raised = KeyError("grid")
+
+    def measure(prepare, *_, **__):
+        if prepare.visit == "b":
+            raise raised
+        row = make(prepare.participant_id, prepare.visit, "infarct_volume", "pipeline", 3.0, "mL")
+        return Measured("1", (row,))
+
+    def measured():
+        return measure_subject(
+            [VisitRecords(one.visit, one) for one in prepared],
+            Normalised("1"),
+            study.folder,
+            atlases=[],
+            settings=SETTINGS,
+            first_visits={},
+            sources=[f"derivatives/sub-1/ses-{one.visit}/prepare.json" for one in prepared],
+        )
+
+    make = visit._row
+    monkeypatch.setattr(visit, "measure_visit", measure)
+    record = measured()
+    assert [row.visit for row in record.rows] == ["a", "c"]
+    assert record.unmeasured == (UnmeasuredVisit("b", "KeyError: 'grid'"),)
+    name = "derivatives/sub-1/measure.json"
+    record.write(study.folder / name)
+    (fault,) = scan_failures(study.folder, {"measure": [name]})
+    assert (fault.subject, fault.visit, fault.cause) == ("1", "b", "KeyError: 'grid'")
+    assert fault.log.endswith("logs/measure/sub-1.log") and fault.target.endswith(name)
+    other = Measured("2", (make("2", "b", "infarct_volume", "pipeline", 2.0, "mL"),))
+    other.write(study.folder / "other.json")
+    records = [str(study.folder / one) for one in (name, "other.json")]
+    table = collect_study(study, records)["measurements"]
+    table = table[(table["endpoint"] == "infarct_volume") & (table["participant_id"] == "1")]
+    table = table.set_index("visit")
+    assert table["status"].to_dict() == {"a": "ok", "b": "failed", "c": "ok"}
+    assert table.loc["b", "reason"] == "the job measure failed: KeyError: 'grid'"
+    raised = MemoryError()
+    with pytest.raises(MemoryError):
+        measured()

@@ -44,7 +44,7 @@ RECORDS = [
         transforms={"day5": {"g1": Chain(("a",), (False,), ("a",), (True,))}},
         masks=(NormalisedMask("day5", "infarct", "r1"),),
     ),
-    Measured("1", "day5", (ROW,)),
+    Measured("1", (ROW,)),
 ]
 
 

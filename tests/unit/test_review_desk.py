@@ -116,7 +116,7 @@ def record(tmp_path):
         _rows(participant_id=p, visit=v, endpoint="infarct_volume", value=x)
         for p, v, x in [("1", "b", 10.0), ("1", "f", 14.0), ("2", "b", 20.0), ("2", "f", 21.0)]
     ]
-    return Measured("1", "b", tuple(MeasurementRow.from_json(row) for row in rows))
+    return Measured("1", tuple(MeasurementRow.from_json(row) for row in rows))
 
 
 def _collect(record, excluded=None):

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from corelab.records.images import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.keys import unread
@@ -94,8 +93,8 @@ def test_flags_of_masks():
 
 
 def test_identifiers_and_paths():
-    row = ScanRow("mask-infarct", "a.nii", "", "1", "day5", reader="r1", repeat=2)
-    assert _scan_identifier(row) == "sub-1_ses-day5_mask-infarct_reader-r1_run-2"
+    row = {"participant_id": "1", "visit": "day5", "kind": "mask-infarct", "reader": "r1"}
+    assert _scan_identifier(row, 2) == "sub-1_ses-day5_mask-infarct_reader-r1_run-2"
     assert [naming.session_entity(v) for v in ("day5", "ses-1")] == ["ses-day5", "ses-1"]
     assert str(naming.visit_folder("01", "day5")) == "derivatives/sub-01/ses-day5"
     mask = naming.derivative("01", "day5", "dwi", "mask", label="infarct")

@@ -214,7 +214,7 @@ def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
         if len(places) > 1:
             at = "" if row["visit"] == "all" else f" {row['visit']}"
             label = f"{endpoint_words(row['endpoint'])}{at}: {label}"
-        numbers = (float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"]))
+        numbers = float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"])
         # With two sources all of them are their pair, which stands there already.
         if row["group"] != "all" or not any(numbers == line[1:] for line in lines):
             lines.append((label, *numbers))

@@ -471,7 +471,6 @@ def central_rows(study: Study, final: Sequence[str | Path]) -> list[MeasurementR
 def collect_study(
     study: Study,
     records: Sequence[str],
-    prepared: Sequence[str],
     final: Sequence[str | Path] = (),
     decisions: str | Path | None = None,
     failed: Mapping[str, str] | None = None,
@@ -483,9 +482,8 @@ def collect_study(
     study
         As read from config and sheets.
     records
-        ``measure.json`` of visits and batches.
-    prepared
-        ``prepare.json`` of visits, for the status of each scan.
+        ``measure.json`` of participants, and records of batches. The records of ``prepare`` that
+        they name tell the status of each scan.
     final
         Final reads of the central read, see :func:`central_rows`.
     failed
@@ -535,7 +533,14 @@ def collect_study(
         "without_exclusions": whole["measurements"],
         "overlap_without_exclusions": whole["overlap"],
     }
-    visits = [Prepared.read(path) for path in prepared]
+    subjects = [record for record in measured if isinstance(record, Measured)]
+    prepared = f"/{Prepared.stage}.json"
+    visits = [
+        Prepared.read(study.folder / source)
+        for record in subjects
+        for source in record.sources
+        if source.endswith(prepared)
+    ]
     tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
     images: list[tuple[str, str, Scan | SuppliedScan]]
     images = [(visit.participant_id, visit.visit, scan) for visit in visits for scan in visit.scans]
@@ -549,7 +554,14 @@ def collect_study(
     status: dict[str, tuple[str, str | None]] = {}
     for _, _, scan in (*supplied, *images):
         status[scan.scan_id] = (scan.status, scan.reason)
-    failed = failed or {}
+    failed = {
+        **(failed or {}),
+        **{
+            f"{record.participant_id}|{one.visit}": f"the job measure failed: {one.reason}"
+            for record in subjects
+            for one in record.unmeasured
+        },
+    }
     for row in scans:
         cause = failed.get(f"{row.participant_id}|{row.visit}")
         if cause and row.scan_id not in status:

@@ -1,8 +1,9 @@
-"""Measurement of one visit, or of a batch of supplied masks: masks -> rows."""
+"""Measurement of the visits of a participant, or of a batch of supplied masks: masks -> rows."""
 
 from __future__ import annotations
 
 import itertools
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,10 +36,11 @@ from corelab.records.measured import (
     MeasurementRow,
     OverlapRow,
     SuppliedScan,
+    UnmeasuredVisit,
 )
 from corelab.records.perfusion import Perfused, Registry
 from corelab.records.subjects import Normalised, NormalisedMask
-from corelab.records.visits import VisitMask, visit_masks
+from corelab.records.visits import VisitMask, VisitRecords, visit_masks
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 from corelab.terms.labels import volume_endpoint
@@ -236,6 +238,59 @@ def _overlap_of_many(
     return row(metric, value, "ok", "of " + ", ".join(mask.source for mask, _ in own))
 
 
+def measure_subject(
+    visits: Sequence[VisitRecords],
+    normalised: Normalised,
+    folder: Path,
+    *,
+    atlases: Sequence[AtlasSettings],
+    settings: MeasurementSettings,
+    first_visits: Mapping[str, str],
+    sources: Sequence[str] = (),
+) -> Measured:
+    """Measure all visits of a participant.
+
+    A visit whose measurement ends in an unexpected error is listed in the record with its cause,
+    and the traceback is printed; the other visits keep their rows.
+
+    Parameters
+    ----------
+    visits, normalised, folder, atlases, settings
+        As for :func:`measure_visit`.
+    first_visits
+        Visit in a later window of ``serial_imaging`` -> the visit of the first window.
+    sources
+        Of the record, see :class:`~corelab.records.measured.Measured`.
+    """
+    list(map(load_atlas, atlases))  # a fault of the config is one of all visits
+    measured: list[Measured] = []
+    failed: list[UnmeasuredVisit] = []
+    for one in visits:
+        try:
+            record = measure_visit(
+                *(one.prepare, one.segment, one.perfuse, normalised, folder),
+                atlases=atlases,
+                settings=settings,
+                first_visit=first_visits.get(one.visit),
+            )
+        except MemoryError:
+            raise  # not a fault of the visit: the job runs again with more
+        except Exception as error:
+            traceback.print_exc()
+            cause = " ".join(str(error).split())[:300]
+            failed.append(UnmeasuredVisit(one.visit, f"{type(error).__name__}: {cause}"))
+        else:
+            measured.append(record)
+    return Measured(
+        normalised.participant_id,
+        tuple(row for record in measured for row in record.rows),
+        tuple(row for record in measured for row in record.overlap),
+        tuple(row for record in measured for row in record.acquisition),
+        tuple(failed),
+        tuple(sources),
+    )
+
+
 def measure_visit(
     prepared: Prepared,
     segmented: Segmented | None,
@@ -288,7 +343,7 @@ def measure_visit(
         participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings.nsd_tolerance_mm
     )
     return Measured(
-        *(participant_id, visit, tuple(_settle_doubles(rows)), tuple(overlaps)),
+        *(participant_id, tuple(_settle_doubles(rows)), tuple(overlaps)),
         tuple(_acquisition_rows(prepared, perfused)),
     ).settled()
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from corelab.imaging.geometry import linear_at
 from corelab.perfusion.parallel import over_frames
 
 #: CT values are clipped to this range (HU) for alignment.
@@ -175,7 +176,7 @@ class _Aligner:
         for _ in range(_ITERATIONS):
             at = self.world @ matrix[:3, :3].T + matrix[:3, 3] + self.centre
             voxel = at @ self.inverse[:3, :3].T + self.inverse[:3, 3]
-            seen = ndimage.map_coordinates(moving, voxel.T, order=1, mode="nearest")
+            seen = linear_at(moving, voxel.T, mode="nearest")
             solution = self.solver @ (seen - self.fixed)
             matrix = matrix @ np.linalg.inv(_transform(solution[:6]))
             if np.abs(solution[:3]).max() < 0.005 and np.abs(solution[3:6]).max() < 1e-4:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, optimize
 
+from corelab.imaging.geometry import linear_at
 from corelab.perfusion.concentration import Baseline, PerfusionError, temporal_noise
 from corelab.perfusion.parallel import over_blocks, over_frames
 
@@ -117,7 +118,7 @@ def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -
         away = (world - centre) @ normal - parameters[2]
         other = world - 2.0 * away[:, None] * normal
         at = other @ inverse[:3, :3].T + inverse[:3, 3]
-        seen = ndimage.map_coordinates(coarse, at.T, order=1, mode="nearest")
+        seen = linear_at(coarse, at.T, mode="nearest")
         return -float(np.corrcoef(values, seen)[0, 1])
 
     starts = [np.array([0.0, 0.0, shift]) for shift in (-4.0, 0.0, 4.0)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
@@ -708,6 +707,8 @@ def _write_maps(found: Series, maps: MapSet, job: _Job) -> None:
 
 def _write_curves(found: Series, job: _Job) -> None:
     """Arterial, venous and tissue curves, the voxels they were read in, and the motion."""
+    import pandas as pd
+
     source = found.input
     vein = source.vein
     curves = pd.DataFrame(

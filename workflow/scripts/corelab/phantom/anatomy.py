@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import linear_at
 from corelab.phantom.seeds import generator
 
 Points = NDArray[np.float64]
@@ -52,7 +53,7 @@ class Anatomy:
         where = ((points_mm - _CORNER_MM) / (_COARSE_MM / 2)).T
         return np.stack(
             [
-                ndimage.map_coordinates(part, where, order=1, mode="nearest", output=np.float64)
+                linear_at(part, where, mode="nearest", dtype=np.float64)
                 for part in self.displacement_mm
             ],
             axis=-1,
@@ -194,9 +195,7 @@ def make_anatomy(seed: int, participant_id: str) -> Anatomy:
     index = np.stack(np.meshgrid(*(np.arange(n) for n in _COARSE_SHAPE), indexing="ij"))
     for _ in range(6):
         where = index + field
-        field = field + np.stack(
-            [ndimage.map_coordinates(part, where, order=1, mode="nearest") for part in field]
-        )
+        field = field + np.stack([linear_at(part, where, mode="nearest") for part in field])
     fine = np.stack([_refine(part * _COARSE_MM) for part in field]).astype(np.float32)
     scales = rng.uniform(0.955, 1.045, 3)
     turn = rotation(rng.uniform(-4, 4, 3))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm
 from corelab.phantom.head import TEMPLATE_SHAPE, Head, bisect, load_head, template_axes
 from corelab.phantom.seeds import generator
 
@@ -217,14 +218,14 @@ def aged_head(ventricles: float, atrophy_mm: float) -> Head:
             slice(max(0, part.start - 22), part.stop + 22)
             for part in ndimage.find_objects(inside.astype(np.uint8))[0]
         )
-        away = ndimage.distance_transform_edt(~inside[box])
+        away = distance_mm(~inside[box])
         away = away + 6.0 * np.clip(head.grey[box], 0, 1)
         away = ndimage.gaussian_filter(away, 1.0)
         wanted = ventricles * float(inside.sum())
         _, high = bisect(lambda reach: float((away < reach).sum()), wanted, 0.0, 20.0, 20)
         fluid[box] = np.clip(high + 0.5 - away, 0, 1)
     if atrophy_mm > 0:
-        sulci = ndimage.distance_transform_edt(head.csf < 0.5).astype(np.float32)
+        sulci = distance_mm(head.csf < 0.5).astype(np.float32)
         fluid = np.maximum(fluid, np.clip(atrophy_mm + 0.5 - sulci, 0, 1))
     fluid *= head.brain
     keep = 1 - fluid
@@ -295,7 +296,7 @@ def extras_of(conditions: Conditions, seed: int, participant_id: str, lesion_sid
         cavity = _share_below(away.astype(np.float32), weight, conditions.cavity_ml)
     if conditions.disease_ml > 0:
         ventricle = _ventricles(head.csf)
-        away = ndimage.distance_transform_edt(~ventricle).astype(np.float32)
+        away = distance_mm(~ventricle).astype(np.float32)
         away = away + 5.0 * _random_field(rng, 5.0) + 30.0 * (1 - head.white)
         disease = _share_below(away, head.white, conditions.disease_ml)
     if conditions.susceptibility > 0:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import linear_at
 from corelab.phantom.design import enrol, volume_readings
 from corelab.phantom.head import ORIGIN_MM, bisect
 from corelab.phantom.lesion import BORDER_MM
@@ -56,7 +57,7 @@ def reader_contour(
     rng = generator(spec.seed, participant_id, visit, key[2], str(repeat), "contour")
     waver = ndimage.gaussian_filter(rng.standard_normal((50, 60, 48)), _WAVE_LENGTH_MM / 4)
     where = [(view.template_mm[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    shift = ndimage.map_coordinates(waver / waver.std(), where, order=1, mode="nearest")
+    shift = linear_at(waver / waver.std(), where, mode="nearest")
     potential = scene.lesion.potential_at(view.template_mm) + WAVER_MM * shift
 
     def drawn(offset_mm: float) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm, linear_at
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -106,8 +107,7 @@ def bisect(
 
 def linear(field: NDArray[np.floating], where: Any, mode: str = "nearest") -> Array:
     """Linear interpolation of a field at places (3, ...) in its voxels, as float32."""
-    found = ndimage.map_coordinates(field, where, order=1, mode=mode, output=np.float32)
-    return np.asarray(found)
+    return linear_at(field, where, mode=mode, dtype=np.float32)
 
 
 def template_axes(
@@ -174,10 +174,10 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
     shape = brain_half.shape
     x, y, z = template_axes(shape, 2.0, np.float64)
     # Closing bridges the fissures, so that the skull is smooth where the brain is not.
-    near = ndimage.distance_transform_edt(~brain_half, sampling=2.0) <= 14
-    hull = ndimage.distance_transform_edt(near, sampling=2.0) > 14
+    near = distance_mm(~brain_half, 2.0) <= 14
+    hull = distance_mm(near, 2.0) > 14
     hull = ndimage.binary_fill_holes(hull | brain_half)
-    depth = ndimage.distance_transform_edt(~hull, sampling=2.0).astype(np.float32)
+    depth = distance_mm(~hull, 2.0).astype(np.float32)
     depth = ndimage.gaussian_filter(depth, 1.0)
     depth -= 1.0
     noise = ndimage.gaussian_filter(rng.standard_normal((2, *shape), np.float32), (0, 9, 9, 9))

@@ -11,10 +11,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.signal import fftconvolve
-
-from corelab.phantom.head import linear
+from scipy import fft, ndimage, special
 
 #: Haematocrit factor (1 - 0.45) / (1 - 0.25) and brain density (g/mL).
 HAEMATOCRIT_FACTOR = (1 - 0.45) / (1 - 0.25)
@@ -62,7 +59,7 @@ class Bolus:
         t = np.asarray(times_s, dtype=np.float64)
         fine = np.arange(0, float(t.max()) + _FINE_S, _FINE_S)
         kernel = np.exp(-fine / 3.0)
-        curve = fftconvolve(self.arterial(fine), kernel / kernel.sum())[: fine.size]
+        curve = _convolved(self.arterial(fine), kernel / kernel.sum())[: fine.size]
         return np.interp(t - 2.0, fine, curve, left=0.0)
 
 
@@ -87,7 +84,8 @@ def residue(family: str, times_s: ArrayLike, mtt_s: float) -> NDArray[np.float64
     if family == "exponential":
         return cast(NDArray[np.float64], np.exp(-t / mtt_s))
     if family == "gamma":
-        return np.asarray(stats.gamma.sf(t, 3.0, scale=mtt_s / 3.0))
+        # The survival function of scipy.stats.gamma, which takes long to load.
+        return np.asarray(special.gammaincc(3.0, t / (mtt_s / 3.0)))
     if family == "linear":
         return cast(NDArray[np.float64], np.maximum(1 - t / (2 * mtt_s), 0))
     if family == "box":
@@ -126,12 +124,20 @@ def tissue_curves(
         kernel = residue(family, fine, mtt)
         kernel[0] *= 0.5  # trapezoid
         scale = DENSITY_G_ML / HAEMATOCRIT_FACTOR / (100 * mtt)
-        table[row] = fftconvolve(arterial, kernel)[: fine.size] * _FINE_S * scale
+        table[row] = _convolved(arterial, kernel)[: fine.size] * _FINE_S * scale
     place = np.log(np.clip(mtt_s, 1.0, 40.0)) / np.log(40.0) * (knots.size - 1)
     out = np.empty((len(cbv_ml_100g), t.size), dtype=np.float32)
     amplitude = np.asarray(cbv_ml_100g, dtype=np.float32)
     for frame, time in enumerate(t):
         where = [place, np.maximum(time - delay_s, 0) / _FINE_S]
-        out[:, frame] = linear(table, where, "constant")
+        out[:, frame] = ndimage.map_coordinates(table, where, order=1, output=np.float32)
         out[:, frame] *= amplitude
     return out
+
+
+def _convolved(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``scipy.signal.fftconvolve`` of two curves; scipy.signal takes long to load."""
+    size = len(first) + len(second) - 1
+    padded = fft.next_fast_len(size, True)
+    spectrum = fft.rfft(first, padded) * fft.rfft(second, padded)
+    return np.asarray(fft.irfft(spectrum, padded)[:size])

@@ -26,6 +26,8 @@ FAILURES = {
     "log": "Log of the job, relative to the study's folder",
     "retry": "Command that makes the step again, from where the study was run",
 }
+#: Stages before ``measure``, in order.
+SOURCE_STAGES = ("prepare", "segment", "perfuse", "normalise")
 #: Where a study's results folder is an absolute path, which another machine does not have.
 THIS_FOLDER = "THIS_FOLDER"
 
@@ -134,6 +136,23 @@ def write_record_list(study: Path, records: Iterable[str | Path], path: str | Pa
     """
     hashes = {Path(one).relative_to(study).as_posix(): file_sha256(one) for one in records}
     write_json({"records": hashes}, path)
+
+
+def records_behind(study: Path, measured: Iterable[str | Path]) -> list[Path]:
+    """Records of all stages, from those that the records of ``measure`` name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> study = Path(tempfile.mkdtemp())
+    >>> sources = ["sub-1/normalise.json", "sub-1/prepare.json"]
+    >>> _ = write_json({"sources": sources}, study / "a.json")
+    >>> [path.name for path in records_behind(study, [study / "a.json"])]
+    ['prepare.json', 'normalise.json', 'a.json']
+    """
+    paths = list(map(Path, measured))
+    sources = [study / one for path in paths for one in read_json(path).get("sources", ())]
+    return [*sorted(sources, key=lambda path: SOURCE_STAGES.index(path.stem)), *paths]
 
 
 def listed_records(path: str | Path, study: Path, stages: Collection[str]) -> list[Path]:

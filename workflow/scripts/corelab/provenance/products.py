@@ -11,13 +11,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from corelab.provenance.files import atomic_path as atomic_path
 from corelab.provenance.files import file_sha256 as file_sha256
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "n/a"
 
@@ -79,7 +81,8 @@ def format_cell(value: Any) -> str:
     >>> [format_cell(v) for v in (1.0, 0.1 + 0.2, None, float("nan"), True, "a\tb", 3)]
     ['1', '0.30000000000000004', 'n/a', 'n/a', 'true', 'a b', '3']
     """
-    if value is None or value is pd.NA or value is pd.NaT:
+    # Missing values of pandas by their type: most jobs write no table and do not load pandas.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return MISSING
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
@@ -121,6 +124,7 @@ def write_table(
     Examples
     --------
     >>> import tempfile
+    >>> import pandas as pd
     >>> frame = pd.DataFrame({"b": [2.5, None], "a": ["y", "x"]})
     >>> write_table(frame, Path(tempfile.mkdtemp(), "t.tsv"), ["a", "b"]).read_text()
     'a\tb\nx\tn/a\ny\t2.5\n'
@@ -161,6 +165,8 @@ def read_table(
     >>> read_table(file, numeric=["v"]).to_dict("list")
     {'id': ['007', '8'], 'v': [nan, 1.5]}
     """
+    import pandas as pd
+
     frame = pd.read_csv(
         path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=3
     )

@@ -6,6 +6,7 @@ Everything is recomputed from the study's folder, so that it is also known after
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import math
 import os
@@ -75,13 +76,15 @@ def _record_faults(path: Path) -> list[tuple[str, str, str]]:
     """
     record = read_json(path)
     found = []
-    for item in [record, *record.get("scans", []), *record.get("masks", [])]:
+    parts = (record.get(key, []) for key in ("scans", "masks", "unmeasured"))
+    for item in [record, *itertools.chain(*parts)]:
         if item.get("status") in (None, "ok"):
             continue
         cause = str(item.get("reason"))
         if item is not record:
-            what = item.get("scan_id") or f"{item.get('label')} ({item.get('source')})"
-            cause = f"{what}: {cause}"
+            mask = f"{item['label']} ({item.get('source')})" if "label" in item else None
+            what = item.get("scan_id") or mask
+            cause = f"{what}: {cause}" if what else cause
         keys = ("participant_id", "visit")
         who, visit = (str(item.get(key) or record.get(key) or "") for key in keys)
         found.append((who, visit, " ".join(cause.split())))

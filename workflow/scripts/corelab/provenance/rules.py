@@ -20,10 +20,8 @@ _MEANS = {
     'targets("endpoints")': "collect frequency_map",
     'targets("report")': "report",
     'targets("submission")': "submission",
-    "visit_perfusion": "perfuse",
     "visit_files": "simulate_visit",
     "subject_records": "prepare segment perfuse",
-    "status_records": "prepare segment perfuse normalise measure measure_supplied",
     "quality_records": "quality_figures",
     "by_specification": "specifications",
 }

@@ -74,7 +74,7 @@ def as_bibtex(references: Iterable[Reference]) -> str:
     found = []
     for one in references:
         people, title, rest = re.split(r"\. (?=[A-Z])", one.text, maxsplit=2)
-        ((journal, year, volume, pages),) = re.findall(r"^(.+) (\d{4});([^:]+):(.+)$", rest)
+        ((journal, year, volume, pages),) = re.findall(r"(.+) (\d{4});([^:]+):(.+)", rest)
         names = [name for name in people.split(", ") if name != "et al"]
         authors = " and ".join(
             [", ".join(name.rsplit(" ", 1)) for name in names]

@@ -478,7 +478,7 @@ def overlap_table(frame: pd.DataFrame) -> Table | None:
             row.visit or "",
             f"{row.source_a} vs {row.source_b}",
             statistic(row.metric).words.replace(", mean", ""),
-            Cell(_metric_text(row.metric, row.value), row.value),
+            Cell(_metric_text(str(row.metric), row.value), row.value),
             row.reason or "",
         ]
         for row in frame.itertuples()

@@ -179,10 +179,14 @@ def _bare_id(text: str) -> str:
 
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
-    for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
+    unlisted = ids[~ids.isin(known)]
+    listed = sorted(known) if len(unlisted) else []
+    by_bare = {_bare_id(one): one for one in reversed(listed)}
+    for number, (participant_id, group) in enumerate(unlisted.groupby(ids, sort=False)):
         bare = _bare_id(str(participant_id))
-        near = [one for one in sorted(known) if _bare_id(one) == bare]
-        near = near or difflib.get_close_matches(str(participant_id), sorted(known), 1, 0.7)
+        near = [by_bare[bare]] if bare in by_bare else []
+        if not near and number < MANY:  # each is compared with all participants
+            near = difflib.get_close_matches(str(participant_id), listed, 1, 0.7)
         remedy = "add it to the participants sheet, or remove the rows"
         if near:
             remedy = f"add it there, or correct the id (did you mean '{near[0]}'?)"
@@ -247,7 +251,9 @@ def _values(
     read = numbers(frame["value"].where(~graded, None))
     given, nan = frame["value"].notna(), _is_nan(frame["value"]) & ~graded
     units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
-    volumes = frame["endpoint"].map(lambda e: unit_of(str(e)) == "mL")
+    volumes = frame["endpoint"].isin(
+        [one for one in frame["endpoint"].unique() if unit_of(str(one)) == "mL"]
+    )
     ml = read * units.map(VOLUME_UNITS_ML).fillna(1.0)
     signed = frame["endpoint"].isin([name for name, one in ENDPOINTS.items() if one.signed])
     known = ", ".join(VOLUME_UNITS_ML)

@@ -7,6 +7,7 @@ can be undone and ``../`` is harmless.
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import PurePosixPath
 
@@ -14,7 +15,7 @@ from corelab.terms.kinds import DATATYPES
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 
-_ALLOWED = re.compile(r"[0-9A-Za-z]")
+_ALLOWED = re.compile(r"[0-9A-Za-z]*")
 
 
 def bids_label(text: str) -> str:
@@ -25,12 +26,16 @@ def bids_label(text: str) -> str:
     >>> bids_label("007"), bids_label("site-1/a"), bids_label("../x")
     ('007', 'site+2D1+2Fa', '+2E+2E+2Fx')
     """
+    text = str(text)
+    if _ALLOWED.fullmatch(text):
+        return text
     return "".join(
-        chr(byte) if byte < 128 and _ALLOWED.match(chr(byte)) else f"+{byte:02X}"
-        for byte in str(text).encode("utf-8")
+        chr(byte) if byte < 128 and _ALLOWED.fullmatch(chr(byte)) else f"+{byte:02X}"
+        for byte in text.encode("utf-8")
     )
 
 
+@functools.cache  # one string for all rows of a participant
 def subject_entity(participant_id: str) -> str:
     """``sub-<label>``; an id that already begins with ``sub-`` is not given a second one.
 
@@ -42,6 +47,7 @@ def subject_entity(participant_id: str) -> str:
     return "sub-" + bids_label(participant_id.removeprefix("sub-"))
 
 
+@functools.cache
 def session_entity(visit: str) -> str:
     """``ses-<label>`` of a visit."""
     return "ses-" + bids_label(visit.removeprefix("ses-"))

@@ -281,11 +281,13 @@ def _number_problem(text: str, rule: Mapping[str, Any], *, capped: bool = False)
     return None
 
 
-def _formulas(sheet: pd.DataFrame, name: str) -> list[Finding]:
+def _formulas(
+    sheet: pd.DataFrame, distinct: Mapping[Any, Sequence[Any]], name: str
+) -> list[Finding]:
     """Cells that a spreadsheet program would compute instead of show."""
     found = []
-    for column in sheet.columns:
-        for value in sheet[column].dropna().unique():
+    for column, values in distinct.items():
+        for value in values:
             if str(value)[:1] not in {"=", "+", "@"} or _number_problem(str(value), {}) is None:
                 continue
             line = sheet.index[sheet[column] == value][0]
@@ -322,7 +324,8 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
                 message = "unknown column, which would be ignored without a word"
                 remedy = _closest(str(column), list(properties))
                 found.append(at(name, 1, str(column), None, message, remedy))
-    found += _formulas(sheet, name)
+    distinct = {column: list(sheet[column].dropna().unique()) for column in sheet.columns}
+    found += _formulas(sheet, distinct, name)
     for column, rule in properties.items():
         if column not in sheet.columns:
             continue
@@ -334,7 +337,7 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
         if not ({"pattern", "enum", "x-number", "minLength"} & set(rule)):
             continue
         bad: dict[str, str] = {}
-        for value in cells.dropna().unique():
+        for value in distinct[column]:
             if "enum" in rule and value not in rule["enum"]:
                 bad[value] = "not one of " + ", ".join(rule["enum"])
             elif "pattern" in rule and not re.search(rule["pattern"], value):
@@ -351,14 +354,14 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
                 remedy = _remedy(column, value, rule)
                 found.append(at(name, line, column, value, bad[value], remedy))
         if column in CAPPED_COLUMNS:
-            found += _capped(cells, column, name)
+            found += _capped(cells, distinct[column], column, name)
     return found
 
 
-def _capped(cells: pd.Series, column: str, name: str) -> list[Finding]:
+def _capped(cells: pd.Series, distinct: Sequence[str], column: str, name: str) -> list[Finding]:
     """A note for each capped value: what it is read as, and in how many rows."""
     found = []
-    for value in [value for value in cells.dropna().unique() if is_capped(value)]:
+    for value in [value for value in distinct if is_capped(value)]:
         lines = cells.index[cells == value]
         message = (
             f"capped in {len(lines)} row{'s' if len(lines) > 1 else ''}; "

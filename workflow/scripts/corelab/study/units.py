@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -46,6 +47,7 @@ _SHARED = {
 }
 
 
+@functools.cache
 def _plain_unit(unit: str) -> str:
     """A unit in the form of the table: micro as u, litre as L, superscripts as digits."""
     text = unicodedata.normalize("NFKC", "".join(unit.split())).replace("μ", "u")
@@ -54,6 +56,7 @@ def _plain_unit(unit: str) -> str:
     return litres.get(whole, whole) + slash + litres.get(under, under)
 
 
+@functools.cache
 def _volume_unit(unit: str) -> str:
     """A unit of volume as the table has it (µL, ㎖, ml); another one as it is written."""
     plain = _plain_unit(unit)

@@ -33,6 +33,7 @@ from corelab.provenance.ledger import (
     wait_for_others,
 )
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
+from corelab.records.measured import Measured
 from corelab.reporting.summary import summary_lines
 from corelab.workflow.cluster import status_command_warnings
 from corelab.workflow.targets import Targets
@@ -262,8 +263,15 @@ class Session:
         summary = summary_lines(self.folder, exhibits=self.targets.exhibits())
         logger.info("\n".join([*summary, *closing]))
         failed = failed_products(self.folder)
-        if failed:
-            raise WorkflowError(failure_words(failed))
+        words = [failure_words(failed)] if failed else []
+        if unmeasured := [one for one in found if one.step == Measured.stage and not one.hard]:
+            who = "\n".join(f"  {one.subject} {one.visit}: {one.cause}" for one in unmeasured)
+            words.append(
+                "The measurement of these visits ended in an unexpected error; every other visit "
+                f"is measured, and the report is made:\n{who}\nPlease report the log."
+            )
+        if words:
+            raise WorkflowError("\n".join(words))
 
     def on_error(self) -> None:
         """Print what failed and how to continue."""
