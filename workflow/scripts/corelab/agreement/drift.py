@@ -73,10 +73,7 @@ def drift_by_thirds(
     sequence (of a reader, or the mean of both readers' places). The bootstrap draws clusters over
     all thirds; without them, targets within thirds.
 
-    Raises
-    ------
-    NotComputable
-        Fewer than 9 targets: a third needs 3.
+    Raises NotComputable: fewer than 9 targets: a third needs 3.
 
     Examples
     --------
@@ -191,10 +188,7 @@ def reader_effects(
     clusters (visits of a participant, on which a reader errs alike) the same estimates have a
     cluster-robust covariance, t and Hotelling's F over clusters. ``wide`` is targets x readers.
 
-    Raises
-    ------
-    NotComputable
-        If no degrees of freedom are left or readers share no targets.
+    Raises NotComputable if no degrees of freedom are left or readers share no targets.
 
     Examples
     --------

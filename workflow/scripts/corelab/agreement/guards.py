@@ -78,10 +78,7 @@ def units_mixed(
     ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such target,
     ``checked`` where values have been checked.
 
-    Raises
-    ------
-    NotComputable
-        Naming the targets.
+    Raises NotComputable naming the targets.
 
     Examples
     --------

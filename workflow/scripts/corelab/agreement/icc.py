@@ -221,10 +221,7 @@ def intraclass_correlation_many(
 
     ``ratings`` are (features, n targets, k readers), complete; NaN where a feature does not vary.
 
-    Raises
-    ------
-    ValueError
-        If the array is not three-dimensional, or not finite.
+    Raises ValueError if the array is not three-dimensional, or not finite.
 
     Examples
     --------
@@ -252,10 +249,7 @@ def intraclass_correlation_many(
 def checked(ratings: ArrayLike, clusters: ArrayLike | None = None) -> tuple[Floats, Codes | None]:
     """Ratings without empty rows and columns, and the clusters of what is left.
 
-    Raises
-    ------
-    NotComputable
-        One reader, one target, or no variance at all.
+    Raises NotComputable: one reader, one target, or no variance at all.
 
     Examples
     --------

@@ -53,10 +53,7 @@ def confirm(
     ``tolerance`` is the largest difference in units of ``max(scale, |ours|)``, ``scale`` the size
     of the data, for statistics that are differences of large numbers.
 
-    Raises
-    ------
-    ComputationsDisagree
-        If they differ by more, or only one of them is a number.
+    Raises ComputationsDisagree if they differ by more, or only one of them is a number.
 
     Examples
     --------

@@ -179,10 +179,7 @@ def collect_measurements(
     ``further`` rows of the central read, ``grades`` endpoint -> its grades in words, lowest first,
     ``excluded`` values that people excluded: what follows from them is not computable.
 
-    Raises
-    ------
-    ValueError
-        If one key has two values.
+    Raises ValueError if one key has two values.
     """
     read = list(records)
     rows = [row for record in read for row in record.rows]
@@ -397,10 +394,7 @@ def collect_study(
     desk, ``failed`` ``participant_id|visit`` -> cause, for visits whose jobs failed and that the
     study is to be finished without.
 
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        If the chain of decisions is broken, or one names an unknown subject or visit.
+    Raises UserError if the chain of decisions is broken, or one names an unknown subject or visit.
     """
     try:
         decided = exclusions(read_decisions(decisions)) if decisions else {}

@@ -162,10 +162,7 @@ def overlap_metrics(
     ``affine`` is that of the grid, or its voxel size in mm. Distances to an empty mask are
     infinite, with status ``ok``; see the head of this module.
 
-    Raises
-    ------
-    ValueError
-        If the shapes differ or the voxel size is not positive.
+    Raises ValueError if the shapes differ or the voxel size is not positive.
 
     Examples
     --------

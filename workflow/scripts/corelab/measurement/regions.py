@@ -80,10 +80,8 @@ def _load_atlas(name: str, path: str, labels: str) -> Atlas:
 def load_atlas(settings: AtlasSettings) -> Atlas:
     """Load an atlas of the config (``name``, ``path``, ``labels``, and what its labels serve).
 
-    Raises
-    ------
-    ValueError
-        If ``aspects`` or ``mca`` names a label that the table lacks or that has no voxel.
+    Raises ValueError if ``aspects`` or ``mca`` names a label that the table lacks or that has no
+    voxel.
     """
     atlas = _load_atlas(settings.name, settings.path, settings.labels)
     served = {

@@ -29,10 +29,8 @@ def measurement_row(
 ) -> MeasurementRow:
     """One measurement; with ``undefined`` a value that is not finite is none, for that reason.
 
-    Raises
-    ------
-    ValueError
-        If the endpoint is not registered and the row is not ``supplied`` by the study.
+    Raises ValueError if the endpoint is not registered and the row is not ``supplied`` by the
+    study.
 
     Examples
     --------

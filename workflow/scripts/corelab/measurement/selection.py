@@ -250,10 +250,7 @@ def source_of(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> str:
     By default final reads come first where reads are adjudicated, then the pipeline, then supplied
     masks.
 
-    Raises
-    ------
-    NotComputable
-        If the measurements have the endpoint from none of them.
+    Raises NotComputable if the measurements have the endpoint from none of them.
     """
     rows = tables.measurements
     there = sorted(

@@ -31,10 +31,7 @@ def t2_edge(image: Any, *, dimensions: int = 2, unit: str = "voxel") -> nib.Nift
     s gives s, a step of height h gives h/2 in the two voxels beside it. Masks of a library that
     leaves out the averaging (Matlab) give 6 times these values in 2D, and 18 times in 3D.
 
-    Raises
-    ------
-    ValueError
-        If the image is not 3D or not finite, or an argument is none of its values.
+    Raises ValueError if the image is not 3D or not finite, or an argument is none of its values.
 
     Examples
     --------
@@ -78,11 +75,8 @@ def gd_zscore(t1: Any, t1c: Any, *, reference: Any) -> nib.Nifti1Image:
     "Gd z-score" from T1w and T1c without a formula: this one is Corelab's own. ``reference`` is an
     array or image on the grid of both: the brain without the lesion.
 
-    Raises
-    ------
-    ValueError
-        If grids differ, the reference has fewer than 50 voxels, T1 is constant in it, or T1c is
-        an exact linear function of T1 in it (there is no spread to measure against).
+    Raises ValueError if grids differ, the reference has fewer than 50 voxels, T1 is constant in
+    it, or T1c is an exact linear function of T1 in it (there is no spread to measure against).
 
     Examples
     --------

@@ -109,11 +109,8 @@ def extract_features(
     random samples for them, with other values in every run. GLRLM features are nan for a mask that
     is one voxel wide along the first or second axis: MIRP 2.5 leaves out directions there.
 
-    Raises
-    ------
-    ValueError
-        If grids differ, the mask is empty, holds other values than 0 and 1 or has one voxel, the
-        image is not finite in it or does not suit the discretisation.
+    Raises ValueError if grids differ, the mask is empty, holds other values than 0 and 1 or has
+    one voxel, the image is not finite in it or does not suit the discretisation.
 
     Examples
     --------
@@ -183,10 +180,7 @@ def feature_rows(
     Shape features that do not read the image (volume, sphericity, ...) have the series ``mask``:
     they are the same for every series of the visit.
 
-    Raises
-    ------
-    ValueError
-        If a key is empty: rows without it cannot be found again.
+    Raises ValueError if a key is empty: rows without it cannot be found again.
 
     Examples
     --------

@@ -69,10 +69,8 @@ def grey_levels(
     JCOG0911A2 (256 levels). ``top``: ``exclude``, top voxels get no level (the word of the source,
     "removed"); ``clip``, they get the highest level; ``full``, there is no top.
 
-    Raises
-    ------
-    ValueError
-        If the reference region is empty, not finite or constant, or an argument is out of range.
+    Raises ValueError if the reference region is empty, not finite or constant, or an argument is
+    out of range.
 
     Examples
     --------

@@ -428,12 +428,9 @@ def adjudicate(
     Rows of investigators and software in the reads sheet take no part. An endpoint without a rule
     is concordant only where its readers gave the same value.
 
-    Raises
-    ------
-    AdjudicationFault
-        Naming every case whose adjudicator was its reader, that has two adjudications, two
-        reads of one reader, mixed units, a consensus where the charter has none, or
-        (``either_of_two``) a value of neither reader.
+    Raises AdjudicationFault naming every case whose adjudicator was its reader, that has two
+    adjudications, two reads of one reader, mixed units, a consensus where the charter has none, or
+    (``either_of_two``) a value of neither reader.
 
     Examples
     --------

@@ -86,10 +86,7 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
 def blinded_nifti(content: bytes) -> bytes:
     """An uncompressed NIfTI-1 file without free text and extensions; voxels and place unchanged.
 
-    Raises
-    ------
-    ValueError
-        If it is no single-file NIfTI-1.
+    Raises ValueError if it is no single-file NIfTI-1.
 
     Examples
     --------
@@ -185,10 +182,7 @@ def check_package(
     no free text in their headers, no extension and no file name; long tokens are searched for in
     all their bytes. No other file may exist.
 
-    Raises
-    ------
-    BlindingFault
-        Naming every file and column with what it gives away.
+    Raises BlindingFault naming every file and column with what it gives away.
     """
     pattern = _pattern(tokens)
     faults: list[str] = []

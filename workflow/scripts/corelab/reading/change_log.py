@@ -103,10 +103,7 @@ def append_change(
     side being :func:`corelab.reading.lock.row_text`. ``reason`` is one of :data:`REASONS`, ``text``
     what happened, ``when`` UTC, ISO 8601 with Z.
 
-    Raises
-    ------
-    LogFault
-        If the log is broken, or the entry lacks one of the four evidences.
+    Raises LogFault if the log is broken, or the entry lacks one of the four evidences.
     """
     entries = verify_log(path)
     change = _sealed(
@@ -130,11 +127,8 @@ def append_change(
 def verify_log(path: Path) -> list[Change]:
     """Entries of a log whose chain holds; none where there is neither a log nor its head.
 
-    Raises
-    ------
-    LogFault
-        Naming each line that was edited, does not follow the one before, or lacks evidence, and
-        a log whose end was cut.
+    Raises LogFault naming each line that was edited, does not follow the one before, or lacks
+    evidence, and a log whose end was cut.
     """
     head = head_path(path)
     if not path.is_file():

@@ -92,11 +92,8 @@ def returned_forms(
     ``references`` and ``performance``. Returned is how many reads came back, and readers to be
     trained again.
 
-    Raises
-    ------
-    ValueError
-        Naming every line without a value and without a reason, or with a reason that is not on
-        the charter's list; a form that the key does not fit.
+    Raises ValueError naming every line without a value and without a reason, or with a reason that
+    is not on the charter's list; a form that the key does not fit.
     """
     settings = study.settings.reading
     key = read_table(key_path)

@@ -104,10 +104,7 @@ def _self_digest(lock: Lock) -> str:
 def read_key(path: str | Path) -> bytes:
     """The signing key: all bytes of a file of at least 32.
 
-    Raises
-    ------
-    ValueError
-        If the file is missing or too short to be a key.
+    Raises ValueError if the file is missing or too short to be a key.
     """
     file = Path(path).expanduser()
     content = file.read_bytes() if file.is_file() else b""

@@ -216,10 +216,7 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
     ``records`` are ``prepare.json`` of the visits with images; packages go to
     ``reading/packages/<reader>/`` of ``folder``, the study's results folder.
 
-    Raises
-    ------
-    BlindingFault
-        If a package gives away what a reader must not know.
+    Raises BlindingFault if a package gives away what a reader must not know.
     """
     settings = study.settings.reading
     orders = _reading_orders(study)

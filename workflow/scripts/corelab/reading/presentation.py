@@ -82,10 +82,7 @@ def presentation_order(
     ``hybrid_random``: every visit alone as before; when that part is confirmed, all visits of a
     subject on one screen with their time.
 
-    Raises
-    ------
-    ValueError
-        If the kind is unknown or a case is listed twice.
+    Raises ValueError if the kind is unknown or a case is listed twice.
 
     Examples
     --------

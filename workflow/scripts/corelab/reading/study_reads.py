@@ -53,10 +53,7 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     ``attestations``, ``turnaround`` and ``rereview``. Returned is what to look at: open
     adjudications, busy days.
 
-    Raises
-    ------
-    AdjudicationFault
-        If reads are not allowed by certificates or charter.
+    Raises AdjudicationFault if reads are not allowed by certificates or charter.
     """
     settings, sheet = study.settings.reading, study.sheets.get("reads")
     faults = certification_faults(sheet, settings.certified)
