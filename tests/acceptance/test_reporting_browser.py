@@ -407,6 +407,30 @@ def test_static_desk_makes_a_table_that_the_workflow_accepts(browser, report, tm
         assert watched.errors == [] and watched.outside() == []
 
 
+def test_keys_decide_while_a_visit_has_the_focus(browser, report):
+    with Watched(browser, report.parent / "review.html") as watched:
+        page = watched.page
+        page.get_by_label("Your name").fill("axrn")  # letters in a field are letters
+        assert page.get_by_label("Your name").input_value() == "axrn"
+        first, second = (page.locator(".sheet").nth(k) for k in (0, 1))
+        first.focus()
+        page.keyboard.press("a")
+        assert first.get_by_label("Accept").is_checked()
+        page.keyboard.press("Enter")
+        second.locator(":scope:focus").wait_for()  # recorded, and on to the next
+        assert "accepted" in first.locator(".decided").inner_text()
+        page.keyboard.press("x")
+        page.keyboard.type("motion")
+        page.keyboard.press("Enter")
+        second.locator(".decided:visible").wait_for()
+        assert "exclude: motion" in second.locator(".history").inner_text()
+        third = page.locator(".sheet").nth(2)
+        third.locator(":scope:focus").wait_for()
+        page.keyboard.press("p")
+        assert second.evaluate("(sheet) => document.activeElement === sheet")
+        assert watched.errors == []
+
+
 def test_values_on_the_desk_are_shown_once_it_is_recorded_who_asked(browser, report, tmp_path):
     with Watched(browser, report.parent / "review.html") as watched:
         page = watched.page

@@ -176,18 +176,12 @@ Column = tuple[str | Variable, object]
 @cache
 def _variables() -> dict[tuple[str, str], Variable]:
     """Variables of all data sets, by data set and name."""
-    return {
-        (row["dataset"], row["variable"]): Variable(
-            row["variable"],
-            row["label"],
-            row["kind"],
-            row["origin"],
-            row["comment"],
-            row["codelist"],
-            int(row["key"] or 0),
-        )
-        for row in page.asset_rows("variables")
-    }
+    found = {}
+    for row in page.asset_rows("variables"):
+        dataset, name, label, kind, origin, comment, codelist, key = row.values()
+        more = (kind, origin, comment, codelist, int(key or 0))
+        found[dataset, name] = Variable(name, label, *more)
+    return found
 
 
 def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Dataset:
@@ -219,7 +213,7 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
     return Dataset(name, row["label"], row["structure"], row["class"], variables, frame)
 
 
-def check_transport(dataset: Dataset) -> None:
+def _check_transport(dataset: Dataset) -> None:
     """Whether names and labels fit XPORT v5.
 
     Raises
@@ -230,7 +224,7 @@ def check_transport(dataset: Dataset) -> None:
     Examples
     --------
     >>> frame = pd.DataFrame({"TOOLONGNAME": ["x"]})
-    >>> check_transport(Dataset("AD", "l", "s", "c", (Variable("TOOLONGNAME", "l"),), frame))
+    >>> _check_transport(Dataset("AD", "l", "s", "c", (Variable("TOOLONGNAME", "l"),), frame))
     Traceback (most recent call last):
     corelab.reporting.datasets.TransportRefusal: AD: name TOOLONGNAME is not 1 to 8 of A-Z 0-9 _
     """
@@ -249,17 +243,7 @@ def check_transport(dataset: Dataset) -> None:
 
 
 class RefusedCell(NamedTuple):
-    """A text that XPORT v5 cannot hold.
-
-    Attributes
-    ----------
-    dataset, record, variable
-        Where it stands; records count from 1.
-    reason
-        Why it does not fit.
-    kept_in
-        File that has the text.
-    """
+    """A text that XPORT v5 cannot hold, why, and the file that has it; records count from 1."""
 
     dataset: str
     record: int
@@ -307,7 +291,7 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
     """
     import pyreadstat
 
-    check_transport(dataset)
+    _check_transport(dataset)
     blank = {(cell.record, cell.variable) for cell in refused_cells(dataset)}
     frame = pd.DataFrame(index=dataset.frame.index)
     for variable in dataset.variables:

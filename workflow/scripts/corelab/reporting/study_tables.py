@@ -415,12 +415,10 @@ def values_table(
 
     Parameters
     ----------
-    frame
-        Rows of ``measurements.tsv``.
-    caption
-        Above the table.
+    frame, caption
+        Rows of ``measurements.tsv``, and what stands above.
     scans
-        Scan ids that the page lists; a row links to those.
+        Scan ids that the page lists: a row links to those.
     steps
         Steps of the traces of the page; None: rows name none.
     """
@@ -465,8 +463,8 @@ def values_table(
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
 
 
-def _metric_text(metric: str, value: Any) -> str:
-    decimals = statistic_decimals(metric, "", value)
+def _metric_text(metric: object, value: Any) -> str:
+    decimals = statistic_decimals(str(metric), "", value)
     return significant(value) if decimals is None else fixed(value, decimals)
 
 
