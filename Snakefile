@@ -48,7 +48,7 @@ rule images:
 
 
 def site_records(wildcards):
-    """Records of the measured visits of one site's participants: --config site=NAME."""
+    """Records of the measurements of one site's participants: --config site=NAME."""
     name, frame = STUDY.config["site"], STUDY.sheets["participants"]
     if name is None or "site" not in frame:
         raise WorkflowError(
@@ -59,8 +59,8 @@ def site_records(wildcards):
         known = ", ".join(sorted(map(str, frame["site"].dropna().unique()))[:20])
         raise WorkflowError(f"No participant is of the site {name}. Sites: {known}")
     return [
-        stage("measure", *key)
-        for key, (person, _) in VISITS.items()
+        stage("measure", subject)
+        for subject, (person, _) in SUBJECTS.items()
         if person in people
     ]
 

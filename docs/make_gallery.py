@@ -28,14 +28,10 @@ from corelab.imaging import load_image  # noqa: E402
 from corelab.imaging.brain_quality import judged_mask, mask_warnings  # noqa: E402
 from corelab.imaging.template import template_brain_mask  # noqa: E402
 from corelab.perfusion import perfuse_visit  # noqa: E402
-from corelab.records import (  # noqa: E402
-    Chain,
-    Normalised,
-    Perfused,
-    Prepared,
-    VisitRecords,
-    visit_masks,
-)
+from corelab.records.images import Prepared  # noqa: E402
+from corelab.records.perfusion import Perfused  # noqa: E402
+from corelab.records.subjects import Chain, Normalised  # noqa: E402
+from corelab.records.visits import VisitRecords, visit_masks  # noqa: E402
 from corelab.registration.figures import quality_figures  # noqa: E402
 from corelab.registration.quality import overlap, verdict  # noqa: E402
 from corelab.registration.transforms import Affine, write_affine  # noqa: E402

@@ -17,7 +17,7 @@ from scipy import ndimage
 from corelab.perfusion import gates, lesions
 from corelab.perfusion.concentration import PerfusionError
 from corelab.perfusion.series import SeriesOptions, analyse_series, gate_values
-from corelab.perfusion.visit import volume_gates
+from corelab.perfusion.visit import _volume_gates
 from corelab.settings.perfusion import PerfusionSettings
 
 #: A disturbed run is wrong beyond these differences from the undisturbed one.
@@ -80,7 +80,7 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     reach = lesions.volume_range(
         timing, found.tissue, late_rule.tmax_s_above, found.voxel_ml, unread
     )  # fmt: skip
-    values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
+    values |= _volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
         timing, timed_by.tmax_sd_s, late, found.tissue,
         late_rule.tmax_s_above,

@@ -22,6 +22,19 @@ def data_folder(name: str = "") -> Path:
     return folder
 
 
+def clear_digest_caches():
+    """Forget the files that code digests were computed from: they have changed since."""
+    from corelab.provenance import digest
+
+    for cached in (
+        digest._module_file,
+        digest._content,
+        digest._data_files,
+        digest.digest_of_script,
+    ):
+        cached.cache_clear()
+
+
 def planned(entry, **more):
     """An entry of a plan as the specification of its type.
 
@@ -37,7 +50,7 @@ def planned(entry, **more):
 def prepare_rows(rows, folder, **options):
     """Record of the visit that rows of the scans sheet, as mappings, make."""
     from corelab.imaging import prepare_visit
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
 
     return prepare_visit([ScanRow.from_row(row) for row in rows], folder, **options)
 

@@ -20,7 +20,7 @@ from perfusion_tiles import gamma_bolus
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
-from corelab.perfusion.bayes import residue_function
+from corelab.perfusion.bayes import _residue_function
 from corelab.perfusion.concentration import TISSUE_FACTOR
 from corelab.phantom.seeds import generator
 
@@ -470,7 +470,7 @@ def _boluses(case: HeadCase, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def transit_residue(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarray:
-    """Residue function of :func:`residue_function`, or of a family outside the engine's grid.
+    """Residue function of :func:`_residue_function`, or of a family outside the engine's grid.
 
     ``lognormal<cv>`` and ``weibull<shape>`` are the distributions of the transit times.
 
@@ -491,7 +491,7 @@ def transit_residue(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarra
         shape = float(family.removeprefix("weibull"))
         scale_s = mtt_s / special.gamma(1.0 + 1.0 / shape)
         return np.asarray(np.exp(-((times_s / scale_s) ** shape)))
-    return residue_function(family, times_s, mtt_s)
+    return _residue_function(family, times_s, mtt_s)
 
 
 def _enhancement(

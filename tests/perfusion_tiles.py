@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
-from corelab.perfusion.bayes import residue_function
+from corelab.perfusion.bayes import _residue_function
 from corelab.perfusion.concentration import TISSUE_FACTOR
 
 FAMILIES = ("exponential", "linear", "box")
@@ -106,7 +106,7 @@ def tissue_curve(
     0.04
     """
     fine = np.arange(0.0, times_s[-1] + _FINE_STEP_S, _FINE_STEP_S)
-    residue = residue_function(family, fine, mtt_s)
+    residue = _residue_function(family, fine, mtt_s)
     flow_per_s = cbv_ml_100g / 100.0 / mtt_s / TISSUE_FACTOR
     curve = fftconvolve(arterial_curve(fine, peak), residue)[: len(fine)] * _FINE_STEP_S
     return np.interp(times_s - delay_s, fine, curve * flow_per_s, left=0.0)

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging import save_image
-from corelab.phantom import TrialSpec, build_scene, placement, true_masks
+from corelab.phantom.design import TrialSpec
 from corelab.phantom.head import ORIGIN_MM
+from corelab.phantom.protocol import placement
 from corelab.phantom.scans import perfusion_truth
-from corelab.phantom.truth import PERFUSION_KINDS
+from corelab.phantom.scene import build_scene
+from corelab.phantom.truth import PERFUSION_KINDS, true_masks
 from corelab.study.naming import session_entity, subject_entity
 
 _MAPS = {

@@ -51,7 +51,8 @@ TARGETS = [
 def test_brain_mask_of_a_simulated_head(tmp_path, participant_id, visit, kind, target):
     from phantom_truth import write_truth_images
 
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
 
     path = simulate_scan(TrialSpec(), participant_id, visit, kind, tmp_path / "a.nii.gz")
     truth = write_truth_images(TrialSpec(), participant_id, visit, kind, tmp_path)["brain"]

@@ -35,7 +35,7 @@ def test_kenward_roger_corrects_small_trials_with_missing_visits():
         keep = rng.random(n * m) > 0.3
         x = np.column_stack([(visit == k).astype(float) for k in range(m)] + [arm])[keep]
         try:
-            model = mmrm.fit_mmrm(subject[keep], visit[keep], y[keep], x, list("abcde"))
+            model = mmrm._fit_mmrm(subject[keep], visit[keep], y[keep], x, list("abcde"))
         except NotComputable:
             continue
         for k, df in enumerate(("satterthwaite", "kenward_roger")):

@@ -13,7 +13,7 @@ from corelab.imaging import brain_mask
 from corelab.perfusion import lesions
 from corelab.perfusion.gates import FAIL, WARN, judge
 from corelab.perfusion.series import SeriesOptions, analyse_series, gate_values
-from corelab.perfusion.visit import volume_gates
+from corelab.perfusion.visit import _volume_gates
 
 #: Gates that tell that a volume is not as accurate as on most heads.
 LATE_DOUBTS = ("hypoperfused_uncertainty", "hypoperfused_wrong_share", "tissue_cnr")
@@ -51,7 +51,7 @@ def analysed(case):
     core = lesions.reduced_flow(flow, reference, level, late, found.tissue, found.voxel_ml)
     lesion = case.side != "none"
     reach = lesions.volume_range(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, unread)
-    values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
+    values |= _volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
         bayes.tmax_s, bayes.tmax_sd_s, late, found.tissue, 6.0
     )

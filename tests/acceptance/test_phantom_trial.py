@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from corelab.phantom import TrialSpec, build_scene, trial_truth
+from corelab.phantom.design import TrialSpec
 from corelab.phantom.lesion import subject_points, tissue_at
 from corelab.phantom.scans import perfusion_truth
-from corelab.phantom.scene import view_scan
+from corelab.phantom.scene import build_scene, view_scan
+from corelab.phantom.truth import trial_truth
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 FULL = TrialSpec()

@@ -62,7 +62,8 @@ VISITS = [
 def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
     from phantom_truth import write_truth_images
 
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
 
     spec = TrialSpec(seed=seed)
     files = {
@@ -91,7 +92,8 @@ def test_adc_alone_gives_the_infarct_and_no_more(tmp_path):
     """A damaged DWI: growth without a signal once gave 377 mL where there were 35."""
     from phantom_truth import write_truth_images
 
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
 
     spec = TrialSpec(seed=7)
     scan = simulate_scan(spec, "002", "day5", "adc", tmp_path / "adc.nii.gz")

@@ -68,7 +68,7 @@ def sheet_validation() -> None:
 
     import jsonschema
 
-    from corelab.study.model import load_study
+    from corelab.study.loading import load_study
     from corelab.study.schema import load_schema
 
     folder = Path(tempfile.mkdtemp())

@@ -42,13 +42,15 @@ from pathlib import Path
 folder, stage, rows = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 from corelab.settings.registration import RegistrationSettings
 SETTINGS = RegistrationSettings(preset="fast")
-from corelab.records import Normalised, Prepared, Segmented, VisitRecords
+from corelab.records.images import Prepared, Segmented
+from corelab.records.subjects import Normalised
+from corelab.records.visits import VisitRecords
 KINDS = {"prepare": Prepared, "segment": Segmented, "normalise": Normalised}
 def record(name): return KINDS[name].read(folder / f"{name}.json")
 def write(name, content): content.write(folder / f"{name}.json")
 if stage == "conform and brain masks":
     from corelab.imaging import prepare_visit
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
     write("prepare", prepare_visit([ScanRow.from_row(row) for row in rows], folder))
 elif stage == "rigid within the visit":
     from corelab.registration import align_visit, share_brain_masks
@@ -89,7 +91,8 @@ class Cost:
 
 def costs() -> list[Cost]:
     """CPU time and peak memory of each stage of one visit, each in a process of its own."""
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
     from corelab.settings.measurement import MeasurementSettings
 
     participant, visit, kinds = TIMED
@@ -134,12 +137,12 @@ def noisier(image: nib.Nifti1Image, times: float) -> nib.Nifti1Image:
     """Image whose noise is ``times`` as large (Gaussian noise is added to what is there)."""
     from skimage.filters import threshold_otsu
 
-    from corelab.measurement.noise_floor import image_noise_sd
+    from corelab.measurement.noise_floor import _image_noise_sd
 
     data = np.asarray(image.dataobj, np.float32)
     # The head only: the noise of an empty background is Rayleigh's, a third less.
     seen = data > threshold_otsu(data)
-    sd = image_noise_sd(data, seen) * np.sqrt(times**2 - 1)
+    sd = _image_noise_sd(data, seen) * np.sqrt(times**2 - 1)
     noise = np.random.default_rng(1).normal(0, sd, data.shape)
     return nib.Nifti1Image((data + noise).astype(np.float32), image.affine)
 
@@ -200,7 +203,8 @@ def segmentation_rows() -> Iterator[tuple[str, str, str]]:
     from phantom_truth import write_truth_images
 
     from corelab.imaging import brain_mask, load_image
-    from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.phantom.design import TrialSpec
+    from corelab.phantom.scans import simulate_scan
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -179,7 +179,7 @@ def overlap() -> Comparison:
     """Dice and HD95 of 1,000 pairs of masks of some mL on a grid of 1 mm."""
     from scipy import ndimage
 
-    from corelab.measurement.overlap import dice, surface_distances
+    from corelab.measurement.overlap import _surface_distances, generalised_dice
 
     rng = np.random.default_rng(1)
     pairs = []
@@ -195,7 +195,7 @@ def overlap() -> Comparison:
 
     def ours() -> float:
         return float(np.mean([
-            (dice(a, b), surface_distances(a, b, sizes).hd95_mm)[1] for a, b in pairs
+            (generalised_dice([a, b]), _surface_distances(a, b, sizes).hd95_mm)[1] for a, b in pairs
         ]))  # fmt: skip
 
     ours()
@@ -295,12 +295,12 @@ def quantile() -> Comparison:
 
     import statsmodels.api as sm
 
-    from corelab.pharmacodynamics.quantile import cluster_bootstrap
+    from corelab.pharmacodynamics.quantile import _cluster_bootstrap
 
     rng = np.random.default_rng(1)
     x = np.column_stack([np.ones(200), rng.normal(size=(200, 3))])
     y = x @ [1.0, 2.0, 0.0, -1.0] + rng.standard_t(3, 200)
-    cpu_s, draws = timed(lambda: cluster_bootstrap(x, y, 0.5, resamples=1000))
+    cpu_s, draws = timed(lambda: _cluster_bootstrap(x, y, 0.5, resamples=1000))
     few = 100
 
     def peer() -> np.ndarray:

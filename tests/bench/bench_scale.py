@@ -1,6 +1,9 @@
 """Planning and cohort jobs at scale: CPU seconds and memory against the limits that are promised.
 
-python tests/bench/bench_scale.py [plan|tables|maps] [SUBJECTS ...]
+python tests/bench/bench_scale.py [plan|sheets|tables|maps|study|draw] [SIZES ...]
+
+Sizes are participants of ``plan`` and ``maps``, visits of ``sheets``, ``tables`` and ``study``; ``draw``
+writes docs/images/scale.svg from docs/images/scale.tsv, which holds what the others measured.
 """
 
 from __future__ import annotations
@@ -80,12 +83,9 @@ def pretend_done(results: Path, subjects: int) -> None:
                 path = results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / f"{name}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-    for name in ("normalise", "quality"):
+    for name in ("normalise", "quality", "measure"):
         for person in people:
             (results / "derivatives" / f"sub-{person}" / f"{name}.json").touch()
-    for person in people:
-        for visit in VISITS:
-            (results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / "measure.json").touch()
     moment = time.time() + 10
     for file in cohort_files():
         path = results / file
@@ -102,8 +102,7 @@ def records(wildcards):
     return [f"out/{{wildcards.p}}/{{v}}/{{n}}.json" for v in VISITS for n in ("prepare", "segment")]
 
 rule all:
-    input: [f"out/{{p}}/{{v}}/measure.json" for p in PEOPLE for v in VISITS],
-        [f"out/{{p}}/quality.json" for p in PEOPLE]
+    input: [f"out/{{p}}/{{n}}.json" for n in ("measure", "quality") for p in PEOPLE]
 rule prepare:
     input: "data/{{p}}/{{v}}_dwi.nii.gz", "data/{{p}}/{{v}}_adc.nii.gz"
     output: "out/{{p}}/{{v}}/prepare.json"
@@ -121,8 +120,8 @@ rule quality:
     output: "out/{{p}}/quality.json"
     script: "bare.py"
 rule measure:
-    input: "out/{{p}}/{{v}}/prepare.json", "out/{{p}}/{{v}}/segment.json", "out/{{p}}/normalise.json"
-    output: "out/{{p}}/{{v}}/measure.json"
+    input: records, "out/{{p}}/normalise.json"
+    output: "out/{{p}}/measure.json"
     script: "bare.py"
 """
 
@@ -155,7 +154,7 @@ def plan(subjects: int) -> None:
             str(config),
         ]
         results = f"{name}/results/scale"
-        one = f"{results}/derivatives/sub-00001/ses-day5/measure.json"
+        one = f"{results}/derivatives/sub-00001/measure.json"
         table = f"{results}/endpoints/measurements.tsv"
         asked = [
             ("everything", []),
@@ -184,7 +183,7 @@ def tables(visits: int) -> None:
     """Collecting a table-level cohort: every visit has values of a pipeline and two readers."""
     from corelab.measurement.collect import collect_measurements
     from corelab.provenance.products import write_json
-    from corelab.records import read_measured
+    from corelab.records.measured import read_measured
     from corelab.settings.measurement import MeasurementSettings
 
     rng = np.random.default_rng(1)
@@ -218,6 +217,116 @@ def tables(visits: int) -> None:
     print(f"collecting {visits:>6} visits {cpu:7.1f} CPU s {peak:7.0f} MB peak", flush=True)
 
 
+def sheets(visits: int) -> None:
+    """Reading and checking the sheets of a study: three scans a visit, 100 000 reads in all."""
+    from corelab.study.findings import grouped_lines
+    from corelab.study.loading import load_study
+
+    rng = np.random.default_rng(1)
+    people = [f"{n:05d}" for n in range(visits // 3)]
+    scans, reads = ["participant_id\tvisit\tkind\tpath"], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for person in people:
+            for visit in VISITS:
+                for kind in ("dwi", "adc", "ncct"):
+                    path = folder / f"{person}_{visit}_{kind}.nii.gz"
+                    path.touch()
+                    scans.append(f"{person}\t{visit}\t{kind}\t{path}")
+                for endpoint in (
+                    "infarct_volume",
+                    "haematoma_volume",
+                    "core_volume",
+                    "oedema_volume",
+                ):
+                    reads += [
+                        f"{person}\t{visit}\t{endpoint}\t{reader}\t{rng.gamma(2, 10):.3f}\tmL"
+                        for reader in ("r1", "r2", "r3")
+                    ]
+        del reads[100_000:]
+        heads = {"participants": ["participant_id"], "scans": scans[:1]}
+        heads["reads"] = ["participant_id\tvisit\tendpoint\treader\tvalue\tunit"]
+        bodies = {"participants": people, "scans": scans[1:], "reads": reads}
+        for sheet, head in heads.items():
+            (folder / f"{sheet}.tsv").write_text("\n".join([*head, *bodies[sheet]]) + "\n")
+        config = {
+            "study": {"id": "scale"},
+            "results_dir": str(folder / "results"),
+            "inputs": {sheet: str(folder / f"{sheet}.tsv") for sheet in heads},
+            "visits": {"order": list(VISITS), "baseline": "baseline"},
+        }
+        load_study(config | {"inputs": {"participants": config["inputs"]["participants"]}})
+        start = time.process_time()
+        study = load_study(config)
+        grouped_lines(study.findings)
+        cpu = time.process_time() - start
+        faulty = [
+            line.replace("0", "x", 1) if n % 50 == 0 else line for n, line in enumerate(reads)
+        ]
+        (folder / "reads.tsv").write_text("\n".join([*heads["reads"], *faulty]) + "\n")
+        start = time.process_time()
+        found = load_study(config).findings
+        lines = grouped_lines(found)
+        wrong = time.process_time() - start
+    print(f"sheets of {len(scans) - 1} scans, {len(reads)} reads {cpu:6.1f} CPU s", flush=True)
+    print(f"  with {len(found)} findings in {len(lines)} lines {wrong:6.1f} CPU s", flush=True)
+    if visits <= 9000 and max(cpu, wrong) > 2.0:
+        raise SystemExit("2 CPU s are promised for 27 000 scans and 100 000 reads")
+
+
+#: Jobs of the whole cohort whose cost grows with it, as the table of the documentation has them.
+COHORT_JOBS = ("collect", "analyse", "draw", "trace_table", "submission", "report", "manifest")
+
+
+def study(visits: int) -> None:
+    """All cohort jobs of a study of reads, from their own benchmark files: two readers, one arm each.
+
+    An agreement with 1000 resamples by case and a comparison of the arms.
+    """
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        people = [f"{n:05d}" for n in range(visits // 3)]
+        listed = [f"{person}\t{'AB'[n % 2]}" for n, person in enumerate(people)]
+        (folder / "participants.tsv").write_text("participant_id\tarm\n" + "\n".join(listed) + "\n")
+        rows = ["participant_id\tvisit\tendpoint\treader\tvalue\tunit"]
+        for person in people:
+            for visit in VISITS:
+                value = rng.gamma(3, 8)
+                rows += [
+                    f"{person}\t{visit}\tinfarct_volume\t{reader}\t{value + rng.normal(0, 2):.4f}\tmL"
+                    for reader in ("r1", "r2")
+                ]
+        (folder / "reads.tsv").write_text("\n".join(rows).replace("\t-", "\t") + "\n")
+        agreement = {"id": "readers", "type": "agreement", "endpoint": "infarct_volume"}
+        comparison = {"id": "arms", "type": "comparison", "endpoint": "infarct_volume", "by": "arm"}
+        config = {
+            "study": {"id": "scale"},
+            "results_dir": str(folder / "results"),
+            "inputs": {n: str(folder / f"{n}.tsv") for n in ("participants", "reads")},
+            "visits": {"order": list(VISITS), "baseline": "baseline"},
+            "analyses": [
+                {**agreement, "sources": ["r1", "r2"], "resamples": 1000},
+                {**comparison, "source": "r1", "visit": "day90", "reference": "A"},
+            ],
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+        measured([*command, "--configfile", str(folder / "config.yaml"), "--", "all"])
+        for path in sorted((folder / "results" / "scale" / "benchmarks").rglob("*.tsv")):
+            cells = dict(
+                zip(*(line.split("\t") for line in path.read_text().splitlines()), strict=True)
+            )
+            if path.parent.name in COHORT_JOBS:
+                print(
+                    f"{visits:>6} visits, {path.parent.name} {path.stem:<12} "
+                    f"{cells['cpu_time']:>8} CPU s {cells['max_rss']:>8} MB",
+                    flush=True,
+                )
+            if cells["max_rss"] not in {"-", "NA"} and float(cells["max_rss"]) > 500:
+                print(f"  {path.parent.name} {path.stem}: more than 500 MB", flush=True)
+
+
 def maps(subjects: int) -> None:
     """A frequency map of supplied masks in MNI152, from files to file; a child of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "map", str(subjects)]
@@ -233,7 +342,7 @@ def one_map(subjects: int) -> None:
     import nibabel as nib
 
     from corelab.measurement.frequency import write_frequency_map
-    from corelab.records import ScanRow
+    from corelab.records.images import ScanRow
     from corelab.registration import template_image
 
     template, rng = template_image(), np.random.default_rng(1)
@@ -267,6 +376,12 @@ def main() -> None:
     if what in {"tables", "all"}:
         for visits in numbers or [1000, 3000]:
             tables(visits)
+    if what in {"sheets", "all"}:
+        for visits in numbers or [9000]:
+            sheets(visits)
+    if what in {"study", "all"}:
+        for visits in numbers or [1000]:
+            study(visits)
     if what in {"maps", "all"}:
         for subjects in numbers or [1449]:
             maps(subjects)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, clear_digest_caches
 
 from corelab.plan.run import analysis_types
 from corelab.provenance import digest
@@ -144,7 +144,7 @@ def _run(program):
 
 
 def _followed(rule, scripts=SCRIPTS):
-    return {str(path) for path in digest.modules_of(scripts / f"{rule}.py", scripts)}
+    return {str(path) for path in digest._modules_of(scripts / f"{rule}.py", scripts)}
 
 
 def _names(paths):
@@ -212,13 +212,13 @@ def test_an_edit_changes_the_digest_of_the_rules_that_run_it(module, rules, tmp_
     shutil.copytree(SCRIPTS, copy, ignore=shutil.ignore_patterns("__pycache__", "assets"))
 
     def digests():
-        digest.clear_caches()
+        clear_digest_caches()
         return {rule: digest.digest_of_script(str(copy / f"{rule}.py")) for rule in rules}
 
     before = digests()
     (copy / "corelab" / module).open("a").write("\n# edited\n")
     after = digests()
-    digest.clear_caches()
+    clear_digest_caches()
     assert {rule for rule in rules if after[rule] != before[rule]} == rules
 
 

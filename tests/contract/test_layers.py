@@ -33,8 +33,11 @@ TOP_ONLY = (
     "agreement",
     *("phantom", "workflow"),
 )
-#: Own modules that load a heavy third-party package at their top (Numba, Nipype).
-HEAVY = {"corelab.imaging.meshnet_kernels", "corelab.segmentation.external"}
+#: Own modules that load a heavy third-party package at their top (Numba, Nipype, pandas).
+HEAVY = {
+    *("corelab.imaging.kernels", "corelab.imaging.meshnet", "corelab.imaging.meshnet_kernels"),
+    "corelab.segmentation.external",
+}
 
 
 def module_name(path):

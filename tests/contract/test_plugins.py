@@ -119,7 +119,7 @@ print(json.dumps([one.words, one.no_effect, recorded()["corelab-toy"],
 def test_an_edit_of_the_toy_reruns_the_rules_that_use_it(site):
     program = f"""
 import json
-from corelab.provenance.digest import digest_of_script, modules_of
+from corelab.provenance.digest import digest_of_script, _modules_of
 from pathlib import Path
 scripts = Path({str(SCRIPTS)!r})
 print(json.dumps({{n: digest_of_script(str(scripts / f"{{n}}.py"))

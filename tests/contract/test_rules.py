@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, clear_digest_caches
 
 from corelab.provenance import digest
 
@@ -82,14 +82,16 @@ def copy(tmp_path_factory):
 
 
 def _digests(folder):
-    digest.clear_caches()
+    clear_digest_caches()
     return {name: digest.digest_of_script(str(folder / f"{name}.py")) for name in RULES}
 
 
 def test_a_library_edit_changes_exactly_the_rules_that_use_it(copy):
     before = _digests(copy)
     used = {
-        name: {p.relative_to(copy).as_posix() for p in digest.modules_of(copy / f"{name}.py", copy)}
+        name: {
+            p.relative_to(copy).as_posix() for p in digest._modules_of(copy / f"{name}.py", copy)
+        }
         for name in RULES
     }
     modules = sorted(set().union(*used.values()))
@@ -131,7 +133,7 @@ def test_static_imports_cover_what_is_loaded():
         "import sys\n"
         "from corelab.imaging import prepare_visit\n"
         "from corelab.registration import align_visit\n"
-        "from corelab.records import write_record\n"
+        "from corelab.records.base import write_record\n"
         "print('\\n'.join(sorted(getattr(m, '__file__', '') or '' for n, m in sys.modules.items()"
         " if n.split('.')[0] == 'corelab')))"
     )
@@ -142,7 +144,7 @@ def test_static_imports_cover_what_is_loaded():
         check=True,
         env={"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"},
     ).stdout.split()
-    listed = {str(path) for path in digest.modules_of(SCRIPTS / "prepare.py", SCRIPTS)}
+    listed = {str(path) for path in digest._modules_of(SCRIPTS / "prepare.py", SCRIPTS)}
     assert set(loaded) <= listed
 
 

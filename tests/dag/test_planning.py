@@ -27,6 +27,6 @@ def study(tmp_path_factory):
 def test_one_site_is_planned_alone(study):
     output = snakemake("-n", "--configfile", str(study), "--config", "site=b", "--", "site").stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.M))
-    assert jobs["measure"] == "2" and jobs["normalise"] == "1"
+    assert jobs["prepare"] == "2" and jobs["measure"] == "1" and jobs["normalise"] == "1"
     wrong = snakemake("-n", "--configfile", str(study), "--config", "site=c", "--", "site")
     assert wrong.returncode != 0 and "No participant is of the site c. Sites: a, b" in wrong.stdout

@@ -10,14 +10,14 @@ import yaml
 from helpers import REPOSITORY
 from workflow_runs import snakemake
 
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 from corelab.workflow.cohort import cohort_of
-from corelab.workflow.costs import priorities
+from corelab.workflow.costs import Limits, priorities
 
 #: CPU s of a job, from the benchmark files of the demo; other jobs take the time of a start.
 COST_S = {
     **{"simulate_visit": 11.0, "normalise": 31.0, "prepare": 15.1, "perfuse": 11.8},
-    **{"quality_figures": 9.3, "segment": 6.3, "measure": 2.1, "simulate_truth": 14.9},
+    **{"quality_figures": 9.3, "segment": 6.3, "measure": 3.0, "simulate_truth": 14.9},
 }
 START_S = 1.0
 
@@ -30,7 +30,7 @@ def plan(tmp_path_factory):
     config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
     study = load_study(config | {"results_dir": folder})
     cohort = cohort_of(study)
-    stages = priorities(cohort)
+    stages = priorities(cohort, Limits(study, cohort).scans_mb)
     waits = {}
     for before, after in re.findall(r"(\d+) -> (\d+)", text):
         waits.setdefault(int(after), set()).add(int(before))
@@ -43,7 +43,7 @@ def plan(tmp_path_factory):
         if callable(priority):
             priority = priority(SimpleNamespace(**_wildcards(label, waits.get(number), labels)))
         jobs[number] = rule, priority, waits.get(number, set())
-    assert len(jobs) > 110
+    assert len(jobs) > 100
     return jobs
 
 

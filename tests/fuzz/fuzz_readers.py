@@ -26,7 +26,8 @@ with atheris.instrument_imports(include=["corelab", "nibabel"]):
 
     from corelab.imaging import ImageFault, load_image
     from corelab.imaging.nifti import check_header
-    from corelab.study.model import StudyError, load_study, read_sheet
+    from corelab.study.loading import StudyError, load_study
+    from corelab.study.sheets import read_sheet
 
 FOLDER = Path(tempfile.mkdtemp(prefix="corelab-fuzz-"))
 

@@ -33,7 +33,7 @@ COMMAND = (
 
 def record_of(results, person, stage):
     folder = results / "derivatives" / f"sub-{person}"
-    return folder / ("" if stage == "normalise" else "ses-baseline") / f"{stage}.json"
+    return folder / ("" if stage in ("normalise", "measure") else "ses-baseline") / f"{stage}.json"
 
 
 def factor(person):

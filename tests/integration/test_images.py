@@ -131,9 +131,9 @@ def test_another_folder_and_another_number_of_cores_give_the_same_bytes(study, t
     path.write_text(yaml.safe_dump(config))
     results = tmp_path / "elsewhere" / "coarse"
     shutil.copytree(source / "phantom", results / "phantom")
-    visits = sorted((source / "derivatives" / "sub-002").glob("ses-*/measure.json"))
-    targets = [str(results / visit.relative_to(source)) for visit in visits]
-    done = snakemake("--configfile", str(path), "--", *targets, cores=1)
+    target = results / "derivatives" / "sub-002" / "measure.json"
+    # In processes of their own: another hash seed, and nothing loaded before.
+    done = snakemake("--configfile", str(path), "--", str(target), cores=1, anew=True)
     assert done.returncode == 0, done.stdout[-4000:]
     first = json.loads((source / "provenance" / "manifest.json").read_text())["products"]
     made = {
@@ -142,7 +142,7 @@ def test_another_folder_and_another_number_of_cores_give_the_same_bytes(study, t
         if file.is_file()
     }
     ends = ("prepare.json", "segment.json", "normalise.json", "measure.json", "_mask.nii.gz")
-    assert len(visits) == 1 and all(any(name.endswith(e) for name in made) for e in ends)
+    assert all(any(name.endswith(e) for name in made) for e in ends)
     assert {name for name, content in made.items() if first[name]["sha256"] != content} == set()
 
 

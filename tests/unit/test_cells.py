@@ -14,7 +14,7 @@ from corelab.provenance.products import write_table
 from corelab.study.cells import is_numeric, number, numbers
 from corelab.study.columns import MEASUREMENTS
 from corelab.study.expression import select
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 from corelab.study.units import unify
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corelab.provenance.exhibits import read_exhibits
-from corelab.provenance.failures import failure_rows, write_failures
+from corelab.provenance.failures import _failure_rows, write_failures
 from corelab.provenance.ledger import Failure
 from corelab.provenance.products import read_table, write_json
 
@@ -51,7 +51,7 @@ def study(tmp_path, monkeypatch):
 
 
 def test_every_failure_has_who_step_cause_log_and_command(study):
-    rows = failure_rows(study, _records(study), [_stopped(study)]).to_dict("records")
+    rows = _failure_rows(study, _records(study), [_stopped(study)]).to_dict("records")
     assert [(r["participant_id"], r["visit"], r["step"]) for r in rows] == [
         ("4", "a", "segment"), ("1", "a", "prepare"), ("2", "", "normalise"),
         ("3", "b", "measure_supplied"),

@@ -15,8 +15,8 @@ from scipy import ndimage
 from corelab.measurement.collect import collect_study
 from corelab.measurement.exhibits import frequency_maps_exhibit
 from corelab.measurement.frequency_groups import (
-    permutation_test,
-    side_share,
+    _permutation_test,
+    _side_share,
     write_frequency_groups,
 )
 from corelab.measurement.selection import NotComputable, Tables
@@ -26,16 +26,10 @@ from corelab.pharmacodynamics.progression import confirmed_events, discordance
 from corelab.pharmacodynamics.survival import hazard_along
 from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
-from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
-from corelab.records import (
-    FrequencyMaps,
-    Normalised,
-    NormalisedMask,
-    Prepared,
-    Scan,
-    Segmented,
-    Transform,
-)
+from corelab.radiomics.visit import _perturb_mask, collect_features, radiomics_visit
+from corelab.records.images import Prepared, Scan, Segmented, Transform
+from corelab.records.maps import FrequencyMaps
+from corelab.records.subjects import Normalised, NormalisedMask
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
 from corelab.settings.analyses import spec_of
@@ -43,7 +37,7 @@ from corelab.settings.measurement import FrequencyMap
 from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 
 CONFIG = REPOSITORY / "config" / "glioblastoma" / "config.yaml"
 NONE = Segmented("01", "preop")
@@ -322,7 +316,7 @@ def test_discordance_counts_calls_dates_and_what_is_early():
 def test_hazard_along_is_lifelines_spline():
     from lifelines import CoxPHFitter
 
-    from corelab.pharmacodynamics.survival import restricted_cubic_spline
+    from corelab.pharmacodynamics.survival import _restricted_cubic_spline
 
     rng = np.random.default_rng(4)
     x = rng.uniform(0, 10, 150)
@@ -330,9 +324,9 @@ def test_hazard_along_is_lifelines_spline():
     at = np.array([2.0, 5.0, 8.0])
     curve = hazard_along(time, np.ones(150), x, at, reference=5.0)
     knots = np.quantile(x, [0.05, 0.35, 0.65, 0.95])
-    frame = pd.DataFrame(restricted_cubic_spline(x, knots), columns=list("abc"))
+    frame = pd.DataFrame(_restricted_cubic_spline(x, knots), columns=list("abc"))
     fit = CoxPHFitter().fit(frame.assign(t=time, e=1), "t", "e", fit_options={"precision": 1e-12})
-    basis = restricted_cubic_spline(at, knots) - restricted_cubic_spline([5.0], knots)
+    basis = _restricted_cubic_spline(at, knots) - _restricted_cubic_spline([5.0], knots)
     expected = basis @ fit.params_.to_numpy()
     assert curve.log_hazard_ratio == pytest.approx(expected, abs=1e-7)
     error = np.sqrt(np.einsum("ij,jk,ik->i", basis, fit.variance_matrix_.to_numpy(), basis))
@@ -348,7 +342,7 @@ def test_difference_map_against_all_permutations_by_hand():
     lesions = (rng.random((9, 40)) < 0.4).astype(int)
     lesions[:5, 0], lesions[5:, 0] = 1, 0
     groups = np.arange(9) < 5
-    found = permutation_test(lesions, groups, alpha=0.05)
+    found = _permutation_test(lesions, groups, alpha=0.05)
     share = lesions.mean(axis=0)
     scale = np.sqrt(share * (1 - share) * (1 / 5 + 1 / 4))
 
@@ -372,7 +366,7 @@ def test_difference_map_against_all_permutations_by_hand():
 def test_paired_difference_flips_signs():
     gap = np.zeros((8, 3), int)
     gap[:, 0], gap[:4, 1], gap[4:, 1] = 1, 1, -1
-    found = permutation_test(gap, None)
+    found = _permutation_test(gap, None)
     # The signs that make the first or the second column equal, each and its opposite: 4.
     assert found.exact and found.permutations == 256
     assert found.p_corrected.tolist() == pytest.approx([4 / 256, 1.0, 1.0])
@@ -385,7 +379,7 @@ def test_familywise_error_of_the_difference_map():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         lesions = ndimage.gaussian_filter(rng.standard_normal((16, 60)), (0, 3)) > 0.05
-        test = permutation_test(lesions, np.arange(16) < 8, permutations=199, seed=seed)
+        test = _permutation_test(lesions, np.arange(16) < 8, permutations=199, seed=seed)
         hits += bool((test.p_corrected <= 0.05).any())
     assert hits <= 18, f"{hits} of 200; 10 expected, 18 is the 99 % limit"
 
@@ -397,7 +391,7 @@ def test_left_share_is_wilsons():
     left[0], right[3] = 1, 1
     empty = np.zeros((4, 1, 1), np.uint8)
     images = [nib.Nifti1Image(v, affine) for v in [*[left] * 7, *[right] * 3, empty]]
-    found = side_share(images)
+    found = _side_share(images)
     assert found.left == 0.7 and found.n == 10
     # Wilson 1927, 7 of 10: 0.397 to 0.892 (as binom.wilson in R's binom).
     assert (found.ci_low, found.ci_high) == pytest.approx((0.39678, 0.89221), abs=1e-4)
@@ -410,11 +404,11 @@ def test_perturbed_masks_keep_their_volume_on_average():
     grid = np.indices((40, 40, 40)) - 19.5
     ball = (grid**2).sum(axis=0) < 12**2
     volumes = [
-        perturb_mask(ball, (1, 1, 1), np.random.default_rng(k), sd_mm=1.0).sum() for k in range(12)
+        _perturb_mask(ball, (1, 1, 1), np.random.default_rng(k), sd_mm=1.0).sum() for k in range(12)
     ]
     assert np.mean(volumes) == pytest.approx(ball.sum(), rel=0.03)
     assert np.std(volumes) > 0
-    same = perturb_mask(ball, (1, 1, 1), np.random.default_rng(1), sd_mm=1e-9)
+    same = _perturb_mask(ball, (1, 1, 1), np.random.default_rng(1), sd_mm=1e-9)
     assert (same == ball).all()
 
 

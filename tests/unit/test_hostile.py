@@ -25,12 +25,13 @@ from workflow_runs import snakemake, tables_study
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.nifti import check_header
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors
-from corelab.study.model import StudyError, load_study, read_sheet
+from corelab.study.loading import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, session_entity, subject_entity
-from corelab.study.preflight import header_findings
+from corelab.study.preflight import _header_findings
+from corelab.study.sheets import read_sheet
 
 READ = "participant_id\tvisit\tendpoint\treader\tvalue\n"
 SCAN = "participant_id\tvisit\tkind\tpath\n"
@@ -279,7 +280,7 @@ def test_the_input_checks_flag_impossible_scale_factors(tmp_path, name, content)
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content())
     row = ScanRow("dwi", str(path), "s1", source="a.nii.gz", line=2, exists=True)
-    (found,) = header_findings([row], "scans.tsv", check_header)
+    (found,) = _header_findings([row], "scans.tsv", check_header)
     assert found.severity == "warning" and "scale factors" in found.message
 
 

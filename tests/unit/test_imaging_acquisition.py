@@ -12,7 +12,7 @@ from corelab.imaging.acquisition import (
     charter,
     observe,
 )
-from corelab.records import Scan
+from corelab.records.images import Scan
 from corelab.settings.acquisition import AcquisitionSettings
 
 #: A scan of each kind that keeps every default limit: shape, voxel size, metadata.

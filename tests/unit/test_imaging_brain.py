@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from corelab.imaging import brain
 from corelab.imaging.brain import (
     BRAIN_ML,
     BrainShape,
@@ -25,6 +26,7 @@ from corelab.imaging.brain import (
     extract_brain,
 )
 from corelab.imaging.head_fit import fit_head
+from corelab.imaging.kernels import class_counts
 from corelab.imaging.template import template_brain_mask, tissue_maps
 
 #: Intensities of air, scalp, bone, fluid, grey and white matter.
@@ -188,9 +190,12 @@ def test_series_of_a_head_unlike_the_template_is_masked_from_its_mean():
     assert mask.shape == voxels.shape and dice(mask, truth) >= 0.97
 
 
-def test_fine_voxels_of_a_head_unlike_the_template():
+def test_fine_voxels_are_masked_on_a_coarser_grid_without_a_shift():
     image, truth = ellipsoid_head("ncct", (0.5, 0.5, 5.0))
-    assert dice(brain_mask(image, "ncct"), truth) >= 0.97
+    mask = brain_mask(image, "ncct")
+    assert dice(mask, truth) >= 0.97
+    middles = [np.argwhere(part).mean(axis=0)[:2] for part in (mask, truth)]
+    assert np.abs(middles[0] - middles[1]).max() < 1.5
 
 
 def test_slab_of_a_head_unlike_the_template():
@@ -288,26 +293,6 @@ def test_slab_and_head_that_is_cut_off(kind, part):
     image, truth, _ = head(kind, FINER_MM)
     slab = image.slicer[:, :, part[0] : part[1]]
     assert dice(brain_mask(slab, kind), truth[:, :, part[0] : part[1]]) >= 0.95
-
-
-def test_series_is_masked_from_its_mean():
-    image, truth, _ = head("ctp")
-    voxels = np.asarray(image.dataobj)
-    series = nib.Nifti1Image(np.stack([voxels, voxels + 2, voxels + 1], -1), image.affine)
-    mask = brain_mask(series, "ctp")
-    assert mask.shape == voxels.shape and dice(mask, truth) >= 0.95
-
-
-def test_fine_voxels_are_masked_on_a_coarser_grid_without_a_shift():
-    image, truth, _ = head("ncct", (1.0, 1.0, 6.5))
-    voxels = np.repeat(np.repeat(np.asarray(image.dataobj), 2, axis=0), 2, axis=1)
-    affine = image.affine @ np.diag([0.5, 0.5, 1.0, 1.0])
-    affine[:2, 3] -= 0.25
-    mask = brain_mask(nib.Nifti1Image(voxels, affine), "ncct")
-    fine = np.repeat(np.repeat(truth, 2, axis=0), 2, axis=1)
-    assert dice(mask, fine) >= 0.95
-    middles = [np.argwhere(part).mean(axis=0)[:2] for part in (mask, fine)]
-    assert np.abs(middles[0] - middles[1]).max() < 1.5
 
 
 @pytest.mark.parametrize("background", [0.0, -1024.0])
@@ -409,3 +394,47 @@ def test_large_head_passes_where_the_template_agrees():
     leak = BrainShape(0.91, 0.95, 0.1, 0.6)
     assert [brain_volume_verdict(ml, 180, leak) for ml in volumes] == ["warn", "fail", "fail"]
     assert brain_limits_ml(180, leak) == BRAIN_ML
+
+
+def test_the_cut_is_the_same_as_in_whole_arrays():
+    rng = np.random.default_rng(3)
+    gain = (20 * ndimage.gaussian_filter(rng.normal(size=(14, 17, 12)), 2)).astype(np.float32)
+    start, sizes = gain > 0.3, np.array([2.0, 2.0, 2.4])
+    share = start.astype(np.float32)
+    ahead, flows = share, [np.zeros_like(share) for _ in range(3)]
+    norm = float(np.sqrt((4 / np.square(sizes)).sum()))
+    primal, dual = np.float32(0.5 / norm), np.float32(2.0 / norm)
+    for _ in range(20):
+        length = np.zeros_like(share)
+        for axis, flow in enumerate(flows):
+            low = (slice(None),) * axis + (slice(0, -1),)
+            flow[low] += dual * np.float32(1 / sizes[axis]) * np.diff(ahead, axis=axis)
+            length += flow**2
+        shrink = 1 / np.maximum(1, np.sqrt(length) / np.float32(brain._SURFACE_PRICE))
+        change = gain.copy()
+        for axis, flow in enumerate(flows):
+            flow *= shrink
+            low, high = ((slice(None),) * axis + (part,) for part in (slice(0, -1), slice(1, None)))
+            change[low] += np.float32(1 / sizes[axis]) * flow[low]
+            change[high] -= np.float32(1 / sizes[axis]) * flow[low]
+        moved = np.clip(share + primal * change, 0, 1)
+        ahead, share = 2 * moved - share, moved
+    np.testing.assert_array_equal(brain._least_surface(gain, start, sizes, 20), share > 0.5)
+
+
+def test_classes_are_counted_as_by_a_histogram():
+    rng = np.random.default_rng(4)
+    table = rng.integers(0, 9, (20, 21, 22)).astype(np.uint8)
+    points = rng.uniform(-40, 40, (3, 3000)).astype(np.float32)
+    bins = rng.integers(0, 24, 3000).astype(np.uint8)
+    matrix = np.hstack([np.eye(3) + rng.normal(size=(3, 3)) * 0.1, [[3.0], [2.0], [1.0]]])
+    origin = np.full(3, -20, np.float32)
+    counts = np.zeros((9, 24), np.int64)
+    class_counts(
+        matrix.astype(np.float32), points, origin, np.float32(0.5), table.ravel(), table.shape,
+        bins, counts,
+    )  # fmt: skip
+    at = ((matrix[:, :3] @ points + matrix[:, 3:] + 20) * 0.5 + 0.5).clip(0, 99).astype(int)
+    at = np.minimum(at, np.array([[19], [20], [21]]))
+    due = np.histogram2d(table[tuple(at)], bins, bins=(np.arange(10), np.arange(25)))[0]
+    assert np.abs(counts - due).sum() <= 4

@@ -18,7 +18,7 @@ from corelab.imaging.conversion import convert, scans_of_folder
 from corelab.imaging.dicom import DicomFile, Series, list_series
 from corelab.imaging.dynamic import time_table
 from corelab.measurement.collect import image_findings
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.acquisition import DicomSettings
 from corelab.settings.prepare import PrepareSettings
 
@@ -581,7 +581,7 @@ def test_slices_taken_twice_are_a_warning_and_copies_a_note(tmp_path):
     edit_one(folder, "100.dcm", lambda ds: setattr(ds, "SOPInstanceUID", "1.2.3.99"))
     scan = prepared(folder, tmp_path).scans[0]
     assert (scan.status, scan.shape[2], scan.warnings) == ("ok", 8, ())
-    assert "1 of 8 slices of series 3 are there more than once, with the same pixels" in scan.notes
+    assert "1 of 8 slices of series 3 occur more than once, with the same pixels" in scan.notes
 
 
 KINDS = [
@@ -692,7 +692,7 @@ def test_scaled_philips_series_equals_the_published_conversion(tmp_path):
 def test_bad_files_of_pydicom_are_all_named_with_a_reason():
     listing = list_series(data_folder("dicom/pydicom_test_files"))
     found = reasons(listing)
-    assert found["MR_truncated.dcm"] == "truncated: 8130 of 8192 bytes of pixels are there"
+    assert found["MR_truncated.dcm"] == "truncated: 8130 of 8192 bytes of pixels"
     assert found["badVR.dcm"].startswith("damaged")
     assert found["rtstruct.dcm"] == "no image (RTSTRUCT)"
     assert found["reportsi.dcm"] == "no image (SR)"

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from corelab.imaging import mask_volume_ml, resample_to, same_grid, voxel_volume_ml
-from corelab.imaging.geometry import affine_distance_mm, orthonormal_affine, voxel_sizes_mm
+from corelab.imaging.geometry import (
+    affine_distance_mm,
+    distance_mm,
+    linear_at,
+    linear_grid,
+    orthonormal_affine,
+    voxel_sizes_mm,
+)
 
 
 def rotation(angles_deg):
@@ -178,3 +185,45 @@ def test_labels_on_parallel_axes_are_taken_as_by_the_general_map(seed):
         mode="constant",
     )  # fmt: skip
     assert np.array_equal(np.asarray(found.dataobj), expected)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (0.9375, 0.9375, 5.0), (0.43, 0.7, 1e4)])
+def test_distances_are_those_of_scipy_to_the_last_bit(sizes):
+    rng = np.random.default_rng(1)
+    blobs = ndimage.gaussian_filter(rng.normal(size=(23, 31, 17)), 2) > 0.02
+    for mask in (blobs, ~blobs, np.pad(np.ones((3, 3, 3), bool), 7), np.zeros((3, 4, 5), bool)):
+        due = ndimage.distance_transform_edt(mask, sampling=sizes)
+        np.testing.assert_array_equal(distance_mm(mask, sizes), due)
+    due = ndimage.distance_transform_edt(blobs[9], sampling=sizes[1:])
+    np.testing.assert_array_equal(distance_mm(blobs[9], sizes[1:]), due)
+    np.testing.assert_array_equal(
+        distance_mm(blobs.T, sizes), ndimage.distance_transform_edt(blobs.T, sampling=sizes)
+    )
+
+
+def test_a_mask_without_an_outside_is_what_scipy_makes_of_it():
+    full = np.ones((3, 4, 5), bool)
+    np.testing.assert_array_equal(distance_mm(full), ndimage.distance_transform_edt(full))
+
+
+@pytest.mark.parametrize("mode", ["constant", "nearest", "grid-constant"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_linear_interpolation_is_that_of_scipy_to_the_last_bit(mode, dtype):
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(9, 12, 7)).astype(dtype)
+    options = {"order": 1, "mode": mode, "cval": 3.0}
+    for matrix, shift in (
+        (np.eye(3) * 0.47 + rng.normal(size=(3, 3)) * 0.02, np.array([-2.0, 1.3, 0.4])),
+        (np.diag([0.5, 0.5, 0.25]), np.array([-0.25, -0.25, -0.375])),
+        (np.eye(3), np.zeros(3)),
+    ):
+        due = ndimage.affine_transform(values, matrix, shift, output_shape=(21, 25, 30), **options)
+        found = linear_grid(values, matrix, shift, (21, 25, 30), mode=mode, beyond=3.0)
+        np.testing.assert_array_equal(found, due)
+        assert found.dtype == due.dtype
+    points = rng.uniform(-3, 14, size=(3, 40, 50))
+    due = ndimage.map_coordinates(values, points, **options)
+    np.testing.assert_array_equal(linear_at(values, points, mode=mode, beyond=3.0), due)
+    due = ndimage.map_coordinates(values, points, output=np.float64, **options)
+    found = linear_at(values, points, mode=mode, beyond=3.0, dtype=np.float64)
+    np.testing.assert_array_equal(found, due)

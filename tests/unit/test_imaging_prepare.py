@@ -14,7 +14,7 @@ from corelab.imaging import mask_volume_ml
 from corelab.imaging.brain_quality import brain_rows
 from corelab.measurement.collect import image_findings
 from corelab.provenance.products import file_sha256
-from corelab.records import Prepared
+from corelab.records.images import Prepared
 from corelab.settings.prepare import PrepareSettings
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])

@@ -60,7 +60,7 @@ def test_a_done_job_leaves_the_hash_of_its_outputs(tmp_path):
     assert run_job(tmp_path, "write_text('x', out)").wait() == 0
     found = entry(tmp_path)
     assert found.state == "done" and found.code == "c1"
-    digest = ledger._sha256(tmp_path / "endpoints" / "a.tsv")
+    digest = ledger.file_sha256(tmp_path / "endpoints" / "a.tsv")
     assert list(found.outputs.values()) == [ledger.Left(digest, 1)]
     assert ledger.failures(tmp_path) == []
     assert ledger.corrupted_outputs(tmp_path, {"measure": "c1"}) == []

@@ -7,7 +7,7 @@ from helpers import prepare_rows
 
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
-from corelab.records import BrainQuality, Prepared, Scan, ScanRow
+from corelab.records.images import BrainQuality, Prepared, Scan, ScanRow
 from corelab.segmentation.scans import VisitScans
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _Result, _written

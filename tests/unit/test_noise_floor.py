@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from corelab.measurement.noise_floor import image_noise_sd, noise_floor_table
+from corelab.measurement.noise_floor import _image_noise_sd, noise_floor_table
 from corelab.measurement.rows import measurement_row
-from corelab.provenance.compare import compare_tables
-from corelab.records import Repeated
+from corelab.provenance.compare import _compare_tables
+from corelab.records.measured import Repeated
 
 
 def record(seed, values, *, source="pipeline", endpoint="infarct_volume"):
@@ -63,8 +63,8 @@ def test_noise_of_an_image_is_seen_through_its_anatomy(sd):
     anatomy = 100 + 40 * np.sin(x)[:, None, None] * np.cos(x)[None, :, None] * np.ones((1, 1, 20))
     noisy = anatomy + np.random.default_rng(1).normal(0, sd, anatomy.shape)
     brain = np.ones(noisy.shape, bool)
-    assert image_noise_sd(noisy, brain) == pytest.approx(sd, rel=0.05)
-    assert image_noise_sd(noisy, np.zeros_like(brain)) == 0.0
+    assert _image_noise_sd(noisy, brain) == pytest.approx(sd, rel=0.05)
+    assert _image_noise_sd(noisy, np.zeros_like(brain)) == 0.0
 
 
 def test_differences_are_put_beside_the_noise_floor():
@@ -83,7 +83,7 @@ def test_differences_are_put_beside_the_noise_floor():
     other = one.assign(value=[10.4, 13.0, 9.0])
     table = noise_floor_table([record(1, [10.0]), record(2, [10.6])])
     limits = table.set_index(["endpoint", "source", "region"])["minimal_detectable_change"]
-    found = compare_tables(one, other, key, "value", limits.to_dict())
+    found = _compare_tables(one, other, key, "value", limits.to_dict())
     verdicts = dict(zip(found["key"].str[0], found["verdict"], strict=True))
     assert verdicts == {
         "1": "below_noise",

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from corelab.study.cells import level_text, number
-from corelab.study.model import StudyError, load_study
+from corelab.study.loading import StudyError, load_study
 
 PEOPLE = "participant_id\tarm\tage\n001\tA\t61\n002\tB\t62\n003\tA\t63\n"
 VALUES = "participant_id\tvisit\tendpoint\tsource\tvalue\tunit\n" + "".join(

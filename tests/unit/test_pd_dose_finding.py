@@ -7,7 +7,7 @@ from helpers import planned, run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.modelling import max_abs_t, williams_tail
+from corelab.pharmacodynamics.modelling import _williams_tail, max_abs_t
 from corelab.pharmacodynamics.multiplicity import adjust_families
 
 DOSES = [0.0, 0.05, 0.2, 0.6, 1.0]
@@ -108,25 +108,25 @@ def test_critical_values_of_two_sided_dunnett():
 def test_critical_values_of_williams_against_integration():
     """One and two doses have closed integrals; more doses are checked by simulation."""
     for df in (10, 20):
-        assert williams_tail(1.8, [1, 1], df) == pytest.approx(stats.t.sf(1.8, df), abs=1e-6)
+        assert _williams_tail(1.8, [1, 1], df) == pytest.approx(stats.t.sf(1.8, df), abs=1e-6)
     # Two doses, equal groups: x2 and (x1 + x2) / 2 over x0, in units of sqrt(2).
     r = np.sqrt(3) / 2  # correlation of the two differences
     joint = stats.multivariate_normal([0, 0], [[1, r], [r, 1]])
     exact = 1 - joint.cdf([1.716, 1.716 * np.sqrt(2 / 1.5)])
-    assert williams_tail(1.716, [1, 1, 1], 0) == pytest.approx(exact, abs=2e-5)
+    assert _williams_tail(1.716, [1, 1, 1], 0) == pytest.approx(exact, abs=2e-5)
     rng = np.random.default_rng(3)
     sizes = np.array([12.0, 6, 8, 6])
     null = rng.normal(size=(400_000, 4)) / np.sqrt(sizes)
     means = [(null[:, u:] @ sizes[u:]) / sizes[u:].sum() for u in (1, 2, 3)]
     t = (np.max(means, axis=0) - null[:, 0]) / np.sqrt(1 / 6 + 1 / 12)
     t /= np.sqrt(rng.chisquare(28, len(t)) / 28)
-    assert williams_tail(1.8, sizes, 28) == pytest.approx(np.mean(t > 1.8), abs=1.5e-3)
+    assert _williams_tail(1.8, sizes, 28) == pytest.approx(np.mean(t > 1.8), abs=1.5e-3)
 
 
 @pytest.mark.parametrize(("doses", "critical"), [(1, 1.645), (2, 1.716), (3, 1.739), (4, 1.750)])
 def test_critical_values_of_williams_as_printed(doses, critical):
     """Williams (1971), table 1: one-sided 5 % points, known variance, equal groups."""
-    assert williams_tail(critical, np.ones(doses + 1), 0) == pytest.approx(0.05, abs=1e-4)
+    assert _williams_tail(critical, np.ones(doses + 1), 0) == pytest.approx(0.05, abs=1e-4)
 
 
 def test_williams_through_the_plan(tables):

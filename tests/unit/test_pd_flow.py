@@ -8,16 +8,16 @@ import pytest
 
 from corelab.measurement.time_windows import (
     IMMEDIATE_DELAYED,
+    _pair_by_window,
     lesion_reversal,
-    pair_by_window,
 )
 from corelab.plan.cohort_flow import (
     FlowError,
     Step,
-    apply_criteria,
-    cascade,
-    merge,
-    overlap_counts,
+    _apply_criteria,
+    _cascade,
+    _merge,
+    _overlap_counts,
 )
 from corelab.settings.trial import Exclusion
 
@@ -36,7 +36,7 @@ CASCADES = {
 @pytest.mark.parametrize("name", CASCADES)
 def test_published_cascades_add_up(name):
     n_in, counts, n_out = CASCADES[name]
-    flow = cascade(n_in, steps(*counts), expected=n_out)
+    flow = _cascade(n_in, steps(*counts), expected=n_out)
     assert flow["n_out"].iloc[-1] == n_out
     assert (flow["n_in"] - flow["n_excluded"] == flow["n_out"]).all()
     assert flow["n_excluded"].sum() == n_in - n_out
@@ -44,24 +44,24 @@ def test_published_cascades_add_up(name):
 
 def test_pooled_and_split_cohorts():
     """372 + 239 = 611; 140 immediate and 141 delayed of 175; CT, CTP and MRI make 1604."""
-    flows = {name: cascade(n, steps(*counts)) for name, (n, counts, _) in CASCADES.items()}
-    assert merge({k: flows[k] for k in ("CRCS-K", "SNUBH")}, expected=611) == 611
-    assert overlap_counts(140, 141, 175) == (34, 106, 35)
-    assert cascade(2304, steps(700), expected=1604)["n_out"].iloc[-1] == 534 + 752 + 318
+    flows = {name: _cascade(n, steps(*counts)) for name, (n, counts, _) in CASCADES.items()}
+    assert _merge({k: flows[k] for k in ("CRCS-K", "SNUBH")}, expected=611) == 611
+    assert _overlap_counts(140, 141, 175) == (34, 106, 35)
+    assert _cascade(2304, steps(700), expected=1604)["n_out"].iloc[-1] == 534 + 752 + 318
 
 
 def test_flows_that_do_not_add_up():
     with pytest.raises(FlowError, match="not with the declared 370"):
-        cascade(1534, steps(1162), expected=370)
+        _cascade(1534, steps(1162), expected=370)
     with pytest.raises(FlowError, match="of 10 remaining"):
-        cascade(10, steps(11))
+        _cascade(10, steps(11))
     with pytest.raises(FlowError, match="cannot make"):
-        overlap_counts(10, 10, 30)
+        _overlap_counts(10, 10, 30)
 
 
 def test_criteria_count_each_participant_once():
     table = pd.DataFrame({"hours": [1.0, 30, 40, np.nan], "tici": [3, 1, 3, 2]})
-    remaining, flow = apply_criteria(
+    remaining, flow = _apply_criteria(
         table,
         [
             Exclusion(exclude="hours > 24", reason="late"),
@@ -84,14 +84,14 @@ def test_pairs_by_window():
             "acquired_at": pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, unit="h"),
         }
     )
-    pairs = pair_by_window(index, later, IMMEDIATE_DELAYED)
+    pairs = _pair_by_window(index, later, IMMEDIATE_DELAYED)
     assert pairs[["window", "scan_id"]].to_numpy().tolist() == [
         ["immediate", "v"],
         ["delayed", "x"],
         ["delayed", "y"],
     ]
     with pytest.raises(ValueError, match="two index scans"):
-        pair_by_window(pd.concat([index, index]), later, IMMEDIATE_DELAYED)
+        _pair_by_window(pd.concat([index, index]), later, IMMEDIATE_DELAYED)
 
 
 def test_reversal_adds_up():

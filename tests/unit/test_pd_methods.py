@@ -65,7 +65,7 @@ def test_bonett_wright_interval_is_wider_than_fishers(rng):
 def test_partial_correlation_is_the_formula_of_three_correlations(rng):
     x, y, z = rng.normal(size=(3, 50))
     y += 0.5 * z
-    rxy, rxz, ryz = (correlation.pearson(a, b).estimate for a, b in ((x, y), (x, z), (y, z)))
+    rxy, rxz, ryz = (correlation._pearson(a, b).estimate for a, b in ((x, y), (x, z), (y, z)))
     expected = (rxy - rxz * ryz) / math.sqrt((1 - rxz**2) * (1 - ryz**2))
     assert correlation.partial(x, y, z).estimate == pytest.approx(expected, abs=1e-12)
     semi = (rxy - rxz * ryz) / math.sqrt(1 - ryz**2)
@@ -81,7 +81,7 @@ def test_repeated_correlation_is_the_square_root_of_ancovas_share(rng):
     full = fit_linear(np.column_stack([indicator, x]), y)
     sse0 = without.residual_sd**2 * without.df
     share = 1 - full.residual_sd**2 * full.df / sse0
-    result = correlation.repeated(subject, x, y)
+    result = correlation._repeated(subject, x, y)
     assert result.estimate**2 == pytest.approx(share, abs=1e-12)
     assert result.p_value == pytest.approx(full.contrast(np.eye(13)[12]).p_value, rel=1e-9)
 
@@ -89,10 +89,10 @@ def test_repeated_correlation_is_the_square_root_of_ancovas_share(rng):
 def test_subjects_seen_once_say_nothing_within_subjects(rng):
     x, y = rng.normal(size=(2, 9))
     subject = [1, 1, 1, 2, 2, 3, 3, 4, 5]
-    alone = correlation.repeated(subject[:7], x[:7], y[:7])
-    assert correlation.repeated(subject, x, y).estimate == alone.estimate
+    alone = correlation._repeated(subject[:7], x[:7], y[:7])
+    assert correlation._repeated(subject, x, y).estimate == alone.estimate
     with pytest.raises(NotComputable, match="two or more"):
-        correlation.repeated(range(9), x, y)
+        correlation._repeated(range(9), x, y)
 
 
 @settings(max_examples=50, deadline=None)
@@ -107,9 +107,9 @@ def test_correlations_do_not_change_with_unit_or_order(values, seed, scale, shif
     y = np.random.default_rng(seed).integers(0, 6, x.size).astype(float)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         with pytest.raises(NotComputable, match="no variance"):
-            correlation.pearson(x, y)
+            correlation._pearson(x, y)
         return
-    for kernel in (correlation.pearson, correlation.spearman, correlation.kendall):
+    for kernel in (correlation._pearson, correlation.spearman, correlation._kendall):
         first = kernel(x, y).estimate
         assert -1 <= first <= 1
         assert kernel(scale * x + shift, y).estimate == pytest.approx(first, abs=1e-9)
@@ -118,26 +118,26 @@ def test_correlations_do_not_change_with_unit_or_order(values, seed, scale, shif
 
 
 def test_perfect_and_tiny_samples():
-    exact = correlation.pearson([1, 2, 3, 4], [2, 4, 6, 8])
+    exact = correlation._pearson([1, 2, 3, 4], [2, 4, 6, 8])
     assert (exact.estimate, exact.ci_low, exact.ci_high, exact.p_value) == (1.0, 1.0, 1.0, 0.0)
-    assert math.isnan(correlation.pearson([1, 2, 3], [1, 3, 2]).ci_low)
+    assert math.isnan(correlation._pearson([1, 2, 3], [1, 3, 2]).ci_low)
     with pytest.raises(NotComputable, match="needs 3"):
-        correlation.pearson([1, 2], [1, 2])
+        correlation._pearson([1, 2], [1, 2])
     with pytest.raises(ValueError, match="missing"):
-        correlation.pearson([1, 2, math.nan], [1, 2, 3])
+        correlation._pearson([1, 2, math.nan], [1, 2, 3])
 
 
 def test_attenuation_and_differences_of_correlations():
-    r = correlation.pearson([1, 2, 3, 4, 5, 6], [1, 3, 2, 5, 4, 6])
-    assert correlation.corrected_for_attenuation(r, 0.81).estimate == pytest.approx(
+    r = correlation._pearson([1, 2, 3, 4, 5, 6], [1, 3, 2, 5, 4, 6])
+    assert correlation._corrected_for_attenuation(r, 0.81).estimate == pytest.approx(
         r.estimate / 0.9
     )
-    same = correlation.difference_independent(0.5, 50, 0.5, 60)
+    same = correlation._difference_independent(0.5, 50, 0.5, 60)
     assert same.p_value == 1
     assert same.ci_low < 0 < same.ci_high
     # With independent third correlation and equal n the dependent test nears the independent one.
-    dependent = correlation.difference_dependent(0.3, 0.1, 0.0, 200)
-    independent = correlation.difference_independent(0.3, 200, 0.1, 200)
+    dependent = correlation._difference_dependent(0.3, 0.1, 0.0, 200)
+    independent = correlation._difference_independent(0.3, 200, 0.1, 200)
     z = [stats.norm.isf(one.p_value / 2) for one in (dependent, independent)]
     assert z[0] == pytest.approx(z[1], rel=0.06)
 
@@ -155,12 +155,12 @@ def test_one_visit_two_arms_ancova_without_covariates_is_the_t_test(rng):
 
 def test_hodges_lehmann_interval_inverts_the_test(rng):
     a, b = rng.normal(0.5, 1, 14), rng.normal(0, 1, 11)
-    result = comparison.mann_whitney(a, b).shift
+    result = comparison._mann_whitney(a, b).shift
     for limit in (result.ci_low, result.ci_high):
         inside = limit + 1e-9 * np.sign(result.estimate - limit)
         outside = limit - 1e-9 * np.sign(result.estimate - limit)
-        assert comparison.mann_whitney(a - inside, b).shift.p_value > 0.05
-        assert comparison.mann_whitney(a - outside, b).shift.p_value <= 0.05
+        assert comparison._mann_whitney(a - inside, b).shift.p_value > 0.05
+        assert comparison._mann_whitney(a - outside, b).shift.p_value <= 0.05
 
 
 def test_scales():
@@ -187,7 +187,7 @@ def test_complete_mmrm_is_a_t_test_at_each_visit_and_kenward_roger_changes_nothi
         [(visit == k).astype(float) for k in range(m)]
         + [np.repeat(arm, m) * (visit == k) for k in range(m)]
     )
-    model = mmrm.fit_mmrm(np.repeat(np.arange(n), m), visit, y.ravel(), x, list("abcdef"))
+    model = mmrm._fit_mmrm(np.repeat(np.arange(n), m), visit, y.ravel(), x, list("abcdef"))
     for k in range(m):
         t = comparison.student_t(y[arm == 1, k], y[arm == 0, k])
         for df in ("satterthwaite", "kenward_roger"):
@@ -205,7 +205,7 @@ def test_kenward_roger_in_a_split_plot_with_missing_cells_exceeds_model_based(rn
     y = rng.normal(size=n * m) + np.repeat(rng.normal(size=n), m)
     keep = rng.random(n * m) > 0.3
     x = np.column_stack([(visit == k).astype(float) for k in range(m)] + [arm])
-    model = mmrm.fit_mmrm(subject[keep], visit[keep], y[keep], x[keep], list("abcde"))
+    model = mmrm._fit_mmrm(subject[keep], visit[keep], y[keep], x[keep], list("abcde"))
     plain, adjusted = (
         model.contrast(np.eye(5)[4], df=d) for d in ("satterthwaite", "kenward_roger")
     )
@@ -224,13 +224,13 @@ def test_covariance_by_arm_is_a_model_of_each_arm(rng):
     own = (visit[:, None] == np.arange(m)).astype(float)
     both = np.column_stack([own, own * arm[:, None]])
     terms = [f"t{k}" for k in range(2 * m)]
-    together = mmrm.fit_mmrm(
+    together = mmrm._fit_mmrm(
         who[kept], visit[kept], y[kept], both[kept], terms, group=arm[kept]
     ).contrast(np.eye(2 * m)[-1])
     apart = []
     for level in (0, 1):
         inside = kept & (arm == level)
-        model = mmrm.fit_mmrm(who[inside], visit[inside], y[inside], own[inside], terms[:m])
+        model = mmrm._fit_mmrm(who[inside], visit[inside], y[inside], own[inside], terms[:m])
         apart.append(model.contrast(np.eye(m)[-1]))
     assert together.estimate == pytest.approx(apart[1].estimate - apart[0].estimate, rel=1e-6)
     errors = [one.se for one in apart]
@@ -240,11 +240,11 @@ def test_covariance_by_arm_is_a_model_of_each_arm(rng):
 def test_mmrm_bad_input(rng):
     y, x = rng.normal(size=6), np.ones((6, 1))
     with pytest.raises(ValueError, match="two values"):
-        mmrm.fit_mmrm([1, 1, 2, 2, 3, 3], [0, 0, 0, 1, 0, 1], y, x, ["a"])
+        mmrm._fit_mmrm([1, 1, 2, 2, 3, 3], [0, 0, 0, 1, 0, 1], y, x, ["a"])
     with pytest.raises(NotComputable, match="two visits"):
-        mmrm.fit_mmrm(range(6), [0] * 6, y, x, ["a"])
+        mmrm._fit_mmrm(range(6), [0] * 6, y, x, ["a"])
     with pytest.raises(ValueError, match="unknown covariance"):
-        mmrm.fit_mmrm([1, 1, 2, 2, 3, 3], [0, 1] * 3, y, x, ["a"], covariance="xx")
+        mmrm._fit_mmrm([1, 1, 2, 2, 3, 3], [0, 1] * 3, y, x, ["a"], covariance="xx")
 
 
 def test_a_ladder_says_what_failed(rng):
@@ -253,11 +253,11 @@ def test_a_ladder_says_what_failed(rng):
     subject, visit = np.repeat(np.arange(n), m), np.tile(np.arange(m), n)
     y = rng.normal(size=n * m)
     x = np.column_stack([(visit == k).astype(float) for k in range(m)])
-    model = mmrm.fit_mmrm(subject, visit, y, x, list("abcde"), covariance=["us", "cs"])
+    model = mmrm._fit_mmrm(subject, visit, y, x, list("abcde"), covariance=["us", "cs"])
     assert model.structure == "cs"
     assert model.tried[0].startswith("us: ")
     with pytest.raises(NotComputable, match="us: "):
-        mmrm.fit_mmrm(subject, visit, y, x, list("abcde"))
+        mmrm._fit_mmrm(subject, visit, y, x, list("abcde"))
 
 
 # -------------------------------------------------------------------------------- dose-response
@@ -268,21 +268,21 @@ def test_noiseless_emax_is_found_exactly(sigmoid):
     dose = np.repeat([0.0, 1, 2, 4, 8, 16], 3)
     hill = 2.5 if sigmoid else 1.0
     y = 3 - 7 * dose**hill / (3.0**hill + dose**hill)
-    fit = dose_response.fit_emax(dose, y + np.tile([1e-7, -1e-7, 0], 6), sigmoid=sigmoid)
+    fit = dose_response._fit_emax(dose, y + np.tile([1e-7, -1e-7, 0], 6), sigmoid=sigmoid)
     assert [fit.e0, fit.emax, fit.ed50, fit.hill] == pytest.approx([3, -7, 3, hill], rel=1e-4)
 
 
 def test_profile_limits_are_where_the_f_test_says(rng):
     dose = np.repeat([0.0, 1, 2, 4, 8, 16], 8)
     y = 10 * dose / (2 + dose) + rng.normal(0, 1, dose.size)
-    fit = dose_response.fit_emax(dose, y)
-    low, high = dose_response.profile_limits(dose, y, fit, "ed50")
+    fit = dose_response._fit_emax(dose, y)
+    low, high = dose_response._profile_limits(dose, y, fit, "ed50")
     limit = fit.rss * (1 + stats.f.ppf(0.95, 1, fit.df) / fit.df)
     for ed50 in (low, high):
         share = dose / (ed50 + dose)
         held = fit_linear(np.column_stack([np.ones(dose.size), share]), y)
         assert held.residual_sd**2 * held.df == pytest.approx(limit, rel=1e-8)
-    emax_low, emax_high = dose_response.profile_limits(dose, y, fit, "emax")
+    emax_low, emax_high = dose_response._profile_limits(dose, y, fit, "emax")
     assert emax_low < fit.emax < emax_high
 
 
@@ -343,11 +343,11 @@ def test_absent_categories_and_separation():
 def test_generalised_odds_ratio_is_mann_whitneys_odds(rng):
     a, b = rng.integers(0, 7, 40), rng.integers(0, 6, 35)
     share = stats.mannwhitneyu(a, b).statistic / (40 * 35)
-    assert ordinal.generalised_odds_ratio(a, b).estimate == pytest.approx(share / (1 - share))
-    both = ordinal.generalised_odds_ratio(b, a)
-    assert both.estimate == pytest.approx(1 / ordinal.generalised_odds_ratio(a, b).estimate)
-    dropped = ordinal.generalised_odds_ratio(a, b, ties="drop")
-    wins = ordinal.win_statistics(ordinal.hierarchical_scores(a[:, None], b[:, None], ["high"]))
+    assert ordinal._generalised_odds_ratio(a, b).estimate == pytest.approx(share / (1 - share))
+    both = ordinal._generalised_odds_ratio(b, a)
+    assert both.estimate == pytest.approx(1 / ordinal._generalised_odds_ratio(a, b).estimate)
+    dropped = ordinal._generalised_odds_ratio(a, b, ties="drop")
+    wins = ordinal._win_statistics(ordinal._hierarchical_scores(a[:, None], b[:, None], ["high"]))
     assert dropped.estimate == pytest.approx(wins.win_ratio.estimate)
     # Two estimators of one standard error: delta method and U-statistic.
     assert dropped.se == pytest.approx(wins.win_ratio.se, rel=0.03)
@@ -356,14 +356,14 @@ def test_generalised_odds_ratio_is_mann_whitneys_odds(rng):
 def test_hierarchy_breaks_ties_with_the_next_outcome():
     a = np.array([[1.0, 10.0], [0.0, 5.0]])
     b = np.array([[1.0, 20.0], [1.0, math.nan]])
-    scores = ordinal.hierarchical_scores(a, b, ["low", "high"])
+    scores = ordinal._hierarchical_scores(a, b, ["low", "high"])
     assert scores.tolist() == [[-1.0, 0.0], [1.0, 1.0]]
 
 
 def test_groups_that_do_not_overlap():
     with pytest.raises(NotComputable, match="do not overlap"):
-        ordinal.generalised_odds_ratio([5, 6], [1, 2])
-    assert ordinal.win_statistics(np.ones((3, 3))).win_ratio is None
+        ordinal._generalised_odds_ratio([5, 6], [1, 2])
+    assert ordinal._win_statistics(np.ones((3, 3))).win_ratio is None
 
 
 # ------------------------------------------------------------------------------------- quantile
@@ -372,7 +372,7 @@ def test_groups_that_do_not_overlap():
 def test_median_regression_on_groups_gives_the_medians(rng):
     y = np.concatenate([rng.normal(size=11), rng.normal(3, 1, 9)])
     x = np.column_stack([np.ones(20), np.repeat([0.0, 1.0], [11, 9])])
-    beta = quantile.quantile_coefficients(x, y, 0.5)
+    beta = quantile._quantile_coefficients(x, y, 0.5)
     assert beta[0] == pytest.approx(np.median(y[:11]))
     assert beta.sum() == pytest.approx(np.median(y[11:]))
 
@@ -380,9 +380,9 @@ def test_median_regression_on_groups_gives_the_medians(rng):
 def test_quantile_regression_turns_with_the_data(rng):
     x = np.column_stack([np.ones(41), rng.normal(size=41)])
     y = x[:, 1] + rng.normal(size=41)
-    beta = quantile.quantile_coefficients(x, y, 0.25)
-    assert quantile.quantile_coefficients(x, 3 * y, 0.25) == pytest.approx(3 * beta)
-    assert quantile.quantile_coefficients(x, -y, 0.75) == pytest.approx(-beta)
+    beta = quantile._quantile_coefficients(x, y, 0.25)
+    assert quantile._quantile_coefficients(x, 3 * y, 0.25) == pytest.approx(3 * beta)
+    assert quantile._quantile_coefficients(x, -y, 0.75) == pytest.approx(-beta)
 
 
 # ------------------------------------------------------------------------------------- survival
@@ -460,9 +460,9 @@ def test_events_that_are_not_events():
 def test_spline_is_linear_outside_its_knots():
     knots = [1.0, 2.0, 4.0, 7.0]
     grid = np.array([8.0, 9.0, 10.0])
-    basis = survival.restricted_cubic_spline(grid, knots)
+    basis = survival._restricted_cubic_spline(grid, knots)
     assert np.diff(basis, 2, axis=0) == pytest.approx(np.zeros((1, 3)), abs=1e-9)
-    assert survival.restricted_cubic_spline([-1.0, 0.5], knots)[:, 1:].tolist() == [[0, 0], [0, 0]]
+    assert survival._restricted_cubic_spline([-1.0, 0.5], knots)[:, 1:].tolist() == [[0, 0], [0, 0]]
 
 
 # ------------------------------------------------------------------------- supervised components
@@ -483,8 +483,8 @@ def test_scores_do_not_depend_on_the_order_of_participants(rng):
     x = rng.normal(size=(30, 40))
     t, e = np.ceil(rng.exponential(5, 40)), (rng.random(40) < 0.7).astype(float)
     order = rng.permutation(40)
-    first = supervised_components.cox_scores(x, t, e)
-    second = supervised_components.cox_scores(x[:, order], t[order], e[order])
+    first = supervised_components._cox_scores(x, t, e)
+    second = supervised_components._cox_scores(x[:, order], t[order], e[order])
     assert second == pytest.approx(first, abs=1e-10)
 
 
@@ -517,12 +517,12 @@ def test_feature_iccs_are_pingouins_and_fast(rng):
 
 def test_roc_area_and_its_perfect_case(rng):
     score, truth = rng.normal(size=50), rng.integers(0, 2, 50)
-    roc = diagnostic.roc_area(score + truth, truth)
+    roc = diagnostic._roc_area(score + truth, truth)
     false, hit, _ = diagnostic.roc_curve(score + truth, truth)
     assert roc.estimate == pytest.approx(np.trapezoid(hit, false))
     # One score against itself does not differ.
-    assert diagnostic.roc_difference(score, score, truth).se == 0
-    perfect = diagnostic.roc_area([1, 2, 3, 4], [0, 0, 1, 1])
+    assert diagnostic._roc_difference(score, score, truth).se == 0
+    perfect = diagnostic._roc_area([1, 2, 3, 4], [0, 0, 1, 1])
     assert perfect.estimate == 1
     assert math.isnan(perfect.ci_low)
 
@@ -537,27 +537,27 @@ def test_adjusted_p_are_statsmodels_and_ordered(rng, size):
     p = np.round(rng.random(size) ** 3, 2)
     for ours, theirs in (("holm", "holm"), ("hochberg", "simes-hochberg"), ("bh", "fdr_bh"),
                          ("by", "fdr_by"), ("bonferroni", "bonferroni")):  # fmt: skip
-        adjusted = multiplicity.adjust(p, ours)
+        adjusted = multiplicity._adjust(p, ours)
         assert adjusted == pytest.approx(multipletests(p, method=theirs)[1], abs=1e-12)
         assert np.all(adjusted >= np.array(p) - 1e-15)
-    sequence = multiplicity.adjust(p, "fixed_sequence")
+    sequence = multiplicity._adjust(p, "fixed_sequence")
     assert np.all(np.diff(sequence) >= 0)
 
 
 def test_a_missing_p_is_no_hypothesis():
     with pytest.raises(ValueError, match="finite"):
-        multiplicity.adjust([0.01, math.nan])
+        multiplicity._adjust([0.01, math.nan])
 
 
 def test_sample_size_reaches_its_power(rng):
     from statsmodels.stats.power import TTestIndPower
 
-    n = sample_size.two_arm_means(4, 10, 0.8)
+    n = sample_size._two_arm_means(4, 10, 0.8)
     assert n == pytest.approx(TTestIndPower().solve_power(0.4, alpha=0.05, power=0.8), rel=1e-6)
-    assert sample_size.per_arm_with_error(4, 10, 1.0) == pytest.approx(
-        sample_size.two_arm_means(4, 10)
+    assert sample_size._per_arm_with_error(4, 10, 1.0) == pytest.approx(
+        sample_size._two_arm_means(4, 10)
     )
-    one, three = (sample_size.per_arm_with_error(4, 10, 0.6, reads=k) for k in (1, 3))
+    one, three = (sample_size._per_arm_with_error(4, 10, 0.6, reads=k) for k in (1, 3))
     assert three < one
 
 

@@ -337,6 +337,26 @@ def test_ordinal_by_arm_and_along_an_endpoint(tables):
     assert one(along, "common_odds_ratio", "infarct_volume|mrs")["ci_low"] > 1
 
 
+def test_generalised_odds_ratio_over_strata(tables):
+    """Inverse-variance mean of what the strata give each for itself."""
+    plan = {"id": "o", "type": "ordinal", "outcome": "mrs", "by": "arm"}
+    group = "arm=high|arm=placebo"
+    pooled = one(
+        run({**plan, "strata": ["sex"]}, tables), "stratified_generalised_odds_ratio", group
+    )
+    logs, weights = [], []
+    for sex in "fm":
+        row = one(
+            run({**plan, "population": f"sex == '{sex}'"}, tables), "generalised_odds_ratio", group
+        )
+        logs.append(math.log(row["estimate"]))
+        weights.append((math.log(row["ci_high"] / row["ci_low"]) / 2 / 1.959963984540054) ** -2)
+    assert pooled["estimate"] == pytest.approx(math.exp(np.average(logs, weights=weights)))
+    width = math.log(pooled["ci_high"] / pooled["ci_low"])
+    assert width == pytest.approx(2 * 1.959963984540054 / math.sqrt(sum(weights)))
+    assert pooled["n"] == 40 and "2 of 2 strata; heterogeneity Q" in pooled["note"]
+
+
 def test_quantile_terms_and_groups(tables):
     result = run(
         {

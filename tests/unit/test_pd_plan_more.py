@@ -12,9 +12,9 @@ from helpers import run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.missing_visits import impute_normal, rubin
+from corelab.pharmacodynamics.missing_visits import _impute_normal, _rubin
 from corelab.pharmacodynamics.multiplicity import adjust_families
-from corelab.pharmacodynamics.skewed import fit_gamma, fit_two_part
+from corelab.pharmacodynamics.skewed import _fit_gamma, _fit_two_part
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.comparison import ComparisonSpec
 
@@ -146,7 +146,7 @@ def test_gamma_standard_errors_are_those_of_glm():
     x = np.column_stack([np.ones(50), rng.normal(size=(50, 2))])
     y = rng.gamma(2, np.exp(x @ [0.5, 0.3, -0.2]))
     theirs = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log())).fit(tol=1e-13)
-    ours = fit_gamma(x, y)
+    ours = _fit_gamma(x, y)
     assert np.sqrt(np.diag(ours.covariance)) == pytest.approx(theirs.bse, rel=1e-6)
 
 
@@ -168,7 +168,7 @@ def test_two_part_model(tables):
     assert whole["estimate"] == pytest.approx(values[drug].mean() / values[~drug].mean())
     assert whole["ci_low"] < whole["estimate"] < whole["ci_high"]
     # Joint test: the two Wald statistics add up on two degrees of freedom.
-    fit = fit_two_part(np.column_stack([np.ones(N), drug]), values, 1, resamples=2)
+    fit = _fit_two_part(np.column_stack([np.ones(N), drug]), values, 1, resamples=2)
     z = [stats.norm.isf(r["p_value"] / 2) for r in (odds,)]
     assert fit.chi2 > z[0] ** 2
     assert fit.ratio.p_value == pytest.approx(stats.chi2.sf(fit.chi2, 2))
@@ -244,7 +244,7 @@ def test_imputation_keeps_the_regression():
     x = rng.normal(0, 1, 400)
     y = 2 + 1.5 * x + rng.normal(0, 0.5, 400)
     table = np.column_stack([x, np.where(x > 0.8, np.nan, y)])
-    drawn = impute_normal(table, 60)
+    drawn = _impute_normal(table, 60)
     gone = x > 0.8
     gap = drawn[:, gone, 1] - (2 + 1.5 * x[gone])
     assert abs(gap.mean()) < 0.12
@@ -253,7 +253,7 @@ def test_imputation_keeps_the_regression():
 
 def test_rubins_rules_by_hand():
     """Barnard and Rubin's degrees of freedom: formula evaluated independently."""
-    pooled, missing = rubin([1.0, 1.4, 1.2, 0.9, 1.5], [0.04, 0.05, 0.045, 0.05, 0.04], 58)
+    pooled, missing = _rubin([1.0, 1.4, 1.2, 0.9, 1.5], [0.04, 0.05, 0.045, 0.05, 0.04], 58)
     between = np.var([1.0, 1.4, 1.2, 0.9, 1.5], ddof=1)
     total = 0.045 + 1.2 * between
     gamma = 1.2 * between / total

@@ -19,17 +19,17 @@ from workflow_runs import snakemake
 from corelab.measurement.collect import collect_study, write_endpoints
 from corelab.measurement.selection import Tables
 from corelab.measurement.time_windows import serial_rows
-from corelab.plan.cohort_flow import FlowError, run_flows
+from corelab.plan.cohort_flow import FlowError, _run_flows
 from corelab.plan.drawing import drawers, write_figures
 from corelab.plan.record import PlanRecord, deviations
 from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
 from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_json, read_table, write_json
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import SerialImagingSettings
-from corelab.study.model import load_study
+from corelab.study.loading import load_study
 from corelab.study.presets import preset_names
 
 PRODUCTS = (
@@ -256,7 +256,7 @@ def test_flows_of_the_source_from_the_example_config(monkeypatch):
     )
     study = load_study(config)
     assert study.sound
-    flows = run_flows(study.settings.cohort_flows, pd.DataFrame(), pd.DataFrame())
+    flows = _run_flows(study.settings.cohort_flows, pd.DataFrame(), pd.DataFrame())
     ends = {k: v.loc[v["stage"] != "parts", "n_out"].iloc[-1:].tolist() for k, v in flows.items()}
     assert ends["crcs-k"] == [372] and ends["snubh"] == [239] and ends["ctp-evt"] == [175]
     assert ends["modality"] == [1604]
@@ -270,7 +270,7 @@ def test_flows_of_the_source_from_the_example_config(monkeypatch):
     ]
     broken = [study.settings.cohort_flows[0].model_copy(update={"expected": 370})]
     with pytest.raises(FlowError, match=r"crcs-k.*372.*370"):
-        run_flows(broken, pd.DataFrame(), pd.DataFrame())
+        _run_flows(broken, pd.DataFrame(), pd.DataFrame())
 
 
 def test_published_correlations_and_their_verdicts(monkeypatch):

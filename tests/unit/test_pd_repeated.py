@@ -10,10 +10,10 @@ from helpers import run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.partial_odds import fit_partial_odds
+from corelab.pharmacodynamics.partial_odds import _fit_partial_odds
 from corelab.pharmacodynamics.proportional_odds import fit_proportional_odds
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
-from corelab.pharmacodynamics.repeated_grades import fit_binary_gee, fit_grades
+from corelab.pharmacodynamics.repeated_grades import _fit_binary_gee, _fit_grades
 
 #: Children of the Ohio wheeze study (Ware 1984; geepack::ohio): wheeze at 7 to 10 years, mother a
 #: smoker or not. Number of children by the four answers, 0000, 0001, ... 1111.
@@ -38,20 +38,20 @@ def test_gee_as_geepack_prints_it():
     """geese(resp ~ age + smoke + age:smoke, id, ohio, binomial, corstr = "exchangeable")."""
     data = ohio()
     x = np.column_stack([np.ones(len(data)), data["age"], data["smoke"], data.age * data.smoke])
-    fit = fit_binary_gee(data["id"], data["resp"], x)
+    fit = _fit_binary_gee(data["id"], data["resp"], x)
     printed = [-1.90049518, -0.14123591, 0.31382579, 0.07083184]
     assert fit.coefficients.tolist() == pytest.approx(printed, abs=5e-7)
     assert fit.correlation == pytest.approx(0.3544, abs=5e-5)
     errors = np.sqrt(np.diag(fit.covariance))
     assert errors.tolist() == pytest.approx([0.1191, 0.0582, 0.1878, 0.0883], abs=7e-5)
     few = (data["id"] % 15 == 0).to_numpy()
-    assert "Mancl" in fit_binary_gee(data["id"][few], data["resp"][few], x[few]).words
+    assert "Mancl" in _fit_binary_gee(data["id"][few], data["resp"][few], x[few]).words
 
 
 def test_repeated_grades_of_two_levels_are_a_logistic_gee():
     data = ohio().iloc[900:1700]
     x = data[["age"]].to_numpy(float)
-    ours = fit_grades(data["id"], data["resp"], x)
+    ours = _fit_grades(data["id"], data["resp"], x)
     theirs = sm.GEE(
         data["resp"],
         sm.add_constant(x),
@@ -197,7 +197,7 @@ def test_odds_by_cut_as_vgam_prints_them():
     """
     rows = [(np.log(t), g, n) for t, *counts in MINERS for g, n in enumerate(counts) if n]
     let, grade, number = np.array(rows).T
-    fit = fit_partial_odds(let[:, None], np.empty((let.size, 0)), grade, number)
+    fit = _fit_partial_odds(let[:, None], np.empty((let.size, 0)), grade, number)
     assert (-fit.thresholds).tolist() == pytest.approx([-9.593308, -11.104791], abs=5e-5)
     assert fit.by_cut.ravel().tolist() == pytest.approx([2.571300, 2.743550], abs=2e-5)
 
@@ -206,7 +206,7 @@ def test_odds_by_cut_without_covariates_are_those_of_the_dichotomies():
     rng = np.random.default_rng(9)
     arm = np.arange(200) % 2
     y = np.digitize(rng.logistic(size=200) * (1 + arm) + 0.5 * arm, [-1, 0.5, 2])
-    fit = fit_partial_odds(arm[:, None], np.empty((200, 0)), y)
+    fit = _fit_partial_odds(arm[:, None], np.empty((200, 0)), y)
     for cut in range(3):
         a, b = ((y > cut)[arm == k].mean() for k in (1, 0))
         assert fit.by_cut[cut, 0] == pytest.approx(np.log(a / (1 - a) * (1 - b) / b), abs=1e-6)
@@ -218,7 +218,7 @@ def test_odds_by_cut_through_the_plan_and_their_test():
     for _ in range(runs):
         y = np.digitize(rng.logistic(size=120) + 0.6 * arm, [-1, 0.3, 1.5])
         one = fit_proportional_odds(arm[:, None], y)
-        gain = 2 * (fit_partial_odds(arm[:, None], empty, y).log_likelihood - one.log_likelihood)
+        gain = 2 * (_fit_partial_odds(arm[:, None], empty, y).log_likelihood - one.log_likelihood)
         hits += stats.chi2.sf(gain, 2) < 0.05
     assert stats.binom.ppf(1e-4, runs, 0.04) <= hits <= stats.binom.ppf(1 - 1e-4, runs, 0.06)
     ids = [f"p{k:03d}" for k in range(120)]

@@ -11,9 +11,9 @@ from helpers import run
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics import survival
 from corelab.pharmacodynamics.competing import fit_fine_gray
-from corelab.pharmacodynamics.modelling import fit_model
-from corelab.pharmacodynamics.ordinal import hierarchical_scores, win_statistics
-from corelab.pharmacodynamics.quantile import check_loss, quantile_coefficients
+from corelab.pharmacodynamics.modelling import _fit_model
+from corelab.pharmacodynamics.ordinal import _hierarchical_scores, _win_statistics
+from corelab.pharmacodynamics.quantile import _check_loss, _quantile_coefficients
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
 
 N = 10_000
@@ -45,7 +45,7 @@ def test_fine_gray_keeps_no_square(rng):
 def test_pairs_of_a_win_ratio_are_small_integers(rng):
     a, b = rng.integers(0, 7, (2, N // 2, 1)).astype(float)
     a[:9] = np.nan
-    wins, used = peak(lambda: win_statistics(hierarchical_scores(a, b, ["low"])))
+    wins, used = peak(lambda: _win_statistics(_hierarchical_scores(a, b, ["low"])))
     assert used < 250
     assert wins.wins + wins.losses + wins.ties == N**2 / 4 and wins.ties > 9 * N / 2
 
@@ -55,11 +55,11 @@ def test_far_rows_of_a_quantile_are_summed(rng):
     x = np.column_stack([np.ones(n), np.arange(n) % 2, rng.normal(size=n)])
     y = x @ [1.0, 0.5, 2.0] + rng.standard_t(3, n)
     for share in (0.13, 0.5):
-        whole = quantile_coefficients(x, y, share)
+        whole = _quantile_coefficients(x, y, share)
         # Also from a plane that is not near: rows join until no side changes.
         for near in (whole + 0.02, np.zeros(3)):
-            again = quantile_coefficients(x, y, share, near)
-            ours, theirs = (check_loss(y - x @ b, share) for b in (again, whole))
+            again = _quantile_coefficients(x, y, share, near)
+            ours, theirs = (_check_loss(y - x @ b, share) for b in (again, whole))
             assert ours == pytest.approx(theirs, rel=1e-12)
             assert again == pytest.approx(whole, abs=1e-9)
 
@@ -69,7 +69,7 @@ def test_a_dose_model_is_fitted_to_the_doses(rng):
     z = rng.normal(size=(N, 2))
     y = 3 * dose / (1 + dose) + z @ [1.0, -1.0] + rng.normal(size=N)
     start = time.process_time()
-    fit = fit_model("sigmoid_emax", dose, y, z)
+    fit = _fit_model("sigmoid_emax", dose, y, z)
     assert time.process_time() - start < 2
     matrix = np.column_stack([np.ones(N), dose ** fit.parameters["hill"], z])
     matrix[:, 1] /= matrix[:, 1] + fit.parameters["ed50"] ** fit.parameters["hill"]

@@ -338,7 +338,7 @@ def test_no_event_in_two_intervals_is_a_reason():
 
 def test_drawn_kaplan_meier_curve_falls_at_the_events():
     axes = Figure().add_subplot()
-    kaplan_meier_figure(axes, [10, 20, 20, 40], [1, 1, 0, 1])
+    kaplan_meier_figure(axes, [10, 20, 20, 40], [1, 1, 0, 1], ylabel="Survival")
     x, y = axes.lines[0].get_data()
     # By hand: 3/4 after day 10, 1/2 after day 20, 0 after day 40.
     assert dict(zip(x, y, strict=True)) == {0: 1.0, 10: 0.75, 20: 0.5, 40: 0.0}

@@ -193,9 +193,9 @@ def test_stratified_tests_through_the_plan():
 )
 def test_miettinen_nurminen_limits_as_newcombe_prints_them(counts, limits):
     """Newcombe (Stat Med 1998;17:873), table II, method 6, examples (a) and (b)."""
-    from corelab.pharmacodynamics.stratified import common_risk_difference
+    from corelab.pharmacodynamics.stratified import _common_risk_difference
 
-    gap = common_risk_difference(*([c] for c in counts))
+    gap = _common_risk_difference(*([c] for c in counts))
     found = gap.ci_low, gap.ci_high
     assert found == pytest.approx(limits, abs=6e-5)
 

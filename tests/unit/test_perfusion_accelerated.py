@@ -29,13 +29,13 @@ def curves():
 
 
 def libraries():
-    yield pytest.param(accelerated.numpy_device, id="numpy")
+    yield pytest.param(accelerated._numpy_device, id="numpy")
     try:
         import torch
 
         name = f"PyTorch {torch.__version__}"
         yield pytest.param(
-            lambda: accelerated.torch_device(torch, "cpu", name), id="torch on its CPU device"
+            lambda: accelerated._torch_device(torch, "cpu", name), id="torch on its CPU device"
         )
         here = torch.cuda.is_available()
     except ImportError:

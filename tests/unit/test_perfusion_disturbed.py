@@ -164,7 +164,7 @@ def test_lesions_that_no_head_holds_are_no_numbers(tmp_path, monkeypatch):
     from corelab.perfusion import visit
 
     monkeypatch.setattr(
-        visit, "volume_gates", lambda *_: {"core_share": 0.1, "hypoperfused_share": 0.9}
+        visit, "_volume_gates", lambda *_: {"core_share": 0.1, "hypoperfused_share": 0.9}
     )
     _, result = visit_of(tmp_path)
     assert result.status == "not_computable" and result.masks == ()

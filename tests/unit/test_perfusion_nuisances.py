@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from corelab.perfusion import fit_perfusion, lesions, motion, steadiness
-from corelab.perfusion.bayes import model_curves
+from corelab.perfusion.bayes import _model_curves
 
 TIMES = np.arange(0.0, 60.0, 1.5)
 ARTERY = np.where(TIMES > 9, (TIMES - 9) ** 3 * np.exp(-(TIMES - 9) / 1.8), 0.0) * 20
@@ -13,7 +13,7 @@ ARTERY = np.where(TIMES > 9, (TIMES - 9) ** 3 * np.exp(-(TIMES - 9) / 1.8), 0.0)
 
 def curves(n=400, noise=0.8, seed=0):
     """Weak curves of one tissue, the mean of their six noisy first frames subtracted."""
-    atoms, grid = model_curves(ARTERY, 1.5, families=("exponential",))
+    atoms, grid = _model_curves(ARTERY, 1.5, families=("exponential",))
     atom = atoms[np.abs(grid - [10.0, 4.0]).sum(axis=1).argmin()]
     raw = 0.025 * atom + np.random.default_rng(seed).normal(0, noise, (n, len(TIMES)))
     return raw - raw[:, :6].mean(axis=1, keepdims=True)

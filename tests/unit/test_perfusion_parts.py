@@ -115,7 +115,7 @@ def jolted(series, frames, size_mm=4.0):
     shift = np.zeros((len(series.times_s), 3))
     shift[frames, 1] = size_mm
     still = np.zeros_like(shift)
-    found = motion.Motion(shift, still, motion.framewise_displacement(shift, still))
+    found = motion.Motion(shift, still, motion._framewise_displacement(shift, still))
     return replace(series, motion=found)
 
 

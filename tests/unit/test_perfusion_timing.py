@@ -187,12 +187,12 @@ def test_compiled_loops_work_where_nothing_can_be_written(monkeypatch, tmp_path)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(blocked / "a"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.setattr(compiled.sys, "prefix", str(blocked))
-    compiled.cache_folder.cache_clear()
+    compiled._cache_folder.cache_clear()
     try:
-        assert compiled.cache_folder() is None
+        assert compiled._cache_folder() is None
         assert compiled.compiled({"contract"})(lambda x: x + 1.0)(2.0) == 3.0
         monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))
-        compiled.cache_folder.cache_clear()
-        assert compiled.cache_folder() == tmp_path / "kept"
+        compiled._cache_folder.cache_clear()
+        assert compiled._cache_folder() == tmp_path / "kept"
     finally:
-        compiled.cache_folder.cache_clear()
+        compiled._cache_folder.cache_clear()

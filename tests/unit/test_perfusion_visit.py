@@ -14,7 +14,8 @@ from perfusion_heads import HeadCase, simulate_head, write_head
 
 from corelab.perfusion import perfuse_visit
 from corelab.provenance.products import file_sha256, write_table
-from corelab.records import Mask, Prepared, Quantity, Scan
+from corelab.records.images import Mask, Prepared, Scan
+from corelab.records.perfusion import Quantity
 from corelab.settings.perfusion import PerfusionSettings
 
 CASE = HeadCase(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corelab.phantom import TrialSpec, build_scene, glioma_scans, simulate_scan, true_masks
+from corelab.phantom import glioma_scans
 from corelab.phantom.conditions import (
     DIFFICULTIES,
     NEUTRAL,
@@ -14,10 +14,13 @@ from corelab.phantom.conditions import (
     draw_conditions,
     draw_tumour_conditions,
 )
+from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
 from corelab.phantom.head import load_head
 from corelab.phantom.protocol import protocol
-from corelab.phantom.scans import diffusion_signals
+from corelab.phantom.scans import _diffusion_signals, simulate_scan
+from corelab.phantom.scene import build_scene
+from corelab.phantom.truth import true_masks
 
 HARD = TrialSpec(seed=5, flavour="hard")
 
@@ -49,7 +52,7 @@ def test_a_shower_is_many_small_infarcts_of_the_planned_volume():
 
 def test_a_gain_error_moves_the_adc_of_all_tissue():
     scene = build_scene(HARD, "002")
-    b0, dwi, view = diffusion_signals(scene, "baseline")
+    b0, dwi, view = _diffusion_signals(scene, "baseline")
     infarct = true_masks(scene, "baseline", "dwi")[0]["infarct"]
     tissue = view.average(view.sample(scene.head.grey + scene.head.white)) > 0.98
     adc = np.log(b0 / dwi)[tissue & ~ndimage.binary_dilation(infarct, iterations=3)] / 1000

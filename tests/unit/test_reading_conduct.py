@@ -8,7 +8,7 @@ from helpers import REPOSITORY
 
 from corelab.reading.charter import NOT_ATTESTED, STATEMENTS, attestation_table
 from corelab.reading.conduct import conduct_table, turnaround
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.reading import ReadingSettings
 from corelab.settings.report import Attestation
 from corelab.study.schema import load_schema
@@ -137,7 +137,7 @@ def test_unscheduled_visits_are_kept_and_told(tmp_path):
     import yaml
     from workflow_runs import write_study
 
-    from corelab.study.model import load_study
+    from corelab.study.loading import load_study
 
     path = write_study(
         tmp_path,

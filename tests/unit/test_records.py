@@ -5,28 +5,21 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from corelab.records import (
+from corelab.records.base import RecordError, write_record
+from corelab.records.images import (
     AcquisitionRow,
     BrainQuality,
-    Chain,
     Cut,
-    Gate,
     Mask,
-    Measured,
-    MeasurementRow,
-    Normalised,
-    NormalisedMask,
-    Perfused,
     Prepared,
-    RecordError,
     Scan,
     Segmented,
     Transform,
-    read_measured,
-    read_visits,
-    visit_masks,
-    write_record,
 )
+from corelab.records.measured import Measured, MeasurementRow, read_measured
+from corelab.records.perfusion import Gate, Perfused
+from corelab.records.subjects import Chain, Normalised, NormalisedMask
+from corelab.records.visits import read_visits, visit_masks
 
 SCAN = Scan("s1", "dwi", grid="g1", path="derivatives/a.nii.gz", shape=(4, 4, 2), notes=("x",))
 DRAWN = Scan("s2", "mask-infarct", "infarct", "r1", grid="g1", path="m.nii.gz", volume_ml=3.5)
@@ -51,7 +44,7 @@ RECORDS = [
         transforms={"day5": {"g1": Chain(("a",), (False,), ("a",), (True,))}},
         masks=(NormalisedMask("day5", "infarct", "r1"),),
     ),
-    Measured("1", "day5", (ROW,)),
+    Measured("1", (ROW,)),
 ]
 
 

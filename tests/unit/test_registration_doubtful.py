@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging.brain_quality import brain_rows, judged_mask, mask_warnings
-from corelab.records import Prepared, Scan
+from corelab.records.images import Prepared, Scan
 from corelab.registration import (
     align_visit,
     share_brain_masks,

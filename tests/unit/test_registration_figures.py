@@ -9,18 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from corelab.records import (
-    AcquisitionRow,
-    Anchor,
-    BrainQuality,
-    Chain,
-    Checked,
-    Normalised,
-    Prepared,
-    Scan,
-    Transform,
-    VisitRecords,
-)
+from corelab.records.images import AcquisitionRow, BrainQuality, Prepared, Scan, Transform
+from corelab.records.subjects import Anchor, Chain, Checked, Normalised
+from corelab.records.visits import VisitRecords
 from corelab.registration import share_brain_masks, template_brain_mask, template_image
 from corelab.registration.figures import contact_sheet, quality_figures, quality_table
 from corelab.registration.transforms import Affine, apply_transforms, write_affine

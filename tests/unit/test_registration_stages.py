@@ -16,7 +16,8 @@ from helpers import prepare_rows
 from scipy.ndimage import gaussian_filter
 
 from corelab.imaging import mask_volume_ml
-from corelab.records import Prepared, Scan, Transform, VisitRecords
+from corelab.records.images import Prepared, Scan, Transform
+from corelab.records.visits import VisitRecords
 from corelab.registration import (
     align_visit,
     apply_transforms,

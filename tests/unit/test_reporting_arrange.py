@@ -9,10 +9,10 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned
 
-from corelab.agreement.exhibits import draw_pairs
+from corelab.agreement.exhibits import _draw_pairs
 from corelab.plan.drawing import drawers, write_figures
 from corelab.provenance.products import read_table, write_table
-from corelab.reporting.analysis_view import statistics_tables
+from corelab.reporting.analysis_view import statistics_tables, twins
 from corelab.reporting.arrange import arrange, first_screen
 from corelab.reporting.report import write_report
 from corelab.reporting.tlf import analysis_blocks, table_numbers
@@ -80,7 +80,7 @@ def test_group_of_which_nothing_is_computable_becomes_one_remark(study):
     _add(folder, [_row("robot|reader-1", name, None, note) for name in ("icc_a_1", "bias")])
     results = fabricated_results(folder, config, people)
     table, _ = statistics_tables(results, results.analysis("readers"))
-    assert [c.title for c in table.columns] == ["Statistic", "reader-1 vs reader-2", "How"]
+    assert [c.title for c in table.columns] == ["Statistic", "reader-1 vs reader-2", "Method"]
     assert "robot vs reader-1: no value of infarct_volume from robot" in table.note
 
 
@@ -100,8 +100,11 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
         ({}, "reader-1 against reader-2"),
         ({"repeats": "within"}, "reader-1, repeat 1 against repeat 2"),
     ):
-        drawn = draw_pairs(plan.changed(**more), results.tables, pd.DataFrame())
+        rows = results.statistics_of("readers")
+        drawn = _draw_pairs(plan.changed(**more), results.tables, rows)
         assert names in drawn.alt
+        # The text of a figure names its result.
+        assert more or "bias (mean difference) -1.18 mL" in drawn.alt
         differences = drawn.figure.axes[1]
         assert len(differences.collections[-1].get_offsets()) == 18
 
@@ -120,10 +123,19 @@ def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
         b for b in analysis_blocks(results, "14.4", table_numbers(results)) if hasattr(b, "data")
     ]
     assert [(plate.number, plate.data.decode("utf-8")) for plate in plates] == [("14.4.1.1", file)]
-    assert plates[0].title.endswith(": Sources against each other")
+    assert plates[0].title.endswith(": reader-1 against reader-2")
     index = write_report(fabricated_results(folder, config, people))
     text = index.with_name("analyses.html").read_text(encoding="utf-8")
     drawing = text.split('<svg class="drawn"')[1].split("</svg>")[0]
     assert "var(--s0)" in drawing and "var(--ink)" in drawing
     assert "#0072b2" not in drawing and "#ffffff" not in drawing
     assert "reader-1 against reader-2" in drawing.split(">")[0]
+
+
+def test_an_analysis_with_the_results_of_another_says_so():
+    rows = pd.DataFrame([_row("all", "slope", -7.0), _row("all", "r_squared", 0.6)])
+    plans = [planned({"id": name, "type": "radiomics", "series": "all", "labels": "all",
+                      "title": f"Plan {name}"}) for name in "abc"]  # fmt: skip
+    found = {"a": rows, "b": rows, "c": rows.assign(estimate=-6.9)}
+    same = twins(SimpleNamespace(analyses=plans, statistics_of=found.__getitem__))
+    assert same == {"b": "Same participants and results as: Plan a."}

@@ -10,7 +10,7 @@ from fabricated_study import fabricated_results, fabricated_study
 from matplotlib.figure import Figure
 
 from corelab.pharmacodynamics import figures
-from corelab.pharmacodynamics.outcome_figures import progression_scatter
+from corelab.pharmacodynamics.outcome_figures import _progression_scatter
 from corelab.provenance.exhibits import Alarm, Drawing, write_exhibit
 from corelab.provenance.figure_style import on_a_page, svg_of
 from corelab.provenance.products import write_table
@@ -98,8 +98,8 @@ def test_alarms_need_attention_and_flag_subjects(study):
 def test_the_pdf_numbers_them(study):
     blocks = report_blocks(fabricated_results(*study[:3]))
     numbers = [getattr(block, "number", "") for block in blocks]
-    # Two figures never share a number; a table has that of the figure above it.
-    assert numbers == ["", "14.5.1", "14.5.1", "14.5.2", "14.5.3", "14.5.3"]
+    # Figures and tables are two series, each without gaps.
+    assert numbers == ["", "14.5.1", "14.5.1", "14.5.2", "14.5.3", "14.5.2"]
     assert [block.title for block in blocks[3:]] == ["First drawing", "Second drawing", "Fits"]
 
 
@@ -155,7 +155,7 @@ def test_points_of_progression_and_specifications_are_named():
         {"time_days_a": [10.0, 50.0], "time_days_b": [12.0, 80.0], "event_a": 1, "event_b": [1, 0]},
         index=["S-1", "S-2"],
     )
-    drawn = svg_of(progression_scatter(both, ["RECIST", "RANO"], 14, 60))
+    drawn = svg_of(_progression_scatter(both, ["RECIST", "RANO"], 14, 60))
     assert "<title>S-2; RECIST, days 50; RANO, days 80; used</title>" in drawn
     figure = Figure(figsize=(3, 3))
     rows = pd.DataFrame(

@@ -11,7 +11,7 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study, with_config
 
 from corelab.provenance.crate import crate, write_crate
-from corelab.provenance.manifest import Source, build_manifest, host_independent
+from corelab.provenance.manifest import Source, _host_independent, build_manifest
 from corelab.provenance.rules import workflow_rules
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
@@ -169,7 +169,7 @@ def test_manifest_names_role_rule_and_inputs_and_no_machine(manifest):
     assert manifest.rules["collect"].code == "abc"
     assert "measure" in manifest.rules["collect"].inputs
     assert manifest.parameters["inputs"]["participants"] == "people.tsv"
-    assert host_independent("/a/b") == "b" and "/data" not in json.dumps(asdict(manifest))
+    assert _host_independent("/a/b") == "b" and "/data" not in json.dumps(asdict(manifest))
 
 
 def test_crate_meets_the_workflow_run_profile(manifest, tmp_path):

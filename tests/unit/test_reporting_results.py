@@ -10,7 +10,8 @@ import pytest
 from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tables_only
 
 from corelab.provenance.products import write_table
-from corelab.records import Gate, Mask, Perfused, Scan
+from corelab.records.images import Mask, Scan
+from corelab.records.perfusion import Gate, Perfused
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
 from corelab.reporting.results import Visit
@@ -121,7 +122,7 @@ def test_each_flag_needs_attention_once_for_its_visit_and_is_on_its_desk_sheet(r
     found, visit = with_flags(results, number, one, {**one, "source": "pipeline:adc620"})
     before = att.attention(results)
     (item,) = [item for item in att.attention(found) if item not in before]
-    assert item.text == "infarct: bright on DWI without a low ADC (3.2 mL)"
+    assert item.text == "Infarct: bright on DWI without a low ADC (3.2 mL)"
     assert (item.severity, item.places) == ("warning", ((visit.participant_id, visit.visit),))
     assert att.flagged_subjects(found)[visit.participant_id] in ("warning", "error")
     assert [
@@ -247,7 +248,7 @@ def test_every_analysis_of_the_plan_becomes_a_sentence(results):
         assert text.endswith(".") and "None" not in text
     by_id = {a.id: analysis_sentence(a) for a in results.analyses}
     assert by_id["growth-by-arm"] == (
-        "Comparison of arms of infarct growth at day5 by arm; reference placebo; method ancova; "
+        "Comparison of arms: infarct growth at day5 by arm; reference placebo; method ANCOVA; "
         "adjusted for age; multiplicity family primary."
     )
 

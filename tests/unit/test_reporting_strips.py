@@ -41,5 +41,5 @@ def test_a_strip_links_its_points_and_keeps_every_fault(study):
     links = re.findall(r'<a xlink:href="(sub-[^"]+)"', text)
     assert {unescape(link) for link in links} <= set(study.pages.values())
     # Of 100 values a site the ends are drawn, and the fault that lies between them.
-    assert len(links) == 2 * MAX_POINTS + 1
+    assert len(links) == MAX_POINTS + 1
     assert "var(--s5)" in text  # red

@@ -16,7 +16,7 @@ from fabricated_study import fabricated_results, fabricated_study
 from corelab.measurement.collect import _with_dependents, collect_measurements
 from corelab.pharmacodynamics.exclusion_sensitivity import (
     EXCLUSIONS,
-    excluded_values,
+    _excluded_values,
     write_sensitivity,
 )
 from corelab.provenance.decisions import (
@@ -29,7 +29,7 @@ from corelab.provenance.decisions import (
     read_decisions,
 )
 from corelab.provenance.products import read_table, write_table
-from corelab.records import Measured, MeasurementRow
+from corelab.records.measured import Measured, MeasurementRow
 from corelab.reporting.desk import Desk
 from corelab.reporting.review import desk_html, sheets
 from corelab.reporting.subject_images import subject_images
@@ -116,7 +116,7 @@ def record(tmp_path):
         _rows(participant_id=p, visit=v, endpoint="infarct_volume", value=x)
         for p, v, x in [("1", "b", 10.0), ("1", "f", 14.0), ("2", "b", 20.0), ("2", "f", 21.0)]
     ]
-    return Measured("1", "b", tuple(MeasurementRow.from_json(row) for row in rows))
+    return Measured("1", tuple(MeasurementRow.from_json(row) for row in rows))
 
 
 def _collect(record, excluded=None):
@@ -146,7 +146,7 @@ def test_an_exclusion_takes_the_value_and_what_follows_from_it(record, tmp_path)
     assert np.isnan(by_id.loc[("1", "b", "infarct_volume"), "value"])
     assert by_id.loc[("1", "f", "infarct_growth"), "status"] == "not_computable"
     assert by_id.loc[("2", "f", "infarct_growth"), "value"] == 1.0
-    gone = excluded_values(kept, whole)
+    gone = _excluded_values(kept, whole)
     assert sorted(gone["value_without"]) == [4.0, 10.0] and list(gone) == list(EXCLUSIONS)
 
 

@@ -5,7 +5,7 @@ import re
 from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
 from corelab.measurement.schedule import SCAN_OF_BIOMARKER
 from corelab.settings.acquisition import FIELDS, QUANTITIES
-from corelab.settings.schema import SCHEMAS, schema_text
+from corelab.settings.schema import SCHEMAS, _schema_text
 from corelab.study.schema import config_findings, load_schema
 
 
@@ -53,7 +53,7 @@ def test_engines_of_perfusion():
 
 
 def test_schema_is_generated_from_the_models():
-    assert (SCHEMAS / "config.schema.yaml").read_text() == schema_text(), (
+    assert (SCHEMAS / "config.schema.yaml").read_text() == _schema_text(), (
         "run `python -m corelab.settings.schema` and `python -m corelab.study.documentation`"
     )
 

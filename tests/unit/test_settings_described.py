@@ -1,10 +1,10 @@
 """Every threshold of the segmentation says what it means."""
 
-from corelab.settings.schema import config_schema
+from corelab.settings.schema import _config_schema
 
 
 def test_every_threshold_of_the_segmentation_is_described():
-    blocks = config_schema()["properties"]["segmentation"]["properties"]
+    blocks = _config_schema()["properties"]["segmentation"]["properties"]
     bare = [
         f"{block}.{name}"
         for block, rule in blocks.items()

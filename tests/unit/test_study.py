@@ -16,7 +16,7 @@ from corelab.settings.config import Config
 from corelab.study import documentation
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors, grouped_lines
-from corelab.study.model import StudyError, load_study
+from corelab.study.loading import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, subject_entity
 from corelab.study.preflight import preflight_findings
 from corelab.study.schema import repeated_keys
@@ -131,7 +131,7 @@ def test_ids_stay_text(tmp_path):
                 "participants": "participant_id\n1",
                 "scans": "participant_id|visit|kind|path\n1|v|adc|x\n1|v|dwi|y",
             },
-            "none of the 2 files is there",
+            "none of the 2 files exists",
         ),
         (
             {

@@ -10,8 +10,8 @@ import yaml
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table
-from corelab.study.bids import index_bids, layout_of, write_index
-from corelab.study.model import load_study
+from corelab.study.bids import _index_bids, _layout_of, write_index
+from corelab.study.loading import load_study
 
 
 def _touch(folder, *names):
@@ -37,8 +37,8 @@ def test_isles24_by_its_published_names(tmp_path):
         "derivatives/sub-stroke0001/ses-01/sub-stroke0001_ses-01_lvo-msk.nii.gz",
     )
     (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "ISLES'24"}))
-    frame, unknown = index_bids(tmp_path)
-    assert layout_of(tmp_path) == "isles24"
+    frame, unknown = _index_bids(tmp_path)
+    assert _layout_of(tmp_path) == "isles24"
     assert _kinds(frame) == [
         ("sub-stroke0001", "01", "ctp"),
         ("sub-stroke0001", "01", "ncct"),
@@ -58,8 +58,8 @@ def test_upenn_gbm_by_its_published_names(tmp_path):
         f"images_segm/{name}_segm.nii.gz",
         "images_structural/UPENN-GBM-00001_21/UPENN-GBM-00001_21_T1GD.nii.gz",
     )
-    frame, unknown = index_bids(tmp_path)
-    assert layout_of(tmp_path) == "upenn-gbm" and len(unknown) == 1
+    frame, unknown = _index_bids(tmp_path)
+    assert _layout_of(tmp_path) == "upenn-gbm" and len(unknown) == 1
     masks = frame[frame["kind"].str.startswith("mask-")].set_index("kind")["label_values"]
     assert masks.to_dict() == {
         "mask-enhancing": "4",
@@ -85,8 +85,8 @@ def test_soop_by_its_published_names(tmp_path):
     (tmp_path / "participants.tsv").write_text("participant_id\tsex\nsub-1\tF\n")
     described = {"Name": "Stroke Outcome Optimization Project (SOOP)", "DatasetDOI": "ds004889"}
     (tmp_path / "dataset_description.json").write_text(json.dumps(described))
-    frame, _ = index_bids(tmp_path)
-    assert layout_of(tmp_path) == "soop"
+    frame, _ = _index_bids(tmp_path)
+    assert _layout_of(tmp_path) == "soop"
     assert _kinds(frame) == [("sub-1", "1", k) for k in ("FLAIR", "adc", "dwi", "mask-infarct")]
     lines = write_index(tmp_path, tmp_path / "out")
     assert "4 scans of 1 participants (soop layout)" in lines[0]

@@ -9,7 +9,8 @@ from workflow_runs import write_study
 
 from corelab.provenance import ledger
 from corelab.provenance.ledger import Failure
-from corelab.study.model import load_study, read_study
+from corelab.study.loading import load_study
+from corelab.study.model import read_study
 from corelab.workflow import session as session_module
 from corelab.workflow.cohort import cohort_of, without_failed
 from corelab.workflow.costs import COSTS, Limits

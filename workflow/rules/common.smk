@@ -26,7 +26,7 @@ from snakemake.logging import logger
 from corelab.provenance.digest import digest_of_script
 from corelab.settings.base import fingerprint
 from corelab.study.findings import errors, grouped_lines
-from corelab.study.model import StudyError, load_study
+from corelab.study.loading import StudyError, load_study
 from corelab.study.presets import with_preset
 from corelab.study.schema import repeated_keys
 from corelab.study.naming import session_entity, subject_entity
@@ -39,7 +39,7 @@ from corelab.workflow.targets import GLIOMA_SCANS, Targets
 
 # A plan is millions of objects that live to the end: looking through them again and again for garbage
 # costs a fifth of the planning time.
-gc.set_threshold(200_000, 50, 1000)
+gc.set_threshold(20_000, 500, 1000)
 
 if repeated := [key for path in workflow.configfiles for key in repeated_keys(path)]:
     lines = "\n".join(map(str, repeated))
@@ -77,7 +77,7 @@ SESSION.compare_inputs()
 given = SESSION.given
 LIMITS = Limits(STUDY, COHORT)
 memory_of, runtime_of = LIMITS.memory_of, LIMITS.runtime_of
-PRIORITIES = priorities(COHORT)
+PRIORITIES = priorities(COHORT, LIMITS.scans_mb)
 
 # Paths of the study, and files and parameters that jobs of several rule files take.
 under, stage, records = TARGETS.under, TARGETS.stage, TARGETS.records

@@ -7,36 +7,29 @@ measurements table and its companions), maps/, noise_floor/.
 from corelab.measurement.time_windows import serial_pairs
 
 
-@inspected
-def visit_perfusion(wildcards):
-    """Record of the perfusion stage, if the visit has perfusion."""
-    return TARGETS.perfused(wildcards.subject, wildcards.session)
-
-
 #: Visits in a later window of serial imaging -> the participant's visit in the first.
 SERIAL = serial_pairs(STUDY.scans, STUDY.settings.serial_imaging, STUDY.baseline)
 
 
 @inspected
-def first_window_visit(wildcards):
-    """Visit of the first window of serial imaging, for a visit in a later one."""
-    return SERIAL.get(VISITS[wildcards.subject, wildcards.session])
+def first_window_visits(wildcards):
+    """Visits of a participant in later windows of serial imaging -> that of the first."""
+    name, visits = SUBJECTS[wildcards.subject]
+    return {visit: SERIAL[name, visit] for visit in visits if (name, visit) in SERIAL}
 
 
 rule measure:
-    """Measure one visit: volumes where lesions were drawn, their place in MNI152, overlap."""
+    """Measure a participant's visits: volumes where lesions were drawn, their place in MNI152, overlap."""
     input:
         atlas_files(),
-        prepared=stage("prepare", "{subject}", "{session}"),
-        segmented=stage("segment", "{subject}", "{session}"),
-        perfused=visit_perfusion,
+        records=subject_records,
         normalised=stage("normalise", "{subject}"),
     output:
-        record=stage("measure", "{subject}", "{session}"),
+        record=stage("measure", "{subject}"),
     log:
-        log_of("measure", "{subject}_{session}"),
+        log_of("measure", "{subject}"),
     benchmark:
-        benchmark_of("measure", "{subject}_{session}")
+        benchmark_of("measure", "{subject}")
     priority: PRIORITIES["measure"]
     conda:
         "../../environment.yml"
@@ -47,10 +40,10 @@ rule measure:
         folder=FOLDER,
         atlases=STUDY.config["atlases"],
         measurement=STUDY.config["measurement"],
-        first_visit=first_window_visit,
+        first_visits=first_window_visits if SERIAL else {},
         code=code("measure"),
     message:
-        "Measuring {wildcards.subject} {wildcards.session}"
+        "Measuring {wildcards.subject}"
     script:
         "../scripts/measure.py"
 
@@ -101,8 +94,8 @@ rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
         GATE,
+        # They name the records of the stages before, which are therefore no inputs of their own.
         records=lambda wildcards: TARGETS.measured_records(),
-        prepared=lambda wildcards: records("prepare"),
         lock=LOCK,
         final=TARGETS.final_reads,
         sheets=sheet_files(*COLLECTED_SHEETS),

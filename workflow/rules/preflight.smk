@@ -4,7 +4,7 @@ In: config and sheets. Out: preflight/findings.tsv, preflight/passed.json, which
 with errors wait for (GATE).
 """
 
-from corelab.study.model import SHEETS
+from corelab.study.loading import SHEETS
 
 
 def inputs_fingerprint():

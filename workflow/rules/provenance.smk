@@ -68,7 +68,9 @@ rule trace_table:
 rule failures:
     """List what could not be done: subject, visit, step, cause, log, command to try again."""
     input:
-        records=lambda wildcards: TARGETS.status_records(),
+        # They name the records of the stages before: a plan of ten thousand visits with each of
+        # them as an input takes tens of MB more.
+        measured=lambda wildcards: TARGETS.measured_records(),
     output:
         table=under("quality", "failures.tsv"),
         dictionary=under("quality", "failures.json"),

@@ -94,6 +94,8 @@ rule submission:
         certificate=under("verification", "certificate.tsv"),
         sensitivity=under("statistics", "sensitivity.tsv"),
         exclusions=under("endpoints", "exclusions.tsv"),
+        # The analysis of stability has figures, the list of issues has alarms.
+        exhibits=TARGETS.exhibits(),
     output:
         index=under("submission", "index.json"),
     log:

@@ -9,7 +9,7 @@ def main(snakemake):
 
         from corelab.provenance.certificate import CERTIFICATE, certificate, read_statistics
         from corelab.provenance.products import read_table, write_table
-        from corelab.study.model import read_sheet
+        from corelab.study.sheets import read_sheet
 
         path = snakemake.params.published.get("published")
         sheet = read_sheet(Path(path), "published")[0] if path else None

@@ -9,7 +9,7 @@ def main(snakemake):
         from corelab.provenance.products import write_table
         from corelab.study.columns import FINDINGS
         from corelab.study.findings import findings_frame
-        from corelab.study.model import load_study
+        from corelab.study.loading import load_study
         from corelab.study.preflight import preflight_findings
 
         findings = preflight_findings(load_study(snakemake.params.config), check_header)

@@ -12,7 +12,6 @@ def main(snakemake):
         tables = collect_study(
             read_study(snakemake.params.study),
             given.records,
-            given.prepared,
             list(given.final),
             next(iter(given.decisions), None),
             failed=snakemake.params.failed,

@@ -9,7 +9,7 @@ def main(snakemake):
 
         from corelab.measurement.exhibits import registration_exhibit
         from corelab.provenance.products import write_table
-        from corelab.records import Checked
+        from corelab.records.subjects import Checked
         from corelab.registration.figures import QUALITY_COLUMNS, contact_sheet, quality_table
 
         given = snakemake.output

@@ -7,14 +7,15 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.provenance.failures import write_failures, write_record_list
+        from corelab.provenance.failures import records_behind, write_failures, write_record_list
         from corelab.provenance.ledger import Failure
 
         folder = Path(snakemake.params.folder)
-        write_record_list(folder, snakemake.input.records, snakemake.output.records)
+        records = records_behind(folder, snakemake.input.measured)
+        write_record_list(folder, records, snakemake.output.records)
         write_failures(
             folder,
-            snakemake.input.records,
+            records,
             [Failure(**one) for one in snakemake.params.stopped],
             snakemake.output.table,
             snakemake.output.exhibit,

@@ -9,7 +9,7 @@ def main(snakemake):
 
         from corelab.measurement.exhibits import frequency_maps_exhibit
         from corelab.measurement.frequency_groups import write_frequency_groups
-        from corelab.records import FrequencyMaps
+        from corelab.records.maps import FrequencyMaps
         from corelab.settings.measurement import FrequencyMap
         from corelab.study.model import read_study
 

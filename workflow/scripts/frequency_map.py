@@ -8,7 +8,7 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.frequency import write_frequency_map
-        from corelab.records import ScanRow
+        from corelab.records.images import ScanRow
 
         params = snakemake.params
         write_frequency_map(

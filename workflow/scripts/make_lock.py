@@ -1,4 +1,4 @@
-"""Rule make_lock: sha256 of all reads as they are; a lock that is there stays."""
+"""Rule make_lock: sha256 of all reads as they are; an existing lock stays."""
 
 from corelab.provenance.job import UserError, job, print_to_terminal
 

@@ -1,4 +1,4 @@
-"""Rule measure: volumes, place and overlap of one visit's masks."""
+"""Rule measure: volumes, place and overlap of the masks of a participant's visits."""
 
 from corelab.provenance.job import job
 
@@ -7,20 +7,23 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.measurement.visit import measure_visit
-        from corelab.records import Normalised, Perfused, Prepared, Segmented
+        from corelab.measurement.visit import measure_subject
+        from corelab.records.subjects import Normalised
+        from corelab.records.visits import read_visits
         from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
-        given, params = snakemake.input, snakemake.params
-        record = measure_visit(
-            Prepared.read(given.prepared),
-            Segmented.read(given.segmented),
-            Perfused.read(given.perfused[0]) if given.perfused else None,
+        given, params, folder = snakemake.input, snakemake.params, Path(snakemake.params.folder)
+        record = measure_subject(
+            read_visits(given.records),
             Normalised.read(given.normalised),
-            Path(params.folder),
+            folder,
             atlases=[AtlasSettings.model_validate(one) for one in params.atlases],
             settings=MeasurementSettings.model_validate(params.measurement),
-            first_visit=params.first_visit,
+            first_visits=params.first_visits,
+            sources=[
+                Path(path).relative_to(folder).as_posix()
+                for path in [*given.records, given.normalised]
+            ],
         )
         record.write(snakemake.output.record)
 

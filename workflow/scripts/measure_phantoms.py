@@ -7,7 +7,7 @@ def main(snakemake):
     with job(snakemake):
         from corelab.imaging.inserts import inserts_frame, measure_inserts
         from corelab.provenance.products import write_table
-        from corelab.records import InsertRow
+        from corelab.records.images import InsertRow
         from corelab.study.columns import PHANTOMS
 
         rows = [InsertRow.from_row(row) for row in snakemake.params.rows]

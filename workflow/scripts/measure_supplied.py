@@ -6,7 +6,7 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.measurement.visit import measure_supplied
-        from corelab.records import ScanRow
+        from corelab.records.images import ScanRow
         from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
         params = snakemake.params

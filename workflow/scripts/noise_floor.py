@@ -8,7 +8,7 @@ def main(snakemake):
         from corelab.measurement.exhibits import noise_floor_exhibit
         from corelab.measurement.noise_floor import noise_floor_table
         from corelab.provenance.products import write_table
-        from corelab.records import Repeated
+        from corelab.records.measured import Repeated
         from corelab.study.columns import NOISE_FLOOR
 
         table = noise_floor_table(map(Repeated.read, snakemake.input.repeats))

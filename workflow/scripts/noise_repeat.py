@@ -8,7 +8,7 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.noise_floor import Stages, repeat_subject
-        from corelab.records import Prepared
+        from corelab.records.images import Prepared
 
         params = snakemake.params
         record = repeat_subject(

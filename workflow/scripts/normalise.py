@@ -7,7 +7,8 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.records import read_visits, write_record
+        from corelab.records.base import write_record
+        from corelab.records.visits import read_visits
         from corelab.registration import normalise_subject
         from corelab.settings.registration import RegistrationSettings
 

@@ -8,7 +8,8 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.perfusion import perfuse_visit
-        from corelab.records import Prepared, write_record
+        from corelab.records.base import write_record
+        from corelab.records.images import Prepared
         from corelab.settings.perfusion import PerfusionSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)

@@ -8,7 +8,7 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.recovery import recover_visit
-        from corelab.records import Prepared
+        from corelab.records.images import Prepared
         from corelab.settings.measurement import RecoverySettings
         from corelab.settings.segmentation import SegmentationSettings
 

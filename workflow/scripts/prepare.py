@@ -8,7 +8,8 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.imaging import prepare_visit
-        from corelab.records import ScanRow, write_record
+        from corelab.records.base import write_record
+        from corelab.records.images import ScanRow
         from corelab.registration import align_visit, share_brain_masks
         from corelab.settings.prepare import PrepareSettings
         from corelab.settings.registration import RegistrationSettings

@@ -7,7 +7,9 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.records import Normalised, read_visits, write_record
+        from corelab.records.base import write_record
+        from corelab.records.subjects import Normalised
+        from corelab.records.visits import read_visits
         from corelab.registration.figures import quality_figures
 
         folder = Path(snakemake.params.folder)

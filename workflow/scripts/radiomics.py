@@ -9,7 +9,8 @@ def main(snakemake):
 
         from corelab.provenance.products import write_table
         from corelab.radiomics.visit import radiomics_visit
-        from corelab.records import Prepared, Segmented, write_record
+        from corelab.records.base import write_record
+        from corelab.records.images import Prepared, Segmented
         from corelab.settings.radiomics import RadiomicsSettings
         from corelab.study.columns import FEATURES
 

@@ -9,7 +9,7 @@ def main(snakemake):
         from corelab.measurement.recovery import recovery_summary, recovery_table
         from corelab.measurement.recovery_figure import draw_recovery
         from corelab.provenance.products import write_table
-        from corelab.records import Recovered
+        from corelab.records.measured import Recovered
         from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY
 
         out = snakemake.output

@@ -8,7 +8,8 @@ def main(snakemake):
         from dataclasses import replace
         from pathlib import Path
 
-        from corelab.records import Prepared, write_record
+        from corelab.records.base import write_record
+        from corelab.records.images import Prepared
         from corelab.segmentation.readers import consensus_masks, derived_masks
         from corelab.segmentation.visit import segment_visit
         from corelab.settings.segmentation import SegmentationSettings

@@ -6,7 +6,7 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.phantom.inserts import simulate_inserts
-        from corelab.records import InsertRow
+        from corelab.records.images import InsertRow
 
         given, made = snakemake.params, snakemake.output
         rows = [InsertRow.from_row(row) for row in given.rows]

@@ -6,7 +6,7 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.phantom.simulated import simulate
-        from corelab.records import ScanRow
+        from corelab.records.images import ScanRow
         from corelab.settings.study import PhantomSettings
 
         params, images = snakemake.params, snakemake.output.images

@@ -11,8 +11,9 @@ def main(snakemake):
         from corelab.study.model import read_study
 
         study = read_study(snakemake.params.study)
-        tables = study_tables(study, snakemake.input.features)
-        results = read_results(study.folder, study.settings, tables)
+        given = snakemake.input
+        tables = study_tables(study, given.features)
+        results = read_results(study.folder, study.settings, tables, exhibits=list(given.exhibits))
         write_submission(results, snakemake.params.steps)
 
 

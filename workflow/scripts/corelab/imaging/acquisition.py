@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from corelab.records import AcquisitionRow, Scan
+from corelab.records.images import AcquisitionRow, Scan
 from corelab.settings.acquisition import FIELDS, QUANTITIES, AcquisitionSettings
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.geometry import distance_mm, linear_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels, spread_and_floor
 from corelab.imaging.template import template_brain_mask, tissue_maps
 from corelab.terms.verdicts import FAIL, PASS, WARN
@@ -245,26 +245,20 @@ def _template_fields() -> tuple[NDArray[np.float32], NDArray[np.float32], Array]
     from scipy import ndimage
 
     image = template_brain_mask()
-    brain, tissue = (
-        np.pad(part, 40)[::2, ::2, ::2] for part in (np.asarray(image.dataobj), sum(tissue_maps()))
-    )
+    parts = (np.asarray(image.dataobj), *tissue_maps())
+    brain, grey, white = (np.pad(part[::2, ::2, ::2], 20) for part in parts)
     distance = ndimage.gaussian_filter(_signed(brain > 0, np.full(3, 2.0)), 1.0)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = image.affine[:3, 3] - 40
-    return distance, tissue.astype(np.float32), affine
+    return distance, grey + white, affine
 
 
 def _onto(
     values: NDArray[np.float32], fit: HeadFit, affine: Array, shape: tuple[int, ...], beyond: float
 ) -> NDArray[np.float32]:
     """A field of the template on a grid of the head."""
-    from scipy import ndimage
-
     pull = np.linalg.inv(_template_fields()[2]) @ fit.to_mni(affine)
-    moved = ndimage.affine_transform(
-        values, pull[:3, :3], pull[:3, 3], output_shape=shape, order=1, cval=beyond
-    )
-    return np.asarray(moved, dtype=np.float32)
+    return linear_grid(values, pull[:3, :3], pull[:3, 3], shape, beyond=beyond)
 
 
 def _distance_to_prior(fit: HeadFit, affine: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -397,7 +391,6 @@ def _cut(
     limits: tuple[float, float],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Signed distances to the cut's surface and to the bent prior's, mm."""
-    from scipy import ndimage
 
     prior = _bent(level, away, outside, sizes, limits)
     # The first sees the whole neighbourhood, the second what is at the surface alone, as sulci.
@@ -410,9 +403,9 @@ def _cut(
     # A cavity, or a lesion that looks like scalp: its cover cannot be distinguished from the
     # outside by intensity either, so that the prior decides.
     strange = core & (evidence < -0.5)
-    cavity = ndimage.distance_transform_edt(strange, sampling=sizes) > _CAVITY_MM
+    cavity = distance_mm(strange, sizes) > _CAVITY_MM
     if cavity.any():
-        reach = ndimage.distance_transform_edt(~cavity, sampling=sizes) <= _CAVITY_MM + _COVER_MM
+        reach = distance_mm(~cavity, sizes) <= _CAVITY_MM + _COVER_MM
         kept |= reach & (prior < 0) & ~outside
     free = _cut_free(kept, sizes, 4.0)
     return _signed(_filled(free, sizes, 6.0), sizes), prior
@@ -467,50 +460,31 @@ def _bend(apart: Array, found: Array, sizes: Array) -> NDArray[np.float32]:
 
 def _finer(values: Array, steps: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A field of block means interpolated on the grid of the blocks' voxels."""
-    from scipy import ndimage
-
-    out = ndimage.affine_transform(
-        values, np.diag(1.0 / steps), -(steps - 1) / 2 / steps, output_shape=shape, order=1,
-        mode="nearest",
-    )  # fmt: skip
+    shift = -(steps - 1) / 2 / steps
+    out = linear_grid(values, np.diag(1.0 / steps), shift, shape, mode="nearest")
     return np.asarray(out, dtype=np.float32)
 
 
 def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array, iterations: int) -> Mask:
     """Region of largest gain less the price of its surface: primal-dual iterations."""
-    share = start.astype(np.float32)
-    ahead = share
-    flows = [np.zeros_like(share) for _ in range(3)]
+    from corelab.imaging.kernels import least_surface
+
+    share = np.ascontiguousarray(start, dtype=np.float32)
     norm = float(np.sqrt((4 / np.square(sizes)).sum()))
-    primal, dual = np.float32(0.5 / norm), np.float32(2.0 / norm)
-    ends = []
-    for axis in range(3):
-        lower, upper = [slice(None)] * 3, [slice(None)] * 3
-        lower[axis], upper[axis] = slice(0, -1), slice(1, None)
-        ends.append((tuple(lower), tuple(upper), np.float32(1 / sizes[axis])))
-    for _ in range(iterations):
-        for flow, (low, high, per_mm) in zip(flows, ends, strict=True):
-            flow[low] += dual * per_mm * (ahead[high] - ahead[low])
-        length = np.sqrt(flows[0] ** 2 + flows[1] ** 2 + flows[2] ** 2)
-        shrink = 1 / np.maximum(1, length / np.float32(_SURFACE_PRICE))
-        change = gain.copy()
-        for flow, (low, high, per_mm) in zip(flows, ends, strict=True):
-            flow *= shrink
-            change[low] += per_mm * flow[low]
-            change[high] -= per_mm * flow[low]
-        moved = np.clip(share + primal * change, 0, 1)
-        ahead, share = 2 * moved - share, moved
+    steps = np.float32(0.5 / norm), np.float32(2.0 / norm)
+    per_mm = (1 / np.asarray(sizes)).astype(np.float32)
+    gain = np.ascontiguousarray(gain)
+    least_surface(gain, share, per_mm, *steps, np.float32(_SURFACE_PRICE), iterations)
     return np.asarray(share > 0.5, dtype=bool)
 
 
 def _signed(mask: Mask, sizes: Array) -> NDArray[np.float32]:
     """Distance to a mask's surface in mm, negative inside."""
-    from scipy import ndimage
 
     if not mask.any():
         return np.full(mask.shape, 60.0, dtype=np.float32)
-    outside = ndimage.distance_transform_edt(~mask, sampling=sizes)
-    inside = ndimage.distance_transform_edt(mask, sampling=sizes) if not mask.all() else 60.0
+    outside = distance_mm(~mask, sizes)
+    inside = distance_mm(mask, sizes) if not mask.all() else 60.0
     return np.asarray(outside - inside, dtype=np.float32)
 
 
@@ -530,7 +504,6 @@ def _peeled(
 
     Its blurred outer edge is as bright as brain and goes with it.
     """
-    from scipy import ndimage
 
     deep = mask & (depth < -6)
     if not deep.any():
@@ -539,7 +512,7 @@ def _peeled(
     if not fluid.any():
         return mask
     within = [*sizes[:2], _FAR_MM] if sizes[2] > 3 else sizes
-    edge = ndimage.distance_transform_edt(~fluid, sampling=within) <= 2.0
+    edge = distance_mm(~fluid, within) <= 2.0
     kept = mask & ~fluid & ~(edge & (depth > -2.5))
     return _filled(_cut_free(kept, sizes, 1.5), sizes, 3.0)
 
@@ -554,11 +527,11 @@ def _beside_bone(mask: Mask, hu: NDArray[np.float32], away: Array, sizes: Array)
     within = [*sizes[:2], _FAR_MM]
     smooth = ndimage.gaussian_filter(hu, [*(0.7 / sizes[:2]), 0.0])
     soft = (smooth > _SOFT_HU[0]) & (hu < _SOFT_HU[1]) & (away < _WITHIN_SKULL_MM) & ~mask
-    deep = ndimage.distance_transform_edt(soft, sampling=within) > _THIN_MM
+    deep = distance_mm(soft, within) > _THIN_MM
     if not deep.any():
         return deep
     rim_mm = _THIN_MM + 2.0
-    return soft & (ndimage.distance_transform_edt(~deep, sampling=within) <= rim_mm)
+    return soft & (distance_mm(~deep, within) <= rim_mm)
 
 
 def _averaged(voxels: NDArray[np.float32], blocks: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -596,14 +569,14 @@ def _cut_free(
     """The largest piece of tissue, without what hangs on it by thin bridges."""
     from scipy import ndimage
 
-    depth = ndimage.distance_transform_edt(tissue, sampling=sizes)
+    depth = distance_mm(tissue, sizes)
     pieces, count = ndimage.label(depth > bridge_mm)
     if count == 0:
         return np.zeros(tissue.shape, bool)
     volumes = np.bincount(pieces.ravel())
     volumes[0] = 0
     core = pieces == int(volumes.argmax())
-    away = ndimage.distance_transform_edt(~core, sampling=sizes)
+    away = distance_mm(~core, sizes)
     return np.asarray(tissue & (away <= bridge_mm + 1.0), dtype=bool)
 
 
@@ -617,8 +590,8 @@ def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> ND
     padding = [int(np.ceil(close_mm / size)) + 1 for size in sizes[:2]]
     padded = np.pad(mask, [(padding[0], padding[0]), (padding[1], padding[1]), (0, 0)])
     in_plane = [*sizes[:2], _FAR_MM]
-    wide = ndimage.distance_transform_edt(~padded, sampling=in_plane) <= close_mm
-    closed = ndimage.distance_transform_edt(wide, sampling=in_plane) > close_mm
+    wide = distance_mm(~padded, in_plane) <= close_mm
+    closed = distance_mm(wide, in_plane) > close_mm
     closed = closed[padding[0] : -padding[0], padding[1] : -padding[1]]
     closed |= mask
     for index in range(closed.shape[2]):

@@ -17,7 +17,7 @@ from corelab.imaging.acquisition import slice_axis
 from corelab.imaging.brain import FIT_SCORE, brain_limits_ml, brain_shape, brain_volume_verdict
 from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit, fit_head
-from corelab.records import SUPPLIED, AcquisitionRow, BrainQuality, Cut, Prepared
+from corelab.records.images import SUPPLIED, AcquisitionRow, BrainQuality, Cut, Prepared
 from corelab.terms.verdicts import FAIL, PASS, WARN
 
 #: Sides of an image whose axes run right, anterior and superior.
@@ -216,7 +216,7 @@ def brain_rows(record: Prepared) -> list[AcquisitionRow]:
     Examples
     --------
     >>> quality = BrainQuality("dwi", "dwi", 739.0, (900.0, 1800.0), "warn")
-    >>> from corelab.records import Scan
+    >>> from corelab.records.images import Scan
     >>> scan = Scan("s1", "dwi", grid="g1")
     >>> record = Prepared("1", "v", scans=(scan,), brain_mask_quality={"g1": quality})
     >>> [(row.criterion, row.value, row.limit, row.verdict) for row in brain_rows(record)]

@@ -34,7 +34,7 @@ from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
 from corelab.imaging.values import UNITS
-from corelab.records import DAMAGED, Conversion, DicomListing, DicomSeries, LeftOut, ScanRow
+from corelab.records.images import DAMAGED, Conversion, DicomListing, DicomSeries, LeftOut, ScanRow
 from corelab.settings.acquisition import DicomSettings
 
 #: Endings that dcm2niix gives to images which are not the magnitude.
@@ -264,7 +264,7 @@ def _missing_slices(series: Series) -> list[str]:
 
 
 def _without_repeats(series: Series) -> tuple[Series, list[str], list[str]]:
-    """Series without images of places that are there again; notes and warnings that say so.
+    """Series without images of places that occur again; notes and warnings that say so.
 
     A stack that was taken twice as a whole, and series with several images of a place by design
     (time, diffusion), are left as they are.
@@ -291,7 +291,7 @@ def _without_repeats(series: Series) -> tuple[Series, list[str], list[str]]:
     )
     series = replace(series, files=kept)
     if copies:
-        return series, [f"{again} are there more than once, with the same pixels"], []
+        return series, [f"{again} occur more than once, with the same pixels"], []
     warning = f"{again} were taken more than once (a scan repeated in part): the first is used"
     return series, [], [warning]
 

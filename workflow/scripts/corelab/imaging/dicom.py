@@ -1,8 +1,8 @@
 """What a DICOM folder holds: its series, what each is good for, and what had to stay out and why.
 
 Every file is read to its end. A file that is no image of a patient's head (scout, secondary
-capture, derived picture, report), is damaged, or is there twice, is listed with the reason and
-the rest goes on. Values of identifying tags are never repeated, only that they are there.
+capture, derived picture, report), is damaged, or occurs twice, is listed with the reason and
+the rest goes on. Values of identifying tags are never repeated, only their presence.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def list_series(folder: Path, *, identifying_tags: Sequence[str] = IDENTIFYING_T
 
 
 def read_file(path: Path, folder: Path, identifying_tags: Sequence[str]) -> DicomFile:
-    """Read one file to its end; whatever is wrong with it becomes its ``reason``.
+    """Read one file to its end; a fault becomes its ``reason``.
 
     Parameters
     ----------
@@ -286,13 +286,13 @@ def _unusable(dataset: Any) -> str | None:
 
 
 def _incomplete(dataset: Any) -> str | None:
-    """Says so when fewer pixels are there than the header declares."""
+    """Says so when there are fewer pixels than the header declares."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         return None
     frames = int(dataset.get("NumberOfFrames") or 1)
     due = int(dataset.Rows) * int(dataset.Columns) * frames * int(dataset.BitsAllocated) // 8
     there = len(dataset.PixelData)
-    return f"truncated: {there} of {due} bytes of pixels are there" if there < due else None
+    return f"truncated: {there} of {due} bytes of pixels" if there < due else None
 
 
 def _is_lossy(dataset: Any) -> bool:
@@ -343,7 +343,7 @@ def _decodable(dataset: Any) -> bool:
 
 
 def frame_sha256(frame: NDArray[Any]) -> str:
-    """Digest of one frame of stored values (rows, columns), whatever integer type holds them.
+    """Digest of one frame of stored values (rows, columns), independent of their integer type.
 
     Examples
     --------

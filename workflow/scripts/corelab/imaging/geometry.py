@@ -108,6 +108,18 @@ def affine_distance_mm(first: NDArray[Any], second: NDArray[Any], shape: Sequenc
     return float(np.round(np.sqrt((shift[:3] ** 2).sum(axis=0)).max(), 9))
 
 
+def in_memory(image: Any) -> nib.Nifti1Image:
+    """Image whose voxels are read: those of a file are unpacked each time that they are used.
+
+    Examples
+    --------
+    >>> image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    >>> in_memory(image).get_data_dtype()
+    dtype('uint8')
+    """
+    return nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine)
+
+
 def same_grid(first: Any, second: Any, *, tolerance_mm: float = SAME_PLACE_MM) -> bool:
     """Whether two images have the same voxels in the same places.
 
@@ -170,6 +182,10 @@ def resample_to(image: Any, reference: Any, *, order: int) -> nib.Nifti1Image:
     along_axes = order == 0 and not (matrix - np.diag(np.diag(matrix))).any()
 
     def one(frame: NDArray[Any]) -> NDArray[Any]:
+        if order == 1:
+            return linear_grid(
+                frame, to_voxel[:3, :3], to_voxel[:3, 3], shape, mode="grid-constant"
+            )
         out = np.zeros(shape, dtype=voxels.dtype)
         if along_axes:  # Equal to the general case voxel by voxel, in a tenth of the time.
             places = [
@@ -195,6 +211,123 @@ def resample_to(image: Any, reference: Any, *, order: int) -> nib.Nifti1Image:
     else:
         out = np.stack([one(voxels[..., t]) for t in range(voxels.shape[3])], axis=-1)
     return nib.Nifti1Image(out, reference.affine)
+
+
+def distance_mm(mask: NDArray[np.bool_], sizes: Any = 1.0) -> NDArray[np.float64]:
+    """Distance of each voxel of a mask to the nearest one outside it (0 outside).
+
+    The values are those of ``scipy.ndimage.distance_transform_edt``, in a quarter of the time.
+
+    Parameters
+    ----------
+    mask
+        2D or 3D.
+    sizes
+        Voxel sizes in mm, one or one for each axis.
+
+    Examples
+    --------
+    >>> distance_mm(np.array([[False, True, True]]), (1.0, 2.0)).tolist()
+    [[0.0, 2.0, 4.0]]
+    """
+    mask = np.ascontiguousarray(mask, dtype=bool)
+    if mask.all():
+        # There is nothing to be near to.
+        from scipy import ndimage
+
+        return np.asarray(ndimage.distance_transform_edt(mask, sampling=sizes))
+    from corelab.imaging.kernels import squared_distances
+
+    spacing = np.ones(3)
+    spacing[3 - mask.ndim :] = sizes
+    out = squared_distances(mask.reshape((1,) * (3 - mask.ndim) + mask.shape), spacing)
+    return np.asarray(np.sqrt(out, out=out).reshape(mask.shape))
+
+
+def _linear_mode(mode: str) -> int:
+    from corelab.imaging import kernels
+
+    modes = {
+        "constant": kernels.CONSTANT,
+        "nearest": kernels.NEAREST,
+        "grid-constant": kernels.GRID_CONSTANT,
+    }
+    return modes[mode]
+
+
+def _floats(values: NDArray[Any]) -> NDArray[Any]:
+    kept = values.dtype if values.dtype == np.float64 else np.float32
+    return np.ascontiguousarray(values, dtype=kept)
+
+
+def linear_grid(
+    values: NDArray[Any],
+    matrix: NDArray[Any],
+    shift: Any,
+    shape: Sequence[int],
+    *,
+    mode: str = "constant",
+    beyond: float = 0.0,
+) -> NDArray[Any]:
+    """A 3D array at ``matrix @ index + shift`` of a grid, linear between voxels.
+
+    The values are those of ``scipy.ndimage.affine_transform`` with order 1, in a quarter of the
+    time; float64 stays float64, all else gives float32.
+
+    Parameters
+    ----------
+    values
+        Array of three axes.
+    matrix, shift
+        (3, 3) and (3,), voxels of the grid to voxels of ``values``.
+    shape
+        Shape of the grid.
+    mode, beyond
+        Outside of the array: ``constant`` (``beyond``), ``nearest`` (the edge) or
+        ``grid-constant`` (voxels of ``beyond`` around it).
+
+    Examples
+    --------
+    >>> ramp = np.arange(4, dtype=np.float32).reshape(1, 1, 4)
+    >>> linear_grid(ramp, np.eye(3), (0, 0, 0.5), (1, 1, 4), mode="nearest").ravel().tolist()
+    [0.5, 1.5, 2.5, 3.0]
+    """
+    from corelab.imaging import kernels
+
+    values = _floats(values)
+    out = np.empty(tuple(int(size) for size in shape), dtype=values.dtype)
+    places = (np.ascontiguousarray(one, dtype=np.float64) for one in (matrix, shift))
+    kernels.linear_grid(values, *places, _linear_mode(mode), float(beyond), out)
+    return out
+
+
+def linear_at(
+    values: NDArray[Any],
+    points: Any,
+    *,
+    mode: str = "constant",
+    beyond: float = 0.0,
+    dtype: Any = None,
+) -> NDArray[Any]:
+    """A 3D array at places in voxels, (3, ...), as :func:`linear_grid`.
+
+    The values are those of ``scipy.ndimage.map_coordinates`` with order 1; ``dtype`` is that of
+    the result, if it is another one than that of ``values``.
+
+    Examples
+    --------
+    >>> ramp = np.arange(4, dtype=np.float32).reshape(1, 1, 4)
+    >>> linear_at(ramp, np.array([[0, 0], [0, 0], [0.5, 9]]), beyond=7).tolist()
+    [0.5, 7.0]
+    """
+    from corelab.imaging import kernels
+
+    values = _floats(values)
+    points = _floats(np.asarray(points))
+    out = np.empty(points.shape[1:], dtype=dtype or values.dtype)
+    flat = np.ascontiguousarray(points.reshape(3, -1))
+    kernels.linear_points(values, flat, _linear_mode(mode), float(beyond), out.reshape(-1))
+    return out
 
 
 def orthonormal_affine(affine: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float64]:

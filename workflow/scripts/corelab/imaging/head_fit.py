@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.geometry import distance_mm, voxel_sizes_mm
 from corelab.imaging.template import template_brain_mask, tissue_maps
 
 Array = NDArray[np.floating]
@@ -112,34 +112,26 @@ def fit_voxels(voxels: NDArray[np.float32], affine: Array, kind: str) -> HeadFit
 class _Points:
     """Points of an image in mm and the bins of their intensities."""
 
-    homogeneous: NDArray[np.float32]
-    bins: NDArray[np.int16]
+    points: NDArray[np.float32]
+    bins: NDArray[np.uint8]
     centre_mm: NDArray[np.float64]
     #: Extent of the head downwards and upwards from the centre, mm.
     reach_mm: tuple[float, float]
 
     def information(self, pose: Array) -> float:
         """Mutual information of class and intensity under a pose, nats."""
+        from corelab.imaging.kernels import class_counts
+
         table, shape, origin = _class_map()
         inverse = np.linalg.inv(_matrix(pose, self.centre_mm))[:3].astype(np.float32)
-        index = inverse @ self.homogeneous
-        index -= origin[:, None]
-        index *= np.float32(1 / _MAP_MM)
-        index += np.float32(0.5)
-        np.maximum(index, 0, out=index)
-        np.minimum(index, np.array(shape, np.float32)[:, None] - 1, out=index)
-        voxel = index.astype(np.int32)
-        flat = voxel[0]
-        for axis, size in enumerate(shape[1:], start=1):
-            flat *= size
-            flat += voxel[axis]
-        cell = table.take(flat)
-        cell += self.bins
-        counts = np.bincount(cell, minlength=_CLASSES * _BINS)
-        joint = counts.reshape(_CLASSES, _BINS) / len(cell)
+        counts = np.zeros((_CLASSES, _BINS), np.int64)
+        per_mm = np.float32(1 / _MAP_MM)
+        class_counts(inverse, self.points, origin, per_mm, table, shape, self.bins, counts)
+        joint = counts / len(self.bins)
         apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
         there = joint > 0
-        return float((joint[there] * np.log(joint[there] / apart[there])).sum())
+        shares = joint[there]
+        return float((shares * np.log(shares / apart[there])).sum())
 
     def cost(self, pose: Array) -> float:
         away = (np.asarray(pose) - _EXPECTED) / np.asarray(_SPREAD)
@@ -151,18 +143,16 @@ _CLASSES = 9
 
 
 @cache
-def _class_map() -> tuple[NDArray[np.int16], tuple[int, int, int], NDArray[np.float32]]:
-    """First bin of the class of every voxel (flat), shape of the map, MNI mm of its first voxel."""
-    from scipy import ndimage
+def _class_map() -> tuple[NDArray[np.uint8], tuple[int, int, int], NDArray[np.float32]]:
+    """Class of every voxel (flat), shape of the map, MNI mm of its first voxel."""
 
     brain_image = template_brain_mask()
-    pad = _AROUND_MM
     brain, grey, white = (
-        np.pad(np.asarray(part, np.float32), pad)[::_MAP_MM, ::_MAP_MM, ::_MAP_MM]
+        np.pad(part[::_MAP_MM, ::_MAP_MM, ::_MAP_MM].astype(np.float32), _AROUND_MM // _MAP_MM)
         for part in (np.asarray(brain_image.dataobj), *tissue_maps())
     )
-    origin = brain_image.affine[:3, 3] - pad
-    away = ndimage.distance_transform_edt(brain == 0, sampling=_MAP_MM)
+    origin = brain_image.affine[:3, 3] - _AROUND_MM
+    away = distance_mm(brain == 0, _MAP_MM)
     classes = 3 + np.digitize(away, _SHELLS_MM)
     _, y, z = (
         origin[axis] + _MAP_MM * np.arange(size).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -172,7 +162,7 @@ def _class_map() -> tuple[NDArray[np.int16], tuple[int, int, int], NDArray[np.fl
     classes[below] = np.where(away[below] < _SHELLS_MM[-1], 7, 8)
     inside = np.argmax([white, grey, 1.0 - white - grey], axis=0)
     classes = np.where(brain > 0, inside, classes)
-    return (classes * _BINS).ravel().astype(np.int16), brain.shape, origin.astype(np.float32)
+    return classes.ravel().astype(np.uint8), brain.shape, origin.astype(np.float32)
 
 
 def _sampled(
@@ -206,7 +196,6 @@ def _sampled(
         index[axis] = (index[axis][:, None] + offsets).ravel()
     grid = np.stack([part.ravel() for part in np.meshgrid(*index, indexing="ij")])
     world = affine[:3, :3] @ grid + affine[:3, 3:]
-    homogeneous = np.vstack([world, np.ones(grid.shape[1])]).astype(np.float32)
     inside = values.ravel() > floor
     limits = np.quantile(values.ravel()[inside], np.linspace(0, 1, _BINS - 2)[1:-1])
     bins = np.digitize(
@@ -215,7 +204,8 @@ def _sampled(
     )
     low, high = (float(v) for v in np.percentile(world[2][inside], [0.5, 99.5]))
     middle = np.median(world[:, inside], axis=1)
-    return _Points(homogeneous, bins.astype(np.int16), middle, (low - middle[2], high - middle[2]))
+    reach_mm = (low - middle[2], high - middle[2])
+    return _Points(world.astype(np.float32), bins.astype(np.uint8), middle, reach_mm)
 
 
 def spread_and_floor(

@@ -13,10 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.imaging.faults import ImageFault
-from corelab.imaging.geometry import resample_to, same_grid, voxel_sizes_mm, voxel_volume_ml
+from corelab.imaging.geometry import (
+    distance_mm,
+    resample_to,
+    same_grid,
+    voxel_sizes_mm,
+    voxel_volume_ml,
+)
 from corelab.imaging.nifti import conform
 from corelab.imaging.values import chosen_labels
-from corelab.records import InsertRow
+from corelab.records.images import InsertRow
 from corelab.study.columns import PHANTOMS
 from corelab.terms.endpoints import VOLUME_UNITS_ML
 
@@ -230,11 +236,10 @@ def insert_volume(
     >>> bool(found.measured_value == ball.sum() / 1000)
     True
     """
-    from scipy import ndimage
 
     sizes = voxel_sizes_mm(affine)
-    away = ndimage.distance_transform_edt(~inside, sampling=sizes)
-    deep = ndimage.distance_transform_edt(inside, sampling=sizes)
+    away = distance_mm(~inside, sizes)
+    deep = distance_mm(inside, sizes)
     core = inside & (deep > 0.5 * deep.max())
     shell = (away > _SHELL_MM) & (away <= 2.5 * _SHELL_MM)
     if shell.sum() < _FEW_VOXELS:

@@ -18,8 +18,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import resample_to, same_grid
-from corelab.records import AcquisitionRow, Scan
+from corelab.imaging.geometry import in_memory, resample_to, same_grid
+from corelab.records.images import AcquisitionRow, Scan
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 #: What others are compared with, best first; perfusion maps come from their series.
@@ -85,6 +85,7 @@ def left_right_rows(
     )
     rows: list[AcquisitionRow] = []
     heads: dict[str | None, LeftRight | None] = {}
+    references: dict[str, _Reference] = {}
     for scan in ranked:
         first = next(one for one in ranked if one.grid == scan.grid)
         if scan is ranked[0]:
@@ -92,8 +93,9 @@ def left_right_rows(
             continue
         # Others of a grid are compared with its first one, which takes no fit.
         other = ranked[0] if scan is first else first
-        pair = (_image_and_mask(one, brain_masks, folder) for one in (other, scan))
-        found = left_right(*pair)
+        if other.scan_id not in references:
+            references[other.scan_id] = _reference(*_image_and_mask(other, brain_masks, folder))
+        found = _compared(references[other.scan_id], _image_and_mask(scan, brain_masks, folder))
         if scan is first:
             heads[scan.grid] = found
         else:
@@ -129,12 +131,20 @@ def _by_way_of(found: LeftRight, head: LeftRight | None) -> LeftRight:
 
 
 def _image_and_mask(scan: Scan, brain_masks: Mapping[str, str], folder: Path) -> tuple[Any, Any]:
-    image: Any = nib.load(folder / scan.file)
+    image: Any = in_memory(nib.load(folder / scan.file))
     if len(image.shape) == 4:
         image = nib.Nifti1Image(np.asarray(image.dataobj).mean(axis=3), image.affine)
     if scan.kind in CT_KINDS:
         image = nib.Nifti1Image(np.clip(_array(image), *BRAIN_WINDOW_HU), image.affine)
-    return image, nib.load(folder / brain_masks[str(scan.grid)])
+    return image, in_memory(nib.load(folder / brain_masks[str(scan.grid)]))
+
+
+#: An image, its mask, and both on the small grid.
+_Reference = tuple[tuple[Any, Any], tuple[Any, Any]]
+
+
+def _reference(image: Any, mask: Any) -> _Reference:
+    return (image, mask), _small(image, mask)
 
 
 def left_right(reference: tuple[Any, Any], image: tuple[Any, Any]) -> LeftRight:
@@ -156,15 +166,20 @@ def left_right(reference: tuple[Any, Any], image: tuple[Any, Any]) -> LeftRight:
     hypothesis from the centres of the brains (SimpleITK, mutual information), so that neither
     has an advantage.
     """
-    fixed, fixed_mask = _small(*reference)
+    return _compared(_reference(*reference), image)
+
+
+def _compared(reference_and_small: _Reference, image: tuple[Any, Any]) -> LeftRight:
+    reference, (fixed, fixed_mask) = reference_and_small
     scores = []
+    alike = same_grid(reference[0], image[0])
+    moving = image if alike else _small(*image)
     for mirrored in (False, True):
-        if same_grid(reference[0], image[0]):
+        if alike:
             # What swaps the voxels of one of two images on a grid does so about its centre.
             whole = _flipped(image[0]) if mirrored else image[0]
             voxels, mask = _small(whole, reference[1])
         else:
-            moving = _small(*image)
             turned = tuple(_flipped(one) for one in moving) if mirrored else moving
             voxels, mask = _fitted(fixed, fixed_mask, *turned)
         scores.append((_array(voxels), _array(mask) > 0.5))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine
 
-from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
+from corelab.imaging.geometry import distance_mm, mask_volume_ml, voxel_sizes_mm
 from corelab.study.columns import LARGEST_LESION_ML
 
 #: MNI152 is a large head: its brain with fluid has 1.9 L, where that of most people has 1.4 L.
@@ -73,7 +73,6 @@ def outside_brain(mask: Any, brain: Any) -> str | None:
     '1.0 mL (25 %) of the mask lie more than 3 mm outside of the brain mask: check the mask, ...'
     >>> outside_brain(brain, brain)
     """
-    from scipy import ndimage
 
     voxels = np.argwhere(np.asanyarray(mask.dataobj) > 0)
     total = mask_volume_ml(mask)
@@ -94,7 +93,7 @@ def outside_brain(mask: Any, brain: Any) -> str | None:
     near = held[tuple(slice(low, high) for low, high in zip(start, stop, strict=True))]
     far = np.full(near.shape, np.inf)
     if near.any():
-        far = ndimage.distance_transform_edt(~near, sampling=sizes)
+        far = distance_mm(~near, sizes)
     outside = float((far[tuple((places - start).T)] > _BORDER_MM).sum()) * voxel_ml
     if outside < least:
         return None

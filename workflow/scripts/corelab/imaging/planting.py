@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.geometry import distance_mm, voxel_sizes_mm
 from corelab.imaging.shapes import Placed, Shape, place, radius_mm, shape_model
 
 Array = NDArray[np.float64]
@@ -149,7 +149,7 @@ def background(
     """
     free = brain
     if lesions.any():
-        away = ndimage.distance_transform_edt(~lesions, sampling=voxel_sizes_mm(affine))
+        away = distance_mm(~lesions, voxel_sizes_mm(affine))
         free = brain & (away > _GAP_MM)
     if not free.any():
         raise NoSpace("no brain is free of lesions")
@@ -264,9 +264,7 @@ def _candidates(scan: Background, tissue: Array, site: str, radius: float) -> ND
 def _places(scan: Background) -> tuple[NDArray[np.intp], Array, Array, Array]:
     """Free voxels with their depth in the brain, rough MNI coordinates and density of lesions."""
     sizes = scan.sizes_mm
-    depth = ndimage.distance_transform_edt(
-        np.pad(scan.brain, [(1, 1), (1, 1), (0, 0)]), sampling=sizes
-    )
+    depth = distance_mm(np.pad(scan.brain, [(1, 1), (1, 1), (0, 0)]), sizes)
     depth = depth[1:-1, 1:-1]
     where = np.argwhere(scan.free)
     mni = _rough_mni(scan, where)

@@ -27,11 +27,10 @@ from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
 from corelab.imaging.conversion import FoundScan, scans_of_folder
 from corelab.imaging.faults import ImageFault
-from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.geometry import in_memory, mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.lesion_checks import outside_brain, volume_fault
-from corelab.imaging.meshnet import network_mask, read_meshnet
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
@@ -42,7 +41,7 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, read_table, write_table
-from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
+from corelab.records.images import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
@@ -642,7 +641,7 @@ def _brain_masks(
         ranked = [kind for kind in BRAIN_ORDER if any(scan.kind == kind for scan in images)]
         kind = ranked[0] if ranked else images[0].kind
         source = next(scan for scan in images if scan.kind == kind)
-        image: Any = nib.load(visit.folder / source.file)
+        image: Any = in_memory(nib.load(visit.folder / source.file))
         if supplied:
             masks[grid] = supplied[0].file
             mask_image: Any = nib.load(visit.folder / supplied[0].file)
@@ -733,6 +732,8 @@ def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, An
 
 
 def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
+    from corelab.imaging.meshnet import network_mask, read_meshnet
+
     network = read_meshnet(settings.weights or "")
 
     def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:

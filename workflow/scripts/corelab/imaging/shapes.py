@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm
 from corelab.provenance.places import ROOT
 
 MODEL_FILE = ROOT / "resources" / "shapes" / "soop.json"
@@ -298,8 +299,8 @@ def mask_shape(
     step = float(min(sizes.min(), 2.0))
     margin = np.ceil(6.0 / sizes).astype(int) + 1
     padded = np.pad(mask[box], [(int(m), int(m)) for m in margin])
-    outside = ndimage.distance_transform_edt(~padded, sampling=sizes)
-    distance = outside - ndimage.distance_transform_edt(padded, sampling=sizes)
+    outside = distance_mm(~padded, sizes)
+    distance = outside - distance_mm(padded, sizes)
     even = ndimage.zoom(distance, sizes / step, order=1).astype(np.float32)
     scale = float((volume_ml / (mask.sum() * sizes.prod() / 1000.0)) ** (1.0 / 3.0))
     reach = 0.5 * step * scale * float(np.linalg.norm(even.shape))

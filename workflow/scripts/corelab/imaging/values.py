@@ -258,7 +258,8 @@ def _finite(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.flo
     count = int(bad.sum())
     if count == image.size:
         raise ImageFault(f"{name} has no finite voxel", "export the scan again")
-    largest = float(np.abs(image, where=~bad, out=np.zeros_like(image)).max())
+    values = image[~bad] if count else image
+    largest = max(float(values.max()), -float(values.min()))
     if largest > MAX_VALUE:
         raise ImageFault(
             f"{name} has values up to {largest:.3g}, which nothing measures: the header's type or "

@@ -1,9 +1,10 @@
-"""Measurement of one visit, or of a batch of supplied masks: masks -> rows."""
+"""Measurement of the visits of a participant, or of a batch of supplied masks: masks -> rows."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,24 +29,18 @@ from corelab.measurement.regions import (
 from corelab.measurement.reversal import joined_reasons, reversal_rows
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.products import file_sha256
-from corelab.records import (
-    SUPPLIED,
-    AcquisitionRow,
+from corelab.records.images import SUPPLIED, AcquisitionRow, Prepared, ScanRow, Segmented
+from corelab.records.measured import (
     Measured,
     MeasuredSupplied,
     MeasurementRow,
-    Normalised,
-    NormalisedMask,
     OverlapRow,
-    Perfused,
-    Prepared,
-    Registry,
-    ScanRow,
-    Segmented,
     SuppliedScan,
-    VisitMask,
-    visit_masks,
+    UnmeasuredVisit,
 )
+from corelab.records.perfusion import Perfused, Registry
+from corelab.records.subjects import Normalised, NormalisedMask
+from corelab.records.visits import VisitMask, VisitRecords, visit_masks
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 from corelab.terms.labels import volume_endpoint
@@ -57,36 +52,13 @@ def _load(path: Path) -> Any:
     return nib.load(path)
 
 
-def _row(
-    participant_id: str,
-    visit: str,
-    endpoint: str,
-    source: str,
-    value: float | None,
-    unit: str,
-    *,
-    repeat: int = 1,
-    region: str = "all",
-    status: str = "ok",
-    reason: str | None = None,
-    scan_ids: Iterable[str] = (),
-) -> MeasurementRow:
-    if value is not None and not np.isfinite(value):
-        value, status = None, "not_computable" if status == "ok" else status
-        reason = reason or "not defined for these masks"
-    ids = ",".join(sorted(scan_ids)) or None
-    return measurement_row(
-        *(participant_id, visit, endpoint, source, value, unit),
-        repeat=repeat,
-        region=region,
-        status=status,
-        reason=reason,
-        scan_ids=ids,
-    )
-
-
-#: Maker of the rows of a visit: endpoint, source, value, unit and what :func:`_row` takes.
+#: Maker of the rows of a visit: endpoint, source, value, unit and what ``measurement_row`` takes.
 _Make = Callable[..., MeasurementRow]
+
+
+def _maker(participant_id: str, visit: str) -> _Make:
+    undefined = "not defined for these masks"
+    return partial(measurement_row, participant_id, visit, undefined=undefined)
 
 
 def _location_rows(
@@ -145,7 +117,7 @@ def _registry_rows(make: _Make, registry: Registry | None, folder: Path) -> list
     ]
 
 
-def overlap_rows(
+def _overlap_rows(
     participant_id: str,
     visit: str,
     masks: Sequence[VisitMask],
@@ -155,16 +127,7 @@ def overlap_rows(
 ) -> list[OverlapRow]:
     """Overlap of every pair of sources that outlined one label of a visit.
 
-    Parameters
-    ----------
-    participant_id, visit
-        Of the rows.
-    nsd_tolerance_mm
-        Tolerance of the surface Dice.
-    masks
-        Of the visit.
-    images
-        Position in ``masks`` -> mask image, for those that could be read.
+    ``images``: position in ``masks`` -> mask image, for those that could be read.
     """
     rows: list[OverlapRow] = []
     groups: dict[tuple[str, int], list[int]] = {}
@@ -243,6 +206,52 @@ def _overlap_of_many(
     return row(metric, value, "ok", "of " + ", ".join(mask.source for mask, _ in own))
 
 
+def measure_subject(
+    visits: Sequence[VisitRecords],
+    normalised: Normalised,
+    folder: Path,
+    *,
+    atlases: Sequence[AtlasSettings],
+    settings: MeasurementSettings,
+    first_visits: Mapping[str, str],
+    sources: Sequence[str] = (),
+) -> Measured:
+    """Measure all visits of a participant.
+
+    A visit whose measurement ends in an unexpected error is listed in the record with its cause,
+    and the traceback is printed; the other visits keep their rows. ``first_visits`` is a visit in a
+    later window of ``serial_imaging`` -> that of the first window; ``sources`` are the record's,
+    see :class:`~corelab.records.measured.Measured`.
+    """
+    list(map(load_atlas, atlases))  # a fault of the config is one of all visits
+    measured: list[Measured] = []
+    failed: list[UnmeasuredVisit] = []
+    for one in visits:
+        try:
+            record = measure_visit(
+                *(one.prepare, one.segment, one.perfuse, normalised, folder),
+                atlases=atlases,
+                settings=settings,
+                first_visit=first_visits.get(one.visit),
+            )
+        except MemoryError:
+            raise  # not a fault of the visit: the job runs again with more
+        except Exception as error:
+            traceback.print_exc()
+            cause = " ".join(str(error).split())[:300]
+            failed.append(UnmeasuredVisit(one.visit, f"{type(error).__name__}: {cause}"))
+        else:
+            measured.append(record)
+    return Measured(
+        normalised.participant_id,
+        tuple(row for record in measured for row in record.rows),
+        tuple(row for record in measured for row in record.overlap),
+        tuple(row for record in measured for row in record.acquisition),
+        tuple(failed),
+        tuple(sources),
+    )
+
+
 def measure_visit(
     prepared: Prepared,
     segmented: Segmented | None,
@@ -256,19 +265,9 @@ def measure_visit(
 ) -> Measured:
     """Measure everything that one visit's masks and maps say.
 
-    Parameters
-    ----------
-    prepared, segmented, perfused, normalised
-        Records of the stages; None where a stage does not apply.
-    folder
-        The study's results folder; paths in records are relative to it.
-    atlases
-        ``atlases`` of the config.
-    settings
-        ``measurement`` of the config.
-    first_visit
-        Visit of the first window of ``serial_imaging``, where this one lies in a later window:
-        the infarct is compared with that of then, voxel by voxel.
+    Records are None where a stage does not apply, their paths relative to ``folder``. Where the
+    visit lies in a later window of ``serial_imaging``, the infarct is compared with that of the
+    ``first_visit`` of the first window, voxel by voxel.
     """
     participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
@@ -279,7 +278,7 @@ def measure_visit(
         if mask.status == "ok"
     }
     rows: list[MeasurementRow] = []
-    make = partial(_row, participant_id, visit)
+    make = _maker(participant_id, visit)
     for position, mask in enumerate(masks):
         rows += _mask_rows(make, mask, images.get(position), loaded)
     for entry in normalised.masks if normalised else ():
@@ -291,11 +290,11 @@ def measure_visit(
     rows += reversal_rows(normalised, folder, visit, first_visit)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if masks[n].origin != Perfused.stage}
-    overlaps = overlap_rows(
+    overlaps = _overlap_rows(
         participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings.nsd_tolerance_mm
     )
     return Measured(
-        *(participant_id, visit, tuple(_settle_doubles(rows)), tuple(overlaps)),
+        *(participant_id, tuple(_settle_doubles(rows)), tuple(overlaps)),
         tuple(_acquisition_rows(prepared, perfused)),
     ).settled()
 
@@ -395,15 +394,7 @@ def measure_supplied(
     atlases: Sequence[AtlasSettings],
     settings: MeasurementSettings,
 ) -> MeasuredSupplied:
-    """Measure masks that others supplied, of visits that have no images to process.
-
-    Parameters
-    ----------
-    scans
-        Of the scans sheet.
-    atlases, settings
-        As for :func:`measure_visit`.
-    """
+    """Measure masks that others supplied, of visits that have no images to process."""
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[MeasurementRow] = []
     overlaps: list[OverlapRow] = []
@@ -419,11 +410,11 @@ def measure_supplied(
             files.append(file)
             if mask.label == "brain":
                 continue
-            rows += _mask_rows(partial(_row, *key), mask, image, loaded)
+            rows += _mask_rows(_maker(*key), mask, image, loaded)
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
-        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
+        overlaps += _overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
     return MeasuredSupplied(tuple(_settle_doubles(rows)), tuple(overlaps), tuple(files)).settled()
 
 

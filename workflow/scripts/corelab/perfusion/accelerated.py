@@ -42,15 +42,8 @@ class Device:
 def find_device(name: str) -> Device | None:
     """The device of a configuration: None for ``cpu`` (the compiled loops).
 
-    Parameters
-    ----------
-    name
-        ``cpu``, or ``cuda``: CuPy, else PyTorch, with a card that answers.
-
-    Raises
-    ------
-    DeviceError
-        If ``cuda`` is requested and there is none. Another device is never taken instead.
+    ``cuda``: CuPy, else PyTorch, with a card that answers; :class:`DeviceError` if there is none.
+    Another device is never taken instead.
 
     Examples
     --------
@@ -87,10 +80,10 @@ def _torch() -> Device:
     if not torch.cuda.is_available():
         raise DeviceError("PyTorch is installed, but sees no CUDA device")
     name = f"PyTorch {torch.__version__} on {torch.cuda.get_device_name(0)}"
-    return torch_device(torch, "cuda", name)
+    return _torch_device(torch, "cuda", name)
 
 
-def torch_device(torch: Any, where: str, name: str) -> Device:
+def _torch_device(torch: Any, where: str, name: str) -> Device:
     """PyTorch on one of its devices (``cuda``, or ``cpu`` in tests), at full float32 precision."""
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -100,14 +93,8 @@ def torch_device(torch: Any, where: str, name: str) -> Device:
     return Device(name, torch, put, lambda array: array.cpu().numpy())
 
 
-def numpy_device() -> Device:
-    """NumPy in place of a card, for tests.
-
-    Examples
-    --------
-    >>> numpy_device().name
-    'NumPy'
-    """
+def _numpy_device() -> Device:
+    """NumPy in place of a card, for tests."""
     return Device("NumPy", np, np.asarray, np.asarray)
 
 
@@ -140,14 +127,7 @@ def _peak(device: Device, residue: Any, wrap: bool) -> tuple[Any, Any]:
 def linear(
     device: Device, curves: np.ndarray, operator: np.ndarray, wrap: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Height and position (frames) of the peak of ``curves @ operator``.
-
-    Examples
-    --------
-    >>> height, position = linear(numpy_device(), np.eye(3, 6), np.eye(6, 8), True)
-    >>> height.tolist(), position.tolist()
-    ([1.0, 1.0, 1.0], [0.0, 1.0, 2.0])
-    """
+    """Height and position (frames) of the peak of ``curves @ operator``."""
     height, position = np.zeros(len(curves), np.float32), np.zeros(len(curves), np.float32)
     matrix = device.put(operator.astype(np.float32))
     for part, block in _chunks(curves):

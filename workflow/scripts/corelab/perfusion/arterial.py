@@ -83,14 +83,8 @@ class ArterialInput:
         return np.asarray(self.artery.curve * self.scale)
 
 
-def half_rise_s(curves: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Time at which each curve first reaches half of its peak, interpolated.
-
-    Examples
-    --------
-    >>> half_rise_s(np.array([[0, 0, 4, 8, 2.0]]), np.arange(5.0))
-    array([2.])
-    """
+def _half_rise_s(curves: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Time at which each curve first reaches half of its peak, interpolated."""
     curves = np.atleast_2d(curves)
     peak = curves.argmax(axis=1)
     half = 0.5 * curves.max(axis=1)
@@ -115,7 +109,7 @@ def width_s(curve: np.ndarray, times_s: np.ndarray) -> float:
     """
     peak = int(curve.argmax())
     half = 0.5 * curve[peak]
-    start = float(half_rise_s(curve, times_s)[0])
+    start = float(_half_rise_s(curve, times_s)[0])
     falling = np.flatnonzero(curve[peak:] <= half)
     if not falling.size:
         return float("nan")
@@ -138,7 +132,7 @@ def describe(curve: np.ndarray, times_s: np.ndarray, voxels: np.ndarray) -> Vess
         peak=float(curve[peak]),
         time_to_peak_s=float(times_s[peak] - times_s[0]),
         width_s=width_s(curve, times_s),
-        arrival_s=float(half_rise_s(curve, times_s)[0]),
+        arrival_s=float(_half_rise_s(curve, times_s)[0]),
         centroid_s=float((first_pass * times_s).sum() / first_pass.sum()),
         area=float(np.trapezoid(curve, times_s)),
     )
@@ -166,7 +160,7 @@ def _candidates(
     return index[keep], steady[keep].astype(np.float64)
 
 
-def find_artery(
+def _find_artery(
     concentration: np.ndarray,
     times_s: np.ndarray,
     search: np.ndarray,
@@ -174,26 +168,9 @@ def find_artery(
 ) -> tuple[Vessel, np.ndarray, np.ndarray]:
     """Arterial curve of the voxels that are bright, early, narrow and alike.
 
-    Parameters
-    ----------
-    concentration
-        (x, y, z, t), lightly smoothed at most: smoothing dilutes small arteries.
-    times_s
-        (t,).
-    search
-        Where to look (brain and its surroundings, no bone).
-    baseline
-        Frames before the bolus.
-
-    Returns
-    -------
-    artery, candidates, curves
-        The artery; indices and curves of all voxels that look like vessels.
-
-    Raises
-    ------
-    PerfusionError
-        If nothing in the search region looks like a bolus in a vessel.
+    ``concentration`` is (x, y, z, t), lightly smoothed at most: smoothing dilutes small arteries.
+    ``search`` is the brain and its surroundings, no bone. Gives the artery, and indices and curves
+    of all voxels that look like vessels; PerfusionError if none looks like a bolus in a vessel.
     """
     index, curves = _candidates(concentration, search, baseline)
     if len(index) < 3:
@@ -202,7 +179,7 @@ def find_artery(
             "arterial input: check that the series holds the bolus, or supply the arterial "
             "curve as a scan of kind 'aif'"
         )
-    arrival = half_rise_s(curves, times_s)
+    arrival = _half_rise_s(curves, times_s)
     peak = curves.max(axis=1)
     # The earliest vessels; a percentile, so that a few odd voxels do not set the clock.
     first = float(np.percentile(arrival, 5))
@@ -231,7 +208,7 @@ def _correlation(curves: np.ndarray, one: np.ndarray) -> np.ndarray:
     return np.asarray(centred @ other / np.maximum(norm, 1e-12))
 
 
-def find_vein(
+def _find_vein(
     concentration: np.ndarray,
     times_s: np.ndarray,
     artery: Vessel,
@@ -241,7 +218,7 @@ def find_vein(
     plane: Plane | None,
 ) -> Vessel | None:
     """Venous curve: late, the largest area, behind and near the midline where there is one."""
-    arrival = half_rise_s(curves, times_s)
+    arrival = _half_rise_s(curves, times_s)
     area = curves.sum(axis=1)
     late = arrival >= artery.arrival_s + VENOUS_LAG_S
     late &= _venous_shape(curves, times_s, artery, arrival) > LEAST_VENOUS_LIKENESS
@@ -272,7 +249,7 @@ def _venous_shape(
     fine = np.arange(times_s[0], times_s[-1] + 0.25, 0.25)
     spread = np.exp(-(fine - fine[0]) / 3.0)
     shape = np.convolve(np.interp(fine, times_s, artery.curve), spread / spread.sum())[: len(fine)]
-    start = float(half_rise_s(shape, fine)[0])
+    start = float(_half_rise_s(shape, fine)[0])
     moved = np.stack([np.interp(times_s - (a - start), fine, shape) for a in arrival_s])
     centred = curves - curves.mean(axis=1, keepdims=True)
     other = moved - moved.mean(axis=1, keepdims=True)
@@ -319,8 +296,8 @@ def find_arterial_input(
         light[..., frame][box] = ndimage.gaussian_filter(plain, (0.5, 0.5, 0))
 
     over_frames(smooth, concentration.shape[3], threads)
-    artery, index, curves = find_artery(light, times_s, search, baseline)
-    vein = find_vein(light, times_s, artery, index, curves, affine, plane)
+    artery, index, curves = _find_artery(light, times_s, search, baseline)
+    vein = _find_vein(light, times_s, artery, index, curves, affine, plane)
     scale, raw = partial_volume_scale(artery, vein)
     return ArterialInput(artery, vein, scale, raw)
 

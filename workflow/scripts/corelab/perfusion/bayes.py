@@ -79,26 +79,12 @@ class Posterior:
     prior: np.ndarray
 
 
-def residue_function(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarray:
+def _residue_function(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarray:
     """Residue function with R(0) = 1 and area MTT.
 
-    Parameters
-    ----------
-    family
-        ``exponential``, ``linear`` (falls to 0 at twice the MTT), ``box``, ``gamma<alpha>``
-        (transit times gamma-distributed with shape alpha: ``gamma1`` is exponential) or
-        ``plug<share>`` (nothing leaves for that share of the MTT, then exponential).
-    times_s
-        Times.
-    mtt_s
-        Mean transit time.
-
-    Examples
-    --------
-    >>> t = np.arange(0, 100, 0.01)
-    >>> [round(float(residue_function(f, t, 4.0).sum() * 0.01), 1)
-    ...  for f in ("exponential", "linear", "box", "gamma4", "plug0.3")]
-    [4.0, 4.0, 4.0, 4.0, 4.0]
+    ``exponential``, ``linear`` (falls to 0 at twice the MTT), ``box``, ``gamma<alpha>`` (transit
+    times gamma-distributed with shape alpha: ``gamma1`` is exponential) or ``plug<share>`` (nothing
+    leaves for that share of the MTT, then exponential).
     """
     if family == "exponential":
         return np.exp(-times_s / mtt_s)
@@ -116,7 +102,7 @@ def residue_function(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarr
     raise ValueError(f"unknown residue family '{family}'")
 
 
-def model_curves(
+def _model_curves(
     aif: np.ndarray,
     interval_s: float,
     *,
@@ -124,15 +110,7 @@ def model_curves(
     transit_times_s: np.ndarray = TRANSIT_TIMES_S,
     delays_s: np.ndarray = DELAYS_S,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms (m, t) for unit blood volume, and their (m, 2) transit times and delays.
-
-    Examples
-    --------
-    >>> t = np.arange(40.0); artery = t**3 * np.exp(-t / 1.5)
-    >>> atoms, grid = model_curves(artery, 1.0)
-    >>> atoms.shape, grid[0].tolist()
-    ((2976, 40), [2.5, -3.0])
-    """
+    """Atoms (m, t) for unit blood volume, and their (m, 2) transit times and delays."""
     times = np.arange(len(aif)) * interval_s
     fine = np.arange(0.0, times[-1] + _FINE_STEP_S, _FINE_STEP_S)
     artery = np.interp(fine, times, aif)
@@ -141,7 +119,7 @@ def model_curves(
     atoms, grid = [], []
     for family in families:
         for mtt in transit_times_s:
-            residue = residue_function(family, fine, mtt)
+            residue = _residue_function(family, fine, mtt)
             # Normalised by its own sum, so that the area is exact on this grid.
             full = np.fft.irfft(spectrum * np.fft.rfft(residue / residue.sum(), length), length)
             full = full[: len(fine)]
@@ -199,7 +177,7 @@ def estimate(
     Examples
     --------
     >>> t = np.arange(40.0); artery = t**3 * np.exp(-t / 1.5)
-    >>> atoms, grid = model_curves(artery, 1.0)
+    >>> atoms, grid = _model_curves(artery, 1.0)
     >>> found = estimate(0.04 * atoms[[400]], artery, 1.0, sigma=0.0)
     >>> bool(abs(found.mtt_s[0] - grid[400, 0]) < 0.3), round(float(found.area[0]), 3)
     (True, 0.04)
@@ -212,8 +190,8 @@ def estimate(
     sigma = max(sigma, floor) if np.isfinite(sigma) else floor
     if len(delays_s) > kernels.GROUP:
         raise ValueError(f"{len(delays_s)} delays; the grid holds at most {kernels.GROUP}")
-    atoms, grid = model_curves(
-        steady_artery(aif), interval_s, families=families, transit_times_s=transit_times_s,
+    atoms, grid = _model_curves(
+        _steady_artery(aif), interval_s, families=families, transit_times_s=transit_times_s,
         delays_s=delays_s,
     )  # fmt: skip
     whitening = _whitening(curves.shape[1], baseline_frames, nuisance)
@@ -222,7 +200,7 @@ def estimate(
     freedom = float(max(np.linalg.matrix_rank(whitening) - PARAMETERS, 1))
     shape = (len(families), len(transit_times_s), len(delays_s))
     if prior is None:
-        prior = learned_prior(curves, atoms, _start(shape, transit_times_s), sigma, freedom)
+        prior = _learned_prior(curves, atoms, _start(shape, transit_times_s), sigma, freedom)
     elif prior.shape != shape:
         raise ValueError(f"the prior has shape {prior.shape}, the grid {shape}")
     used = np.repeat(prior.sum(axis=(1, 2)) > 0, shape[1] * shape[2])
@@ -254,14 +232,6 @@ def _whitening(frames: int, baseline_frames: int | None, nuisance: np.ndarray | 
 
     Courses of unknown size (flat prior) are projected out. The level has the variance of the noise
     over the number of frames that it is the mean of, so the mean over time is scaled down.
-
-    Examples
-    --------
-    >>> white = _whitening(8, 2, np.arange(8.0)[None])
-    >>> np.abs(white @ np.arange(8.0)).max() < 1e-9, np.linalg.matrix_rank(white).tolist()
-    (np.True_, 7)
-    >>> round(float(np.ones(8) @ _whitening(8, 2, None) @ np.ones(8)) / 8, 3)  # 1 / sqrt(1 + 8 / 2)
-    0.447
     """
     courses = np.zeros((0, frames)) if nuisance is None else np.atleast_2d(nuisance)
     courses = courses[np.linalg.norm(courses, axis=1) > 1e-9]
@@ -274,7 +244,7 @@ def _whitening(frames: int, baseline_frames: int | None, nuisance: np.ndarray | 
     return np.asarray(np.eye(frames) - (axes * weights) @ axes.T)
 
 
-def steady_artery(aif: np.ndarray) -> np.ndarray:
+def _steady_artery(aif: np.ndarray) -> np.ndarray:
     """Arterial curve with less noise: 0 before the bolus, then towards parabolas of five frames.
 
     Noise of the artery is common to all voxels, so thousands of curves do not average it out: it
@@ -282,14 +252,6 @@ def steady_artery(aif: np.ndarray) -> np.ndarray:
     and Golay 1964) moves a frame by no more than the SD of the frames before the bolus: a larger
     difference is the shape of the bolus, not noise. A bolus of fewer than six frames at half its
     height is left as it is.
-
-    Examples
-    --------
-    >>> t = np.arange(40.0); artery = 300 * np.exp(-((t - 20) / 5) ** 2)
-    >>> noise = np.random.default_rng(0).normal(0, 5, 40)
-    >>> gap = steady_artery(artery + noise) - artery
-    >>> bool(gap.std() < 0.9 * noise.std())
-    True
     """
     steady = np.array(aif, dtype=float)
     arrival = bolus_arrival(steady)
@@ -305,11 +267,6 @@ def _local_parabolas(curve: np.ndarray) -> np.ndarray:
     """Curve (t,) with every frame on the parabola through the five frames around it.
 
     scipy.signal has it, and takes a second to import.
-
-    Examples
-    --------
-    >>> np.abs(_local_parabolas(np.arange(8.0) ** 2) - np.arange(8.0) ** 2).max() < 1e-9
-    np.True_
     """
     powers = np.vander(np.arange(-2.0, 3.0), 3)
     fitted = powers @ np.linalg.pinv(powers)
@@ -318,42 +275,18 @@ def _local_parabolas(curve: np.ndarray) -> np.ndarray:
     return np.asarray(steady)
 
 
-def learned_prior(
+def _learned_prior(
     curves: np.ndarray, atoms: np.ndarray, start: np.ndarray, sigma: float, freedom: float
 ) -> np.ndarray:
     """Prior over residue function, transit time and delay by expectation maximisation.
 
-    One noisy curve hardly tells an exponential residue function from a plug with another delay,
-    and the two differ by MTT / 4 in Tmax; thousands of curves of one scan do tell. First the shares
-    of the residue functions are learned, with the transit times of each (with fixed ones, the
-    family whose fitted transit times are likely would win), then the grid within them.
-
-    Parameters
-    ----------
-    curves
-        (n, t); at most 2000, evenly spaced, are used.
-    atoms
-        (m, t) model curves in the order of ``start``.
-    start
-        (families, transit times, delays) prior before learning.
-    sigma
-        SD of the noise, at least.
-    freedom
-        Frames less the parameters of a model curve.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of the shape of ``start``, its sum 1, rounded so that it does not depend on the last bits of
-        a processor; 0 for a family that the scan does not show.
-
-    Examples
-    --------
-    >>> t = np.arange(40.0); artery = t**3 * np.exp(-t / 1.5)
-    >>> atoms, _ = model_curves(artery, 1.0, families=("exponential", "box"))
-    >>> found = learned_prior(0.04 * atoms[124:310], atoms, np.ones((2, 24, 31)), 1e-3, 36)
-    >>> found.sum(axis=(1, 2)).round(3).tolist()
-    [1.0, 0.0]
+    One noisy curve hardly tells an exponential residue function from a plug with another delay, and
+    the two differ by MTT / 4 in Tmax; thousands of curves of one scan do. First the shares of the
+    residue functions are learned, with the transit times of each (with fixed ones, the family whose
+    fitted transit times are likely would win), then the grid within them. At most 2000 curves (n,
+    t), evenly spaced, are used; ``atoms`` (m, t) are in the order of ``start``, the prior before
+    learning. Its sum is 1, rounded so that it does not depend on the last bits of a processor; 0
+    for a family that the scan does not show.
     """
     start = start / start.sum()
     if not len(curves):

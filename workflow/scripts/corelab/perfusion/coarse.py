@@ -24,8 +24,6 @@ def blocks(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int]:
     --------
     >>> blocks(np.diag([0.45, 0.45, 5.0, 1.0]), (512, 512, 16, 40))
     (2, 2)
-    >>> blocks(np.diag([0.9, 0.9, 5.0, 1.0]), (256, 256, 16, 40))
-    (1, 1)
     """
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))[:2]
     along = [
@@ -70,21 +68,11 @@ def coarse_affine(affine: np.ndarray, along: tuple[int, int]) -> np.ndarray:
 
 
 def refined(series: Any, along: tuple[int, int], brain: np.ndarray, affine: np.ndarray) -> Any:
-    """An analysed series back on the fine grid, each value repeated over its block.
+    """An analysed series of the coarse grid back on the fine grid, each value repeated over its
+    block.
 
-    Parameters
-    ----------
-    series
-        :class:`corelab.perfusion.series.Series` of the coarse grid.
-    along
-        Of :func:`blocks`.
-    brain, affine
-        Of the fine grid.
-
-    Returns
-    -------
-    Series
-        Masks end where the fine brain ends; vessels' voxels are the middle of their block.
+    ``along`` is of :func:`blocks`; ``brain`` and ``affine`` of the fine grid. Masks end where the
+    fine brain ends; vessels' voxels are the middle of their block.
     """
     coarse, fine = series.brain.shape, brain.shape
     step = np.array([*along, 1])

@@ -58,17 +58,10 @@ class Baseline:
 
 
 def checked_times(times_s: np.ndarray, n_frames: int) -> np.ndarray:
-    """Frame times as float64, finite and increasing, one per frame.
-
-    Raises
-    ------
-    PerfusionError
-        If their number differs from the number of frames, or they do not increase.
+    """Frame times as float64, finite and increasing, one per frame; else PerfusionError.
 
     Examples
     --------
-    >>> checked_times([0, 2, 4, 6, 8], 5)
-    array([0., 2., 4., 6., 8.])
     >>> checked_times([0, 2, 2, 4, 6], 5)
     Traceback (most recent call last):
     corelab.perfusion.concentration.PerfusionError: frame times do not increase at frame 3 ...
@@ -98,16 +91,11 @@ def checked_times(times_s: np.ndarray, n_frames: int) -> np.ndarray:
 def regular_times(times_s: np.ndarray) -> np.ndarray | None:
     """Uniform times to resample to, or None if the frames are already equally spaced.
 
-    Raises
-    ------
-    PerfusionError
-        If a gap is longer than :data:`LONGEST_GAP_S`, or resampling would give more than
-        :data:`MOST_RESAMPLED_FRAMES` frames.
+    PerfusionError if a gap is longer than :data:`LONGEST_GAP_S`, or resampling would give more than
+    :data:`MOST_RESAMPLED_FRAMES` frames.
 
     Examples
     --------
-    >>> regular_times(np.array([0.0, 1.0, 2.0, 3.001])) is None
-    True
     >>> regular_times(np.array([0.0, 1.0, 2.0, 4.0, 6.0]))
     array([0. , 1.5, 3. , 4.5, 6. ])
     """
@@ -133,22 +121,15 @@ def regular_times(times_s: np.ndarray) -> np.ndarray | None:
     return times_s[0] + step * np.arange(count)
 
 
-def interpolation_matrix(times_s: np.ndarray, new_times_s: np.ndarray) -> np.ndarray:
-    """Weights ``w`` (new, old) of linear interpolation: ``new = curves @ w.T``.
-
-    Examples
-    --------
-    >>> interpolation_matrix(np.array([0.0, 2.0]), np.array([0.5, 2.0]))
-    array([[0.75, 0.25],
-           [0.  , 1.  ]])
-    """
+def _interpolation_matrix(times_s: np.ndarray, new_times_s: np.ndarray) -> np.ndarray:
+    """Weights ``w`` (new, old) of linear interpolation: ``new = curves @ w.T``."""
     identity = np.eye(len(times_s))
     return np.stack([np.interp(new_times_s, times_s, row) for row in identity], axis=1)
 
 
 def resample(curves: np.ndarray, times_s: np.ndarray, new_times_s: np.ndarray) -> np.ndarray:
     """Curves (..., t) at new times by linear interpolation."""
-    weights = interpolation_matrix(times_s, new_times_s).astype(curves.dtype)
+    weights = _interpolation_matrix(times_s, new_times_s).astype(curves.dtype)
     return curves @ weights.T
 
 
@@ -157,17 +138,9 @@ def aligned_slices(
 ) -> np.ndarray:
     """Series whose slices, acquired one after the other, are brought to common frame times.
 
-    A cubic spline through each curve: straight lines between frames would flatten an arterial
-    peak. Before the first and after the last frame of a slice its value is held.
-
-    Parameters
-    ----------
-    series
-        (x, y, z, t) concentration.
-    times_s
-        (t,) start of every frame.
-    slice_times_s
-        (z,) seconds from the start of a frame to the slice.
+    A cubic spline through each curve: straight lines between frames would flatten an arterial peak.
+    Before the first and after the last frame of a slice its value is held. ``slice_times_s`` (z,)
+    are the seconds from the start of a frame to the slice.
 
     Examples
     --------
@@ -191,15 +164,10 @@ def aligned_slices(
 
 
 def bolus_arrival(curve: np.ndarray) -> int:
-    """Last frame before a curve rises to its peak.
+    """Last frame before a curve (t,), which rises with the tracer, rises to its peak.
 
-    The rise is what stands above the first frames' level by more than three of their SD or 5 %
-    of the peak, whichever is higher, without interruption up to the peak.
-
-    Parameters
-    ----------
-    curve
-        (t,), rises with the tracer.
+    The rise is what stands above the first frames' level by more than three of their SD or 5 % of
+    the peak, whichever is higher, without interruption up to the peak.
 
     Examples
     --------
@@ -220,14 +188,8 @@ def bolus_arrival(curve: np.ndarray) -> int:
     return max(frame - 1, 0)
 
 
-def steady_state_start(curve: np.ndarray, arrival: int) -> int:
-    """First frame in steady state: early MR frames can be far brighter than the baseline.
-
-    Examples
-    --------
-    >>> steady_state_start(np.array([160, 110, 100, 101, 99, 100, 60.0]), 5)
-    2
-    """
+def _steady_state_start(curve: np.ndarray, arrival: int) -> int:
+    """First frame in steady state: early MR frames can be far brighter than the baseline."""
     before = np.asarray(curve, dtype=float)[: arrival + 1]
     if len(before) < 5:
         return 0
@@ -243,14 +205,7 @@ def steady_state_start(curve: np.ndarray, arrival: int) -> int:
 
 
 def find_baseline(curve: np.ndarray, modality: str) -> Baseline:
-    """Baseline frames of a raw signal curve (an artery, or the mean of the brain).
-
-    Parameters
-    ----------
-    curve
-        (t,) raw signal.
-    modality
-        ``ctp`` (rises with the tracer) or ``dsc`` (falls).
+    """Baseline frames of a raw signal curve (t,), an artery or the mean of the brain.
 
     Examples
     --------
@@ -259,7 +214,7 @@ def find_baseline(curve: np.ndarray, modality: str) -> Baseline:
     """
     curve = np.asarray(curve, dtype=float)
     rising = -curve if modality == "dsc" else curve
-    start = steady_state_start(curve, bolus_arrival(rising)) if modality == "dsc" else 0
+    start = _steady_state_start(curve, bolus_arrival(rising)) if modality == "dsc" else 0
     arrival = start + bolus_arrival(rising[start:])
     return Baseline(start=start, stop=max(arrival + 1, start + 1), arrival=arrival)
 
@@ -271,29 +226,14 @@ def to_concentration(
     *,
     echo_time_s: float | None = None,
 ) -> np.ndarray:
-    """Tracer concentration of raw signal curves.
+    """Tracer concentration of raw signal curves (..., t), float32.
 
-    Parameters
-    ----------
-    signal
-        (..., t).
-    modality
-        ``ctp``: HU minus the baseline's mean, in HU. ``dsc``: ``-ln(S / S0) / TE``, in 1/s.
-    baseline
-        Frames whose mean is the level without tracer.
-    echo_time_s
-        For ``dsc``.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, (..., t); NaN where a DSC voxel has no signal at baseline.
+    ``ctp``: HU minus the mean of the baseline, in HU. ``dsc``: ``-ln(S / S0) / TE``, in 1/s; NaN
+    where a voxel has no signal at baseline.
 
     Examples
     --------
     >>> base = Baseline(0, 2, 1)
-    >>> to_concentration(np.array([30.0, 32, 41]), "ctp", base)
-    array([-1.,  1., 10.], dtype=float32)
     >>> to_concentration(np.array([100, 100, 100 / np.e]), "dsc", base, echo_time_s=0.03).round(2)
     array([-0.  , -0.  , 33.33], dtype=float32)
     """
@@ -315,10 +255,7 @@ def to_concentration(
 def checked_echo_time(echo_time_s: float | None) -> float:
     """The echo time if it is one in seconds.
 
-    Raises
-    ------
-    PerfusionError
-        If it is missing, not positive, or was given in milliseconds.
+    PerfusionError if it is missing, not positive, or was given in milliseconds.
 
     Examples
     --------
@@ -340,18 +277,10 @@ def checked_echo_time(echo_time_s: float | None) -> float:
 
 
 def temporal_noise(curves: np.ndarray) -> float:
-    """SD of the noise of a curve, from differences of neighbouring baseline frames.
+    """SD of the noise of curves (n, t), from differences of neighbouring baseline frames.
 
-    Parameters
-    ----------
-    curves
-        (n, t), baseline frames only.
-
-    Returns
-    -------
-    float
-        sqrt(pi) / 2 times the mean absolute difference (which, unlike a median, does not jump in
-        steps where CT numbers are whole); NaN with fewer than 2 frames.
+    sqrt(pi) / 2 times the mean absolute difference (which, unlike a median, does not jump in steps
+    where CT numbers are whole); NaN with fewer than 2 frames.
 
     Examples
     --------

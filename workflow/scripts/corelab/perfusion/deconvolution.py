@@ -61,25 +61,13 @@ class Residue:
     truncation: np.ndarray
 
 
-def oscillation_limit(interval_s: float) -> float:
-    """Oscillation index that osvd allows at a frame interval.
-
-    Examples
-    --------
-    >>> [round(oscillation_limit(s), 3) for s in (0.5, 1.0, 1.5, 2.0)]
-    [0.035, 0.05, 0.075, 0.095]
-    """
+def _oscillation_limit(interval_s: float) -> float:
+    """Oscillation index that osvd allows at a frame interval."""
     return float(np.clip(OSCILLATION_PER_S * interval_s, *OSCILLATION_RANGE))
 
 
-def smoothed_arterial(aif: np.ndarray) -> np.ndarray:
-    """Simpson-weighted artery ``(a[k-1] + 4 a[k] + a[k+1]) / 6``: second-order convolution.
-
-    Examples
-    --------
-    >>> smoothed_arterial(np.array([0.0, 6.0, 0.0, 0.0]))
-    array([0., 4., 1., 0.])
-    """
+def _smoothed_arterial(aif: np.ndarray) -> np.ndarray:
+    """Simpson-weighted artery ``(a[k-1] + 4 a[k] + a[k+1]) / 6``: second-order convolution."""
     smooth = np.array(aif, dtype=float)
     smooth[1:-1] = (aif[:-2] + 4.0 * aif[1:-1] + aif[2:]) / 6.0
     return smooth
@@ -89,7 +77,7 @@ def _padded_spectrum(aif: np.ndarray, interval_s: float) -> tuple[np.ndarray, in
     length = 2 * len(aif)
     padded = np.zeros(length)
     padded[: len(aif)] = aif
-    return np.fft.rfft(smoothed_arterial(padded)) * interval_s, length
+    return np.fft.rfft(_smoothed_arterial(padded)) * interval_s, length
 
 
 def _circulant_operator(filter_: np.ndarray, n_frames: int, length: int) -> np.ndarray:
@@ -98,21 +86,11 @@ def _circulant_operator(filter_: np.ndarray, n_frames: int, length: int) -> np.n
     return kernel[index]
 
 
-def linear_operator(aif: np.ndarray, interval_s: float, method: str) -> np.ndarray:
-    """Matrix (t, L) with ``residue = curve @ matrix`` for ``ssvd``, ``bsvd`` and ``tikhonov``.
-
-    Examples
-    --------
-    A curve that is the artery itself has all its flow at time 0.
-
-    >>> t = np.arange(20.0); artery = t**3 * np.exp(-t / 1.5)
-    >>> residue = artery @ linear_operator(artery, 1.0, "bsvd")
-    >>> int(residue.argmax())
-    0
-    """
+def _linear_operator(aif: np.ndarray, interval_s: float, method: str) -> np.ndarray:
+    """Matrix (t, L) with ``residue = curve @ matrix`` for ``ssvd``, ``bsvd`` and ``tikhonov``."""
     n_frames = len(aif)
     if method == "ssvd":
-        matrix = toeplitz(smoothed_arterial(aif), np.zeros(n_frames)) * interval_s
+        matrix = toeplitz(_smoothed_arterial(aif), np.zeros(n_frames)) * interval_s
         u, s, vt = np.linalg.svd(matrix)
         kept = np.where(s >= SSVD_TRUNCATION * s[0], 1.0 / np.where(s > 0, s, 1.0), 0.0)
         return (u * kept) @ vt
@@ -166,22 +144,9 @@ def deconvolve(
 ) -> Residue:
     """Peak of the residue function of every curve.
 
-    Parameters
-    ----------
-    curves
-        (n, t) tissue concentration, finite.
-    aif
-        (t,) arterial concentration in the same unit.
-    interval_s
-        Frame interval.
-    method
-        ``ssvd``, ``bsvd``, ``osvd`` or ``tikhonov``.
-    oscillation_index
-        Limit of osvd; default :func:`oscillation_limit`.
-    threads
-        The result does not depend on it.
-    device
-        A graphics card; None for the compiled loops. The same to 1e-4.
+    ``curves`` (n, t) are finite, ``aif`` (t,) in the same unit. ``method`` is ``ssvd``, ``bsvd``,
+    ``osvd`` or ``tikhonov``. The result does not depend on ``threads``; with a graphics card
+    (``device``) it is the same to 1e-4.
 
     Examples
     --------
@@ -199,7 +164,7 @@ def deconvolve(
     position = np.zeros(n, np.float32)
     if method == "osvd":
         analysis, synthesis, counts = _fourier_factors(aif, interval_s)
-        limit = oscillation_index or oscillation_limit(interval_s)
+        limit = oscillation_index or _oscillation_limit(interval_s)
         level = np.zeros(n, np.int32)
         terms = (
             analysis.astype(np.float32),
@@ -213,7 +178,7 @@ def deconvolve(
             over_blocks(kernels.oscillation, n, threads, curves, *terms, height, position, level)
         truncation = OSVD_LEVELS[level]
     else:
-        operator = linear_operator(aif, interval_s, method).astype(np.float32)
+        operator = _linear_operator(aif, interval_s, method).astype(np.float32)
         wrap = method != "ssvd"
         if device is not None:
             height, position = accelerated.linear(device, curves, operator, wrap)

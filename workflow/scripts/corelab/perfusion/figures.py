@@ -23,6 +23,8 @@ WINDOWS: dict[str, tuple[str, str, float, float]] = {
     "tmax_s": ("timing", "Tmax (s)", 0.0, 12.0),
     "cbf_sd_ml_100g_min": ("bayes", "SD of CBF (mL/100g/min)", 0.0, 20.0),
 }
+#: Usual limit of hypoperfused tissue, s: marked on the scale of Tmax.
+LATE_S = 6.0
 CORE_COLOUR, PENUMBRA_COLOUR = "#d7263d", "#1b998b"
 _SLICES = 6
 
@@ -74,26 +76,10 @@ def draw_visit(
     flow: str = "bayes",
     timing: str = "bayes",
 ) -> dict[str, str]:
-    """Draw all figures of a visit.
+    """Draw all figures of a visit: name -> path relative to the results folder.
 
-    Parameters
-    ----------
-    series
-        Analysed series.
-    masks
-        ``core`` and ``hypoperfused``.
-    folder
-        Results folder.
-    name
-        Gives the path (relative to the folder) of a figure by its short name.
-    flow, timing
-        Engines of the maps of flow and of time.
-
-    Returns
-    -------
-    dict
-        ``figure_maps``, ``figure_lesions``, ``figure_arterial``, ``figure_displacement`` -> path
-        relative to the folder.
+    ``masks`` are ``core`` and ``hypoperfused``; ``name`` gives the path of a figure by its short
+    name; ``flow`` and ``timing`` are the engines of the maps of flow and of time.
     """
     box = bounding_box(series.brain)
     sizes = np.sqrt((series.affine[:3, :3] ** 2).sum(axis=0))
@@ -126,7 +112,7 @@ def _maps(
         len(rows), 1, (width, height), left=0.01, right=0.99 - 1.0 / width, bottom=0.01,
         top=1.0 - 0.25 / height, hspace=0.02,
     )  # fmt: skip
-    colours = colormaps["turbo"].with_extremes(bad="black")
+    colours = colormaps["inferno"].with_extremes(bad="black")
     tissue = series.tissue[box]
     for axis, (quantity, engine, title, low, high) in zip(axes[:, 0], rows, strict=True):
         values = np.where(tissue, getattr(series.maps[engine], quantity)[box], np.nan)
@@ -142,19 +128,28 @@ def _maps(
             )
         )
         bar = figure.colorbar(shown, cax=strip, extend="max")
+        if quantity == "tmax_s":
+            bar.ax.axhline(LATE_S, color="white", lw=1.6)
         bar.set_label(f"{title}\n{engine}", fontsize=8)
         bar.ax.tick_params(labelsize=7)
     for k, level in enumerate(levels):
         axes[0][0].text(
-            (k + 0.5) / len(levels), 1.01, f"slice {level + box[2].start + 1}", ha="center",
+            (k + 0.5) / len(levels), 1.01, _at(series, level + box[2].start), ha="center",
             va="bottom", transform=axes[0][0].transAxes, fontsize=8,
         )  # fmt: skip
-    _mark_right(axes[0][0])
+    _mark_sides(axes[0][0])
     return figure
 
 
-def _mark_right(axis: Any) -> None:
-    axis.text(0.005, 0.03, "R", color="white", transform=axis.transAxes, fontsize=11)
+def _at(series: Series, level: int) -> str:
+    """Position of a slice in millimetres, at the middle of its plane."""
+    x, y = (size / 2 for size in series.brain.shape[:2])
+    return f"z {(series.affine @ [x, y, level, 1.0])[2]:.0f} mm"
+
+
+def _mark_sides(axis: Any) -> None:
+    for letter, x in (("R", 0.005), ("L", 0.985)):
+        axis.text(x, 0.03, letter, color="white", transform=axis.transAxes, fontsize=11)
 
 
 def _lesions(
@@ -183,7 +178,7 @@ def _lesions(
         Patch(color=CORE_COLOUR, label=f"core {core_ml:.1f} mL"),
         Patch(color=PENUMBRA_COLOUR, label=f"penumbra {late_ml - core_ml:.1f} mL"),
     ]
-    _mark_right(axes[0][0])
+    _mark_sides(axes[0][0])
     figure.legend(handles=labels, loc="lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -214,7 +209,7 @@ def _arterial(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
             width - 1 - (here[:, 0] - box[0].start), here[:, 1] - box[1].start, "s",
             markersize=4, markerfacecolor="none", markeredgecolor=colour,
         )  # fmt: skip
-        axis.set_title(f"{title}, slice {level + 1}", fontsize=9)
+        axis.set_title(f"{title}, {_at(series, level)}", fontsize=9)
     axis = axes[0][2]
     unit = "HU" if series.modality == "ctp" else "1/s"
     axis.plot(times, source.artery.curve, color="#d7263d", ls=":", label="artery as measured")

@@ -70,15 +70,7 @@ class PerfusionMaps:
     family_weights: tuple[float, ...] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The maps by name, without those that the engine does not give.
-
-        Examples
-        --------
-        >>> zero = np.zeros(1)
-        >>> maps = PerfusionMaps(zero, zero, zero, zero, zero, "osvd", 1.0, 1.0)
-        >>> sorted(maps.arrays())[:2]
-        ['cbf_ml_100g_min', 'cbv_ml_100g']
-        """
+        """The maps by name, without those that the engine does not give."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
 
@@ -371,12 +363,6 @@ def _peak_times(curves: np.ndarray, top: np.ndarray, times: np.ndarray) -> np.nd
     """Time of the peak of curves (n, t): the top of the parabola through the three highest frames.
 
     Times are equally spaced. Whole frames would shift every share of tissue below a limit.
-
-    Examples
-    --------
-    >>> t = np.arange(0, 20, 2.0)
-    >>> _peak_times(9 - (t[None] - 7.4) ** 2, np.array([4]), t).round(3)
-    array([7.4])
     """
     inner = np.clip(top, 1, len(times) - 2)
     rows = np.arange(len(curves))

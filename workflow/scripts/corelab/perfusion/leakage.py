@@ -32,16 +32,9 @@ class Leakage:
 
 
 def non_enhancing(curves: np.ndarray, noise: float, arrival: int) -> np.ndarray:
-    """Voxels whose last frames stay within two SDs of noise of the middle of all voxels.
+    """Curves (n, t) whose last frames stay within two SDs of noise of the middle of all.
 
-    Parameters
-    ----------
-    curves
-        (n, t) concentration.
-    noise
-        Temporal SD of one frame.
-    arrival
-        Last frame before the bolus.
+    ``noise`` is the temporal SD of one frame, ``arrival`` the last frame before the bolus.
 
     Examples
     --------
@@ -57,26 +50,11 @@ def non_enhancing(curves: np.ndarray, noise: float, arrival: int) -> np.ndarray:
 
 
 def correct_leakage(curves: np.ndarray, times_s: np.ndarray, reference: np.ndarray) -> Leakage:
-    """Remove leakage from DSC concentration curves.
+    """Remove leakage from DSC concentration curves (n, t), dR2* in 1/s.
 
-    Parameters
-    ----------
-    curves
-        (n, t) dR2* in 1/s.
-    times_s
-        (t,).
-    reference
-        (n,) voxels that do not enhance; their mean is the reference curve.
-
-    Raises
-    ------
-    PerfusionError
-        If there are no such voxels, or their mean curve is flat.
-
-    References
-    ----------
-    Boxerman 2006 (AJNR 27:859). The reference is the mean over voxels that do not enhance, as
-    corrected in the OSIPI code collection.
+    The mean of ``reference`` (n,), voxels that do not enhance, is the reference curve;
+    PerfusionError if there are none, or it is flat. Boxerman 2006 (AJNR 27:859), with this
+    reference as in the OSIPI code collection.
 
     Examples
     --------

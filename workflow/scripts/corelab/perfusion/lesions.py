@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import ndtr
 
+from corelab.imaging.geometry import linear_grid
 from corelab.perfusion.tissue import Plane, bounding_box, smoothed
 
 REFERENCES = ("contralateral", "mirror", "whole-normal", "by-tissue")
@@ -146,21 +147,12 @@ def reference_value(
     plane: Plane | None = None,
     affine: np.ndarray | None = None,
 ) -> Reference:
-    """Normal value that a lesion's values are divided by.
+    """Normal value that a lesion's values (x, y, z) are divided by.
 
-    Parameters
-    ----------
-    values
-        Map (x, y, z).
-    normal
-        Tissue that counts as normal: the contralateral hemisphere with Tmax below 4 s; for
-        ``whole-normal`` the tissue of both.
-    rule
-        ``contralateral`` and ``whole-normal``: median of ``normal``. ``by-tissue``: medians of
-        its grey and white matter. ``mirror``: the smoothed map reflected in the midsagittal
-        plane, where it falls on normal tissue, else the median.
-    tissue, grey, plane, affine
-        As the rule needs.
+    ``contralateral`` and ``whole-normal``: median of ``normal`` (Tmax below 4 s in the
+    contralateral hemisphere, or in both). ``by-tissue``: medians of its grey and white matter.
+    ``mirror``: the smoothed map reflected in the midsagittal plane, where it falls on normal
+    tissue, else the median. ``tissue``, ``grey``, ``plane`` and ``affine`` as the rule needs.
 
     Examples
     --------
@@ -184,11 +176,9 @@ def reference_value(
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
         smooth = smoothed(np.where(usable, values, 0.0), usable, sizes, 5.0)
         matrix = plane.mirror(affine)
-        other = ndimage.affine_transform(
-            smooth.astype(np.float64), matrix[:3, :3], matrix[:3, 3], order=1
-        )
-        there = ndimage.affine_transform(
-            usable.astype(np.float64), matrix[:3, :3], matrix[:3, 3], order=1
+        other, there = (
+            linear_grid(part.astype(np.float64), matrix[:3, :3], matrix[:3, 3], part.shape)
+            for part in (smooth, usable)
         )
         mirrored = np.where(there > 0.5, other / np.maximum(there, 0.5), summary)
         return Reference(mirrored, summary, rule)
@@ -200,14 +190,8 @@ def untimed_tissue(
 ) -> np.ndarray:
     """Tissue without a bolus whose time can be read: hardly any flow, or a Tmax that is not known.
 
-    Parameters
-    ----------
-    tissue
-        Grey and white matter.
-    flow
-        Blood flow; below 15 % of the tissue's median there is no bolus to time.
-    sd_s
-        SD of Tmax of an engine that gives one; above 2 s noise chose the time.
+    Below 15 % of the median flow of the tissue there is no bolus to time; an SD of Tmax above 2 s
+    (of an engine that gives one): noise chose the time.
 
     Examples
     --------
@@ -233,19 +217,8 @@ def delayed_tissue(
 ) -> np.ndarray:
     """Tissue with Tmax above a limit, in clusters of at least 3 mL.
 
-    Parameters
-    ----------
-    tmax_s
-        Map (x, y, z).
-    tissue
-        Grey and white matter.
-    above_s
-        Limit of Tmax.
-    voxel_ml
-        Volume of a voxel.
-    untimed
-        See :func:`untimed_tissue`: counts as delayed where most of the timed tissue that it
-        borders on in its slice is.
+    ``untimed`` tissue (see :func:`untimed_tissue`) counts as delayed where most of the timed tissue
+    that it borders on in its slice is.
 
     Examples
     --------
@@ -291,19 +264,9 @@ def likely_wrong_delay(
 ) -> float:
     """Expected volume on the wrong side of a limit of Tmax, in and around delayed tissue.
 
-    By the posterior SD of each voxel; as a share of the volume of the delayed tissue. About 1 less
-    this share is the overlap (Dice) with the truth: r = -0.97 on 40 simulated heads.
-
-    Parameters
-    ----------
-    tmax_s, sd_s
-        Map and its SD (x, y, z), NaN for no value.
-    late
-        Delayed tissue, see :func:`delayed_tissue`.
-    tissue
-        Grey and white matter.
-    above_s
-        Limit of Tmax.
+    By the posterior SD of each voxel (NaN for no value); as a share of the volume of the delayed
+    tissue (``late``, of :func:`delayed_tissue`). About 1 less this share is the overlap (Dice) with
+    the truth: r = -0.97 on 40 simulated heads.
 
     Examples
     --------
@@ -324,14 +287,7 @@ def likely_wrong_core(
 ) -> float:
     """Share of a core whose flow is likely above its limit, by the posterior SD of each voxel.
 
-    Parameters
-    ----------
-    cbf, sd
-        Flow and its SD (x, y, z).
-    core
-        Mask; NaN is returned where it is empty.
-    below
-        Limit in the unit of the flow, a number or a map.
+    ``below`` is a number or a map in the unit of the flow; NaN for an empty core.
 
     Examples
     --------
@@ -365,20 +321,13 @@ def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.
 
 
 def level_in_noise(below: float, cnr: float | None) -> float:
-    """What relative CBF of the ``bayes`` engine reads where the true one is ``below``.
+    """Reading of relative CBF by the ``bayes`` engine where the true one is ``below``.
 
     Noise draws a posterior mean towards what is common in the scan: transit times of normal tissue
     read too long, and the blood volume of a core too high. Both bring the ratio nearer to 1, by a
     share of the gap that falls with the cube of the contrast-to-noise (chosen on 88 simulated
-    heads; docs/perfusion.md, "Weak boluses").
-
-    Parameters
-    ----------
-    below
-        Cut-off of true relative flow.
-    cnr
-        Peak of the mean curve of white matter over the noise (gate ``tissue_cnr``); None or NaN:
-        not known, the cut-off stays as it is.
+    heads; docs/perfusion.md, "Weak boluses"). ``cnr``: peak of the mean curve of white matter over
+    the noise (gate ``tissue_cnr``); None or NaN leaves the cut-off as it is.
 
     Examples
     --------
@@ -416,27 +365,10 @@ def lesion_quantities(
 ) -> dict[str, float]:
     """Mismatch volume and ratio, hypoperfusion intensity ratio, CBV index.
 
-    Parameters
-    ----------
-    core
-        Core.
-    hypoperfused
-        Tmax limit (s) -> mask; 6 and 10 s are used.
-    cbv
-        Blood volume map.
-    healthy
-        Normal tissue of the contralateral side.
-    voxel_ml
-        Volume of a voxel.
-    limit_s
-        The limit that defines hypoperfusion.
-
-    Returns
-    -------
-    dict
-        ``mismatch_volume_ml`` = hypoperfused - core; ``mismatch_ratio`` = hypoperfused / core,
-        NaN without a core; ``hypoperfusion_intensity_ratio`` = V(Tmax > 10) / V(Tmax > 6), NaN
-        without hypoperfusion; ``cbv_index`` = mean CBV of hypoperfused / of normal tissue.
+    ``mismatch_volume_ml`` = hypoperfused - core; ``mismatch_ratio`` = hypoperfused / core, NaN
+    without a core; ``hypoperfusion_intensity_ratio`` = V(Tmax > 10) / V(Tmax > 6), NaN without
+    hypoperfusion; ``cbv_index`` = mean CBV of hypoperfused / of normal tissue (``healthy``).
+    ``hypoperfused``: Tmax limit (s) -> mask; ``limit_s`` defines hypoperfusion.
 
     Examples
     --------

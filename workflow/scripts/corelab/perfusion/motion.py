@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from corelab.imaging.geometry import linear_at, linear_grid
 from corelab.perfusion.parallel import over_frames
 
 #: CT values are clipped to this range (HU) for alignment.
@@ -101,28 +102,15 @@ def main_course(moved: Motion, baseline_stop: int) -> np.ndarray:
     return np.asarray(vectors[:, 0] * values[0])
 
 
-def framewise_displacement(translation_mm: np.ndarray, rotation_degrees: np.ndarray) -> np.ndarray:
-    """Framewise displacement after Power 2012 (NeuroImage 59:2142).
-
-    Examples
-    --------
-    >>> still = np.zeros((2, 3)); moved = np.array([[0, 0, 0], [1.0, 0, 0]])
-    >>> framewise_displacement(moved, still).tolist()
-    [0.0, 1.0]
-    """
+def _framewise_displacement(translation_mm: np.ndarray, rotation_degrees: np.ndarray) -> np.ndarray:
+    """Framewise displacement after Power 2012 (NeuroImage 59:2142)."""
     arc = np.deg2rad(rotation_degrees) * HEAD_RADIUS_MM
     steps = np.abs(np.diff(translation_mm, axis=0)).sum(1) + np.abs(np.diff(arc, axis=0)).sum(1)
     return np.concatenate([[0.0], steps])
 
 
-def grid_centre(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """World position of the middle of a grid, about which rotations are stated.
-
-    Examples
-    --------
-    >>> grid_centre((3, 5, 1), np.diag([2.0, 2, 2, 1])).tolist()
-    [2.0, 4.0, 0.0]
-    """
+def _grid_centre(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """World position of the middle of a grid, about which rotations are stated."""
     middle = (np.array(shape[:3]) - 1) / 2.0
     return np.asarray(affine[:3, :3] @ middle + affine[:3, 3])
 
@@ -154,7 +142,7 @@ class _Aligner:
             for size, step in zip(sizes, self.step, strict=True)
         ]
         self.clip = clip
-        self.centre = grid_centre(reference.shape, affine)
+        self.centre = _grid_centre(reference.shape, affine)
         coarse_affine = affine @ np.diag([*self.step, 1.0])
         self.inverse = np.linalg.inv(coarse_affine)
         fixed = self.coarse(reference)
@@ -188,7 +176,7 @@ class _Aligner:
         for _ in range(_ITERATIONS):
             at = self.world @ matrix[:3, :3].T + matrix[:3, 3] + self.centre
             voxel = at @ self.inverse[:3, :3].T + self.inverse[:3, 3]
-            seen = ndimage.map_coordinates(moving, voxel.T, order=1, mode="nearest")
+            seen = linear_at(moving, voxel.T, mode="nearest")
             solution = self.solver @ (seen - self.fixed)
             matrix = matrix @ np.linalg.inv(_transform(solution[:6]))
             if np.abs(solution[:3]).max() < 0.005 and np.abs(solution[3:6]).max() < 1e-4:
@@ -199,18 +187,10 @@ class _Aligner:
 def estimate_motion(
     series: np.ndarray, affine: np.ndarray, baseline_stop: int, modality: str
 ) -> Motion:
-    """Displacement of every frame of a series.
+    """Displacement of every frame of a series (x, y, z, t).
 
-    Parameters
-    ----------
-    series
-        (x, y, z, t) raw signal.
-    affine
-        Voxel to world in mm.
-    baseline_stop
-        The reference is the mean of the frames before it.
-    modality
-        ``ctp`` clips to -100..400 HU; ``dsc`` uses the whole range.
+    The reference is the mean of the frames before ``baseline_stop``. ``ctp`` clips to -100..400 HU;
+    ``dsc`` uses the whole range.
 
     Examples
     --------
@@ -232,7 +212,7 @@ def estimate_motion(
         turned = Rotation.from_matrix(matrix[:3, :3]).as_rotvec()
         rotation.append(np.rad2deg(turned))
     moves, turns = np.array(translation), np.array(rotation)
-    return Motion(moves, turns, framewise_displacement(moves, turns))
+    return Motion(moves, turns, _framewise_displacement(moves, turns))
 
 
 def correct_motion(
@@ -244,29 +224,15 @@ def correct_motion(
     *,
     threads: int | None = 1,
 ) -> np.ndarray:
-    """Series with every displaced frame moved back.
+    """Series (x, y, z, t) with every displaced frame moved back.
 
     A slice that was displaced holds a part of its neighbours, and more of them once it is moved
-    back: at a border the level changes as if contrast had come. What the same two steps make of
-    the baseline's mean image is known, and is taken off each frame (CT: subtracted; MR: divided).
+    back: at a border the level changes as if contrast had come. What the same two steps make of the
+    baseline's mean image is known, and is taken off each frame (CT: subtracted; MR: divided).
 
     Bad frames are to be replaced besides (:func:`corelab.perfusion.steadiness.replaced`). Frames
-    displaced by less than 0.2 mm and 0.2 degrees stay as they are.
-
-    Parameters
-    ----------
-    series
-        (x, y, z, t) raw signal.
-    affine
-        Voxel to world in mm.
-    motion
-        Of every frame.
-    baseline
-        Frames before the bolus.
-    modality
-        ``ctp`` or ``dsc``.
-    threads
-        The result does not depend on it.
+    displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not depend on
+    ``threads``.
 
     Examples
     --------
@@ -280,15 +246,11 @@ def correct_motion(
     """
     corrected = series.copy()
     image = series[..., baseline].mean(axis=-1)
-    linear, centre = affine[:3, :3], grid_centre(series.shape, affine)
+    linear, centre = affine[:3, :3], _grid_centre(series.shape, affine)
     inverse = np.linalg.inv(linear)
 
     def resampled(values: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            ndimage.affine_transform(
-                np.ascontiguousarray(values), matrix, offset, order=1, mode="nearest"
-            )
-        )
+        return linear_grid(values, matrix, offset, values.shape, mode="nearest")
 
     def move_back(frame: int) -> None:
         shift, turn = motion.translation_mm[frame], motion.rotation_degrees[frame]

@@ -11,7 +11,7 @@ from typing import Any
 BLOCK = 8192
 
 
-def thread_count(threads: int | None) -> int:
+def _thread_count(threads: int | None) -> int:
     """Threads to use: as requested, else OMP_NUM_THREADS, else the available cores."""
     if threads is not None:
         return max(1, int(threads))
@@ -28,7 +28,7 @@ def over_blocks(kernel: Callable[..., None], n: int, threads: int | None, *array
         return
     # No voxel first: compiling must not happen on two threads at once.
     kernel(0, 0, *arrays)
-    with ThreadPoolExecutor(thread_count(threads)) as pool:
+    with ThreadPoolExecutor(_thread_count(threads)) as pool:
         jobs = [pool.submit(kernel, s, min(s + BLOCK, n), *arrays) for s in starts]
         for job in jobs:
             job.result()
@@ -36,6 +36,6 @@ def over_blocks(kernel: Callable[..., None], n: int, threads: int | None, *array
 
 def over_frames(work: Callable[[int], None], n: int, threads: int | None) -> None:
     """Call ``work(frame)`` for every frame, on several threads; frames must not share anything."""
-    with ThreadPoolExecutor(thread_count(threads)) as pool:
+    with ThreadPoolExecutor(_thread_count(threads)) as pool:
         for _ in pool.map(work, range(n)):
             pass

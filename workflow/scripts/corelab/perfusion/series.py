@@ -152,27 +152,10 @@ def analyse_series(
     brain: np.ndarray,
     options: SeriesOptions = _DEFAULTS,
 ) -> Series:
-    """Everything from raw signal to maps.
+    """Everything from raw signal (x, y, z, t), HU or MR, to maps.
 
-    Parameters
-    ----------
-    signal
-        (x, y, z, t) HU (``ctp``) or MR signal (``dsc``).
-    affine
-        Voxel to world (RAS) in mm.
-    times_s
-        (t,) seconds.
-    modality
-        ``ctp`` or ``dsc``.
-    brain
-        Brain mask.
-    options
-        What else is known, and what is done.
-
-    Raises
-    ------
-    PerfusionError
-        If the series holds no bolus or no tissue.
+    ``affine`` is voxel to world (RAS) in mm, ``times_s`` (t,), ``modality`` ``ctp`` or ``dsc``.
+    PerfusionError if the series holds no bolus or no tissue.
     """
     times = checked_times(times_s, signal.shape[3])
     if not brain.any():
@@ -351,13 +334,13 @@ def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, moda
         offset = " This is the offset of 1024 HU of stored values." if 950 < middle < 1150 else ""
         raise PerfusionError(
             f"the median of the brain is {middle:.0f}, a brain has {BRAIN_HU[0]:.0f} to "
-            f"{BRAIN_HU[1]:.0f} HU: the series is not in HU, and tissue is told by HU.{offset} "
+            f"{BRAIN_HU[1]:.0f} HU: the series is not in HU, and HU identify tissue.{offset} "
             "Convert it again with rescale slope and intercept applied"
         )
 
 
 def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> None:
-    """Refuse a series that begins when contrast is already there."""
+    """Refuse a series that begins after the arrival of contrast."""
     rising = curve if modality == "ctp" else -curve
     rising = rising[baseline.start :]
     noise = 1.4826 * np.median(np.abs(np.diff(rising, n=2))) / np.sqrt(6.0)
@@ -372,7 +355,7 @@ def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> Non
 
 
 def _vessel_level(source: arterial.ArterialInput, image: np.ndarray, modality: str) -> float:
-    """Lower median baseline (HU) of artery and vein: contrast that is there already lifts both.
+    """Lower median baseline (HU) of artery and vein: contrast before the first frame lifts both.
 
     The vein alone may lie beside bone (the superior sagittal sinus at the inner table).
     """
@@ -451,11 +434,11 @@ def gate_values(series: Series) -> dict[str, float]:
         "after_aif_peak_s": float(times[-1] - times[0]) - artery.time_to_peak_s,
         "aif_snr": float(artery.peak / before.std(ddof=1)) if len(before) > 1 else float("nan"),
         "tissue_cnr": float(curve.max() / series.noise),
-        "second_rise_share": second_rise(curve),
+        "second_rise_share": _second_rise(curve),
         "motion_mm": series.motion.largest_mm,
         "motion_degrees": series.motion.largest_degrees,
         "replaced_frames_share": float(replaced.mean()),
-        "replaced_frames_in_a_row": float(max(longest_run(np.flatnonzero(z)) for z in replaced)),
+        "replaced_frames_in_a_row": float(max(_longest_run(np.flatnonzero(z)) for z in replaced)),
         "missing_slices_share": float(series.empty_slices.mean()),
         "drift_share": series.drift.share,
         "level_jump_share": series.drift.jump_share,
@@ -473,7 +456,7 @@ def gate_values(series: Series) -> dict[str, float]:
     if source.vein is not None:
         values["vof_minus_aif_s"] = source.vein.centroid_s - artery.centroid_s
         values["vof_peak_hu"] = source.vein.peak
-        values["vof_tail_share"] = first_pass_tail(source.vein.curve, times)
+        values["vof_tail_share"] = _first_pass_tail(source.vein.curve, times)
     return values
 
 
@@ -528,41 +511,23 @@ def _normal_mtt(series: Series) -> float:
     return float(np.nanmedian(maps.mtt_s[early])) if early.any() else float("nan")
 
 
-def longest_run(frames: np.ndarray) -> int:
-    """Number of frames in the longest run of consecutive ones.
-
-    Examples
-    --------
-    >>> longest_run(np.array([2, 5, 6, 7, 9])), longest_run(np.array([], int))
-    (3, 0)
-    """
+def _longest_run(frames: np.ndarray) -> int:
+    """Number of frames in the longest run of consecutive ones."""
     parts = np.split(np.asarray(frames), np.flatnonzero(np.diff(frames) != 1) + 1)
     return max(len(part) for part in parts)
 
 
-def second_rise(curve: np.ndarray) -> float:
-    """By how much a curve rises again after its peak, as a share of the peak: a second bolus.
-
-    Examples
-    --------
-    >>> second_rise(np.array([0, 4, 10, 5, 3, 6, 4.0]))
-    0.3
-    """
+def _second_rise(curve: np.ndarray) -> float:
+    """By how much a curve rises again after its peak, as a share of the peak: a second bolus."""
     after = curve[int(curve.argmax()) :]
     return float((after - np.minimum.accumulate(after)).max() / curve.max())
 
 
-def first_pass_tail(curve: np.ndarray, times_s: np.ndarray) -> float:
+def _first_pass_tail(curve: np.ndarray, times_s: np.ndarray) -> float:
     """Share of the peak that the first pass still has in the last frame.
 
-    Recirculation keeps a raw curve up, so the falling limb (80 % to 35 % of the peak) is
-    continued as an exponential; a curve that never falls so far is taken as it is.
-
-    Examples
-    --------
-    >>> t = np.arange(0, 60, 1.0); curve = np.where(t < 10, t / 10, np.exp(-(t - 10) / 5)) + 0.0
-    >>> first_pass_tail(curve, t) < 0.01, round(first_pass_tail(curve[:16], t[:16]), 1)
-    (True, 0.4)
+    Recirculation keeps a raw curve up, so the falling limb (80 % to 35 % of the peak) is continued
+    as an exponential; a curve that never falls so far is taken as it is.
     """
     peak = int(curve.argmax())
     share = curve[peak:] / curve[peak]

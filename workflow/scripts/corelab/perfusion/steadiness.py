@@ -93,33 +93,19 @@ def _kept_weights(times: bytes, marked: bytes, run: range) -> np.ndarray:
     return weights
 
 
-def runs_of(frames: np.ndarray) -> Iterator[range]:
-    """Consecutive frames among marked ones (t,).
-
-    Examples
-    --------
-    >>> list(runs_of(np.array([False, True, True, False, True])))
-    [range(1, 3), range(4, 5)]
-    """
+def _runs_of(frames: np.ndarray) -> Iterator[range]:
+    """Consecutive frames among marked ones (t,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(np.int8), [0]])))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         yield range(int(start), int(stop))
 
 
 def replaced(series: np.ndarray, odd: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Series with odd frames replaced by what the frames before and after predict.
+    """Series (x, y, z, t) with odd frames replaced by what the frames before and after predict.
 
-    Up to two frames in a row by a cubic through two frames on either side, more by a line;
-    at the ends by the line through the nearest and the third.
-
-    Parameters
-    ----------
-    series
-        (x, y, z, t); it is not changed.
-    odd
-        (z, t) slices of frames, or (t,) whole frames.
-    times_s
-        (t,).
+    Up to two frames in a row by a cubic through two frames on either side, more by a line; at the
+    ends by the line through the nearest and the third. ``odd`` are slices of frames (z, t), or
+    whole frames (t,).
 
     Examples
     --------
@@ -134,11 +120,11 @@ def replaced(series: np.ndarray, odd: np.ndarray, times_s: np.ndarray) -> np.nda
     result = series.copy()
     partly = np.asarray(odd.any(axis=0))
     good = ~whole if partly.all() else ~partly
-    for run in runs_of(whole):
+    for run in _runs_of(whole):
         weights = _weights(times_s, good, run)
         result[..., run.start : run.stop] = _predicted(series, weights)
     for z in np.flatnonzero((odd & ~whole).any(axis=1)):
-        for run in runs_of(odd[z] & ~whole):
+        for run in _runs_of(odd[z] & ~whole):
             weights = _weights(times_s, ~odd[z], run)
             result[:, :, z, run.start : run.stop] = _predicted(series[:, :, z], weights)
     return result
@@ -149,30 +135,14 @@ def _predicted(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return series[..., used] @ weights[:, used].T.astype(series.dtype)
 
 
-def odd_frames(
+def _odd_frames(
     curve: np.ndarray, times_s: np.ndarray, limit: float, good: np.ndarray | None = None
 ) -> np.ndarray:
     """Frames (t,) of a level that depart from what the frames around them predict.
 
-    The run of one or two frames that departs most is taken out first, and the rest is judged
-    again without it.
-
-    Parameters
-    ----------
-    curve
-        (t,).
-    times_s
-        (t,).
-    limit
-        Departure that is odd, where the frames beside are no more than 4 s apart.
-    good
-        (t,) frames to judge and to predict from.
-
-    Examples
-    --------
-    >>> curve = np.exp(-(((np.arange(30.0) - 12) / 5) ** 2)); curve[[9, 20, 21]] += 0.5
-    >>> np.flatnonzero(odd_frames(curve, np.arange(30.0), 0.2)).tolist()
-    [9, 20, 21]
+    The run of one or two frames that departs most is taken out first, and the rest is judged again
+    without it. ``limit`` is the departure that is odd, where the frames beside are no more than 4 s
+    apart; ``good`` (t,) are the frames to judge and to predict from.
     """
     good = np.ones(len(curve), bool) if good is None else good.copy()
     odd = np.zeros(len(curve), bool)
@@ -277,16 +247,8 @@ def odd_levels(
 ) -> np.ndarray:
     """Slices of frames (z, t) whose brightness departs from the frames around them.
 
-    Parameters
-    ----------
-    series
-        (x, y, z, t) raw signal, finite.
-    times_s
-        (t,).
-    brain
-        Brain mask.
-    modality
-        ``ctp`` or ``dsc``. The first four frames of DSC may be brighter: no steady state yet.
+    ``series`` (x, y, z, t) is raw signal, finite. The first four frames of DSC may be brighter: no
+    steady state yet.
 
     Examples
     --------
@@ -301,7 +263,7 @@ def odd_levels(
     judged = np.ones(len(times_s), bool)
     if modality == "dsc":
         judged[:4] = False
-    whole = odd_frames(
+    whole = _odd_frames(
         middle, times_s, max(ODD_BRAIN * rise, ODD_NOISE * _noise_of(middle)), judged
     )
     odd = np.broadcast_to(whole, series.shape[2:]).copy()
@@ -309,7 +271,7 @@ def odd_levels(
         own = level(series[at[:, 0], at[:, 1], z], modality)
         apart = own - middle
         limit = max(ODD_PART * rise, ODD_NOISE * _noise_of(apart))
-        odd[z] |= odd_frames(apart, times_s, limit, judged & ~whole)
+        odd[z] |= _odd_frames(apart, times_s, limit, judged & ~whole)
     return odd
 
 
@@ -375,15 +337,14 @@ class Drift:
     course: np.ndarray | None = field(default=None, repr=False)
 
 
-def reference_tissue(
+def _reference_tissue(
     series: np.ndarray, brain: np.ndarray, sizes_mm: np.ndarray, *, deep: bool = False
 ) -> np.ndarray:
     """Voxels of CT (x, y, z) that do not enhance: fluid of the brain, and fat.
 
     In slices with few of them, the soft tissue outside the skull joins; it enhances little. Only
     voxels away from borders count: where the picture is steep, the least motion changes it.
-    ``deep`` keeps those alone that have their like on every side, for series that were moved back:
-    resampling has mixed what lies beside each other.
+    ``deep`` keeps those alone that have their like on every side, for series that were moved back.
     """
     middle = np.median(series[..., :: max(1, series.shape[3] // 15)], axis=3)
     plane = np.ones((3, 3, 1), bool)
@@ -414,23 +375,12 @@ def find_drift(
     *,
     moved: bool = False,
 ) -> Drift:
-    """Drift of a CT series.
+    """Drift of a CT series (x, y, z, t), HU, finite, without odd frames.
 
-    The level of tissue that does not enhance is fitted by a share of the brain's own curve
-    (partial volume, slight enhancement) and a cubic in time.
-
-    Parameters
-    ----------
-    series
-        (x, y, z, t) HU, finite, without odd frames.
-    times_s, brain, sizes_mm
-        Times, brain mask and voxel edges.
-    baseline_stop
-        First frame that is no longer baseline.
-    moved
-        Whether frames were moved back.
+    The level of tissue that does not enhance is fitted by a share of the brain's own curve (partial
+    volume, slight enhancement) and a cubic in time. ``moved``: whether frames were moved back.
     """
-    reference = reference_tissue(series, brain, sizes_mm, deep=moved)
+    reference = _reference_tissue(series, brain, sizes_mm, deep=moved)
     if reference.sum() < _REFERENCE_VOXELS:
         return Drift()
     middle = brain_level(series, brain, "ctp")
@@ -523,18 +473,15 @@ def _chance(curve: np.ndarray) -> float:
 def pattern_share(series: np.ndarray, brain: np.ndarray, baseline: slice, rise: float) -> float:
     """Pattern that a slice takes on after the baseline: rings, streaks, another position.
 
-    The change from the baseline to the rest of the series is smooth in space but for noise: the
-    SD of its differences between neighbouring voxels of a slice, beyond that of noise, as a share
-    of the rise. The largest of all slices.
+    The change from the baseline to the rest of the series is smooth in space but for noise: the SD
+    of its differences between neighbouring voxels of a slice, beyond that of noise, as a share of
+    the rise. The largest of all slices.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0); series = rng.normal(0, 2, (20, 20, 2, 30))
-    >>> brain = np.ones((20, 20, 2), bool)
-    >>> pattern_share(series, brain, slice(0, 8), 8.0) < 0.2
-    True
     >>> series[::2, :, 1, 15:] += 12
-    >>> pattern_share(series, brain, slice(0, 8), 8.0) > 0.5
+    >>> pattern_share(series, np.ones((20, 20, 2), bool), slice(0, 8), 8.0) > 0.5
     True
     """
     before, after = series[..., baseline], series[..., baseline.stop :]

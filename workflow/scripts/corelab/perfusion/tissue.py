@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, optimize
 
+from corelab.imaging.geometry import linear_at
 from corelab.perfusion.concentration import Baseline, PerfusionError, temporal_noise
 from corelab.perfusion.parallel import over_blocks, over_frames
 
@@ -86,26 +87,9 @@ def _plane_normal(yaw: float, roll: float) -> np.ndarray:
 
 
 def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> Plane:
-    """Plane in which a head is most like its own mirror image.
+    """Plane in which a head (x, y, z) is most like its own mirror image, and their correlation.
 
-    Parameters
-    ----------
-    image
-        (x, y, z) anatomical signal (bone helps).
-    affine
-        Voxel to world (RAS) in mm.
-    mask
-        Brain.
-
-    Returns
-    -------
-    Plane
-        With the correlation of image and mirror image at the optimum.
-
-    Raises
-    ------
-    PerfusionError
-        If the mask is empty.
+    Bone in the image helps. PerfusionError if the mask of the brain is empty.
 
     Examples
     --------
@@ -116,7 +100,7 @@ def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -
     True
     """
     if not mask.any():
-        raise PerfusionError("the brain mask is empty, so the hemispheres cannot be told apart")
+        raise PerfusionError("the brain mask is empty, so the hemispheres cannot be separated")
     sizes = _axis_sizes(affine)
     step = np.maximum(1, np.rint(4.0 / sizes)).astype(int)
     smooth = ndimage.gaussian_filter(np.clip(image, *np.percentile(image, [1, 99.5])), 2.0 / sizes)
@@ -134,7 +118,7 @@ def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -
         away = (world - centre) @ normal - parameters[2]
         other = world - 2.0 * away[:, None] * normal
         at = other @ inverse[:3, :3].T + inverse[:3, 3]
-        seen = ndimage.map_coordinates(coarse, at.T, order=1, mode="nearest")
+        seen = linear_at(coarse, at.T, mode="nearest")
         return -float(np.corrcoef(values, seen)[0, 1])
 
     starts = [np.array([0.0, 0.0, shift]) for shift in (-4.0, 0.0, 4.0)]
@@ -158,20 +142,11 @@ def smoothed(
     sigma_mm: float,
     threads: int | None = 1,
 ) -> np.ndarray:
-    """In-plane Gaussian smoothing that mixes only voxels of the support.
+    """In-plane Gaussian smoothing of (x, y, z) or (x, y, z, t) that mixes voxels of the support
+    only.
 
-    Parameters
-    ----------
-    values
-        (x, y, z) or (x, y, z, t).
-    support
-        (x, y, z) voxels that count; elsewhere the result is 0.
-    sizes_mm
-        Voxel edges.
-    sigma_mm
-        In-plane SD; through-plane it is 0.35 of a slice (none where ``sigma_mm`` is 0).
-    threads
-        Frames are smoothed side by side; the result does not depend on it.
+    Elsewhere the result is 0. ``sigma_mm`` is the in-plane SD; through-plane it is 0.35 of a slice
+    (none where ``sigma_mm`` is 0). The result does not depend on ``threads``.
 
     Examples
     --------
@@ -228,22 +203,9 @@ def parenchyma(
 ) -> np.ndarray:
     """Brain without fluid spaces.
 
-    Parameters
-    ----------
-    baseline
-        Mean signal before the bolus.
-    mean_change
-        Mean concentration over time (blood volume up to a factor).
-    brain
-        Brain mask.
-    sizes_mm, modality
-        Voxel edges; ``ctp`` or ``dsc``.
-
-    Notes
-    -----
-    CT: fluid is below 18 HU on the smoothed baseline. MR: fluid takes up less than 15 %
-    of the typical blood volume, or less than half and is bright on the baseline (a core keeps
-    30 to 60 %).
+    CT: fluid is below 18 HU on the smoothed mean signal before the bolus. MR: fluid takes up less
+    than 15 % of the typical blood volume (``mean_change``, up to a factor), or less than half and
+    is bright on the baseline (a core keeps 30 to 60 %).
     """
     smooth = smoothed(baseline, brain, sizes_mm, 1.2)
     if modality == "ctp":
@@ -297,31 +259,14 @@ def denoise(
     *,
     threads: int | None = None,
 ) -> Denoised:
-    """Smooth a series just enough, mixing voxels with like curves only.
+    """Smooth a series (x, y, z, t) just enough, mixing voxels with like curves only.
 
     A Gaussian brings the noise of a guide down to 1.6 times the aim; each voxel then becomes the
     mean of the neighbours whose guide curves resemble its own, and the result guides the next of
-    three passes. Plain smoothing to the same noise blurs the border between core and penumbra
-    (Dice of the core 0.90 against 0.95 and more on the head cohort).
-
-    Parameters
-    ----------
-    concentration
-        (x, y, z, t).
-    support
-        Voxels that may be mixed: tissue without large vessels.
-    sizes_mm
-        Voxel edges.
-    baseline
-        Frames without tracer, from which noise is measured.
-    aim
-        Noise SD aimed at, in the unit of concentration.
-    threads
-        The result does not depend on it.
-
-    References
-    ----------
-    Mendrik 2011 (Phys Med Biol 56:3857), the time-intensity profile similarity filter.
+    three passes. Plain smoothing to the same noise blurs the border between core and penumbra (Dice
+    of the core 0.90 against 0.95 and more on the head cohort). ``support`` is tissue without large
+    vessels, ``aim`` the noise SD in the unit of concentration. The result does not depend on
+    ``threads``. Mendrik 2011 (Phys Med Biol 56:3857), the time-intensity profile similarity filter.
     """
     from corelab.perfusion import kernels
 

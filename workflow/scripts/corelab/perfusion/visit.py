@@ -10,7 +10,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
@@ -26,17 +25,8 @@ from corelab.perfusion.series import (
 )
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import read_table, write_json, write_table
-from corelab.records import (
-    Cutoff,
-    Gate,
-    Mask,
-    Perfused,
-    PerfusionMap,
-    Prepared,
-    Quantity,
-    Registry,
-    Scan,
-)
+from corelab.records.images import Mask, Prepared, Scan
+from corelab.records.perfusion import Cutoff, Gate, Perfused, PerfusionMap, Quantity, Registry
 from corelab.settings.perfusion import PerfusionSettings
 from corelab.study.naming import derivative, mask_path
 from corelab.terms.verdicts import FAIL, WARN
@@ -161,9 +151,9 @@ def perfuse_visit(
 ) -> Perfused:
     """Perfusion maps and lesions of one visit.
 
-    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and whatever engines the
-    settings name for core, hypoperfusion and registry; without one,
-    ready-made maps (``cbf``, ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
+    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and the engines that the
+    settings name for core, hypoperfusion and registry; without one, ready-made maps (``cbf``,
+    ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
     A scan of kind ``aif`` (columns ``time_s``, ``value``: concentration) replaces the arterial
     input that is found.
 
@@ -455,7 +445,7 @@ def _lesions(maps: MapSet, job: _Job, values: dict[str, float]) -> dict[str, np.
         )  # fmt: skip
         if variant is None:
             reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, unread)
-            shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
+            shares = _volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
             shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, settings)
             _judge(maps, shares, reach, values, job)
         rule = {
@@ -546,7 +536,7 @@ def _wrong_shares(
     return shares
 
 
-def volume_gates(
+def _volume_gates(
     core: np.ndarray,
     hypoperfused: np.ndarray,
     tissue: np.ndarray,
@@ -556,12 +546,6 @@ def volume_gates(
     """Share of the tissue in the slab that the lesions take, and how well it is known.
 
     ``reach`` is what :func:`corelab.perfusion.lesions.volume_range` gives.
-
-    Examples
-    --------
-    >>> tissue = np.ones((10, 1, 1), bool)
-    >>> volume_gates(tissue & False, np.arange(10)[:, None, None] < 3, tissue, (2.0, 5.0), 1.0)
-    {'core_share': 0.0, 'hypoperfused_share': 0.3, 'hypoperfused_uncertainty': 0.5}
     """
     whole = max(int(tissue.sum()), 1)
     late_ml = float(hypoperfused.sum()) * voxel_ml
@@ -723,6 +707,8 @@ def _write_maps(found: Series, maps: MapSet, job: _Job) -> None:
 
 def _write_curves(found: Series, job: _Job) -> None:
     """Arterial, venous and tissue curves, the voxels they were read in, and the motion."""
+    import pandas as pd
+
     source = found.input
     vein = source.vein
     curves = pd.DataFrame(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import linear_at
 from corelab.phantom.seeds import generator
 
 Points = NDArray[np.float64]
@@ -26,6 +27,7 @@ Points = NDArray[np.float64]
 _CORNER_MM = np.array([-126.0, -162.0, -126.0])  # of the box on which displacements are known
 _COARSE_MM = 6.0
 _COARSE_SHAPE = (43, 50, 43)
+_SMOOTHNESS_MM, _MEAN_DISPLACEMENT_MM = 19.0, 3.6  # SD of the velocity's Gaussian; over the brain
 _KNOT_VOXELS = 3  # a mapping is evaluated at every 3rd voxel and interpolated between
 
 
@@ -51,7 +53,7 @@ class Anatomy:
         where = ((points_mm - _CORNER_MM) / (_COARSE_MM / 2)).T
         return np.stack(
             [
-                ndimage.map_coordinates(part, where, order=1, mode="nearest", output=np.float64)
+                linear_at(part, where, mode="nearest", dtype=np.float64)
                 for part in self.displacement_mm
             ],
             axis=-1,
@@ -75,10 +77,7 @@ class Anatomy:
     def to_subject(self, points_mm: ArrayLike) -> Points:
         """Map template points (..., 3) to subject points, mm, by fixed-point iteration.
 
-        Raises
-        ------
-        ArithmeticError
-            If the iteration does not come to rest within 0.001 mm (a folded field).
+        ArithmeticError if it does not come to rest within 0.001 mm (a folded field).
         """
         points = np.asarray(points_mm, dtype=np.float64)
         target = points.reshape(-1, 3)
@@ -101,8 +100,8 @@ class Anatomy:
     ) -> NDArray[np.float32]:
         """Template coordinates of every voxel of a grid, (3, *shape), mm.
 
-        Evaluated at every 3rd voxel and interpolated linearly: the field is smooth over
-        centimetres, which keeps the difference to :meth:`to_template` below about 0.1 mm.
+        Evaluated at every 3rd voxel and interpolated linearly, within about 0.1 mm of
+        :meth:`to_template`.
         """
         knots = [np.minimum(np.arange(0, n + _KNOT_VOXELS, _KNOT_VOXELS), n) for n in shape]
         index = np.stack(np.meshgrid(*knots, indexing="ij"), axis=-1).astype(np.float64)
@@ -170,53 +169,33 @@ def rigid(degrees: ArrayLike, shift_mm: ArrayLike) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=8)
-def make_anatomy(
-    seed: int,
-    participant_id: str,
-    *,
-    mean_displacement_mm: float = 3.6,
-    smoothness_mm: float = 19.0,
-) -> Anatomy:
+def make_anatomy(seed: int, participant_id: str) -> Anatomy:
     """Draw one participant's anatomy.
 
     A Gaussian-smoothed random stationary velocity field is exponentiated by scaling and squaring
-    (Arsigny et al. 2006, MICCAI), which makes a diffeomorphism; the affine turns by at most
-    4 degrees, scales by at most 5 percent and shifts by a few mm.
-
-    Parameters
-    ----------
-    seed
-        Of the trial.
-    participant_id
-        Sheet id.
-    mean_displacement_mm
-        Mean length of the nonlinear displacement over the brain, mm.
-    smoothness_mm
-        SD of the Gaussian that smooths the velocity, mm.
+    (Arsigny et al. 2006, MICCAI), which makes a diffeomorphism; the affine turns by at most 4
+    degrees, scales by at most 5 percent and shifts by a few mm.
 
     Examples
     --------
-    >>> anatomy = make_anatomy(1, "001")
-    >>> anatomy.displacement_mm.shape
+    >>> make_anatomy(1, "001").displacement_mm.shape
     (3, 85, 99, 85)
     """
     rng = generator(seed, participant_id, "anatomy")
     noise = rng.standard_normal((3, *_COARSE_SHAPE))
-    sigma = smoothness_mm / _COARSE_MM
+    sigma = _SMOOTHNESS_MM / _COARSE_MM
     velocity = np.stack([ndimage.gaussian_filter(part, sigma, mode="reflect") for part in noise])
     axes = [_CORNER_MM[a] + _COARSE_MM * np.arange(_COARSE_SHAPE[a]) for a in range(3)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
     brain = (x / 70) ** 2 + ((y + 17) / 88) ** 2 + ((z - 8) / 72) ** 2 < 1
     length = np.sqrt((velocity**2).sum(axis=0))[brain].mean()
-    velocity *= mean_displacement_mm / length
+    velocity *= _MEAN_DISPLACEMENT_MM / length
     # Voxel units of the coarse grid while squaring.
     field = velocity / _COARSE_MM / 2**6
     index = np.stack(np.meshgrid(*(np.arange(n) for n in _COARSE_SHAPE), indexing="ij"))
     for _ in range(6):
         where = index + field
-        field = field + np.stack(
-            [ndimage.map_coordinates(part, where, order=1, mode="nearest") for part in field]
-        )
+        field = field + np.stack([linear_at(part, where, mode="nearest") for part in field])
     fine = np.stack([_refine(part * _COARSE_MM) for part in field]).astype(np.float32)
     scales = rng.uniform(0.955, 1.045, 3)
     turn = rotation(rng.uniform(-4, 4, 3))

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.phantom.head import ORIGIN_MM, Head, load_head
+from corelab.imaging.geometry import distance_mm
+from corelab.phantom.head import TEMPLATE_SHAPE, Head, bisect, load_head, template_axes
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -93,10 +94,8 @@ def draw_conditions(seed: int, participant_id: str) -> Conditions:
 
     Examples
     --------
-    >>> draw_conditions(1, "036") == NEUTRAL
-    True
-    >>> 1.3 <= draw_conditions(1, "002").adc_gain <= 1.6
-    True
+    >>> draw_conditions(1, "036") == NEUTRAL, 1.3 <= draw_conditions(1, "002").adc_gain <= 1.6
+    (True, True)
     """
     if participant_id not in DIFFICULTIES:
         return NEUTRAL
@@ -186,22 +185,9 @@ def draw_tumour_conditions(seed: int, participant_id: str) -> TumourConditions:
     )
 
 
-def _axes() -> list[Array]:
-    return list(
-        np.meshgrid(
-            *((ORIGIN_MM[a] + np.arange(n)).astype(np.float32) for a, n in enumerate(_SHAPE)),
-            indexing="ij",
-            sparse=True,
-        )
-    )
-
-
-_SHAPE = (197, 233, 189)
-
-
 def _ventricles(csf: Array) -> NDArray[np.bool_]:
     """Lateral and third ventricle of the template: the fluid deep in the brain."""
-    x, y, z = _axes()
+    x, y, z = template_axes(TEMPLATE_SHAPE)
     deep = (np.abs(x) < 40) & (y > -60) & (y < 40) & (z > -14) & (z < 34)
     labels, _ = ndimage.label((csf > 0.5) & deep)
     sizes = np.bincount(labels.ravel())
@@ -213,10 +199,7 @@ def _ventricles(csf: Array) -> NDArray[np.bool_]:
 def aged_head(ventricles: float, atrophy_mm: float) -> Head:
     """The head with wider ventricles and sulci; brain and shell stay where they are.
 
-    Parameters
-    ----------
-    ventricles, atrophy_mm
-        As in :class:`Conditions`; 1 and 0 give the head itself.
+    ``ventricles`` and ``atrophy_mm`` as in :class:`Conditions`; 1 and 0 give the head itself.
 
     Examples
     --------
@@ -235,17 +218,14 @@ def aged_head(ventricles: float, atrophy_mm: float) -> Head:
             slice(max(0, part.start - 22), part.stop + 22)
             for part in ndimage.find_objects(inside.astype(np.uint8))[0]
         )
-        away = ndimage.distance_transform_edt(~inside[box])
+        away = distance_mm(~inside[box])
         away = away + 6.0 * np.clip(head.grey[box], 0, 1)
         away = ndimage.gaussian_filter(away, 1.0)
         wanted = ventricles * float(inside.sum())
-        low, high = 0.0, 20.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (middle, high) if float((away < middle).sum()) < wanted else (low, middle)
+        _, high = bisect(lambda reach: float((away < reach).sum()), wanted, 0.0, 20.0, 20)
         fluid[box] = np.clip(high + 0.5 - away, 0, 1)
     if atrophy_mm > 0:
-        sulci = ndimage.distance_transform_edt(head.csf < 0.5).astype(np.float32)
+        sulci = distance_mm(head.csf < 0.5).astype(np.float32)
         fluid = np.maximum(fluid, np.clip(atrophy_mm + 0.5 - sulci, 0, 1))
     fluid *= head.brain
     keep = 1 - fluid
@@ -259,33 +239,33 @@ def aged_head(ventricles: float, atrophy_mm: float) -> Head:
 
 def _random_field(rng: np.random.Generator, sigma_mm: float) -> Array:
     """Random field of unit variance on the 1 mm grid, drawn on a 4 mm one."""
-    coarse = tuple(n // 4 + 2 for n in _SHAPE)
+    coarse = tuple(n // 4 + 2 for n in TEMPLATE_SHAPE)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma_mm / 4)
     zoomed = ndimage.zoom((noise / noise.std()).astype(np.float32), 4, order=1)
-    return np.asarray(zoomed[: _SHAPE[0], : _SHAPE[1], : _SHAPE[2]], np.float32)
+    return np.asarray(
+        zoomed[: TEMPLATE_SHAPE[0], : TEMPLATE_SHAPE[1], : TEMPLATE_SHAPE[2]], np.float32
+    )
 
 
 def _share_below(potential: Array, weight: Array, volume_ml: float) -> Array:
     """Soft indicator of the sublevel set whose weighted volume is ``volume_ml`` (1 mm voxels)."""
-    low, high = float(potential.min()), float(potential.max())
-    for _ in range(30):
-        middle = (low + high) / 2
-        share = np.clip((middle - potential) / 1.5 + 0.5, 0, 1)
-        found = float((share * weight).sum(dtype=np.float64)) / 1000.0
-        low, high = (middle, high) if found < volume_ml else (low, middle)
-    return np.clip((high - potential) / 1.5 + 0.5, 0, 1).astype(np.float32)
+
+    def share(level: float) -> Array:
+        return np.clip((level - potential) / 1.5 + 0.5, 0, 1)
+
+    def found(level: float) -> float:
+        return float((share(level) * weight).sum(dtype=np.float64)) / 1000.0
+
+    ends = float(potential.min()), float(potential.max())
+    return share(bisect(found, volume_ml, *ends, 30)[1]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Extras:
     """Further tissue of a head in template space, fractions 0 to 1 on the 1 mm grid.
 
-    Attributes
-    ----------
-    cavity, disease
-        An old infarct full of fluid, and white-matter disease.
-    pile_up
-        Relative gain of signal beside air cells (negative where it is lost).
+    An old infarct full of fluid, white-matter disease, and the relative gain of signal beside air
+    cells (``pile_up``, negative where it is lost).
     """
 
     cavity: Array | None = None
@@ -306,7 +286,7 @@ def extras_of(conditions: Conditions, seed: int, participant_id: str, lesion_sid
         return Extras()
     head = aged_head(conditions.ventricles, conditions.atrophy_mm)
     rng = generator(seed, participant_id, "extras")
-    x, y, z = _axes()
+    x, y, z = template_axes(TEMPLATE_SHAPE)
     cavity = disease = pile_up = None
     if conditions.cavity_ml > 0:
         centre = rng.uniform((30, -50, 0), (46, 20, 36)) * (-lesion_side, 1, 1)
@@ -316,11 +296,11 @@ def extras_of(conditions: Conditions, seed: int, participant_id: str, lesion_sid
         cavity = _share_below(away.astype(np.float32), weight, conditions.cavity_ml)
     if conditions.disease_ml > 0:
         ventricle = _ventricles(head.csf)
-        away = ndimage.distance_transform_edt(~ventricle).astype(np.float32)
+        away = distance_mm(~ventricle).astype(np.float32)
         away = away + 5.0 * _random_field(rng, 5.0) + 30.0 * (1 - head.white)
         disease = _share_below(away, head.white, conditions.disease_ml)
     if conditions.susceptibility > 0:
-        pile_up = np.zeros(_SHAPE, np.float32)
+        pile_up = np.zeros(TEMPLATE_SHAPE, np.float32)
         for cell in _AIR_CELLS_MM:
             at = np.asarray(cell) + rng.normal(0, 3, 3)
             reach = rng.uniform(7, 12)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import linear_at
 from corelab.phantom.design import enrol, volume_readings
-from corelab.phantom.head import ORIGIN_MM
+from corelab.phantom.head import ORIGIN_MM, bisect
 from corelab.phantom.lesion import BORDER_MM
 from corelab.phantom.scene import Scene, View, infarct_region, view_scan
 from corelab.phantom.seeds import generator
@@ -24,24 +25,10 @@ _WAVE_LENGTH_MM = 7.0
 def reader_contour(
     scene: Scene, visit: str, kind: str, reader: str | None, repeat: int = 1
 ) -> tuple[NDArray[np.bool_], View]:
-    """One reader's infarct mask on the grid of the diffusion images.
+    """One reader's infarct mask on the grid of the diffusion images, and the grid.
 
-    Parameters
-    ----------
-    scene
-        Of the participant.
-    visit, kind, reader, repeat
-        Of the row in the scans sheet; ``kind`` is ``mask-infarct``.
-
-    Returns
-    -------
-    mask, view
-        The mask and its grid.
-
-    Raises
-    ------
-    KeyError
-        If the trial has no such reading.
+    ``visit``, ``kind`` (``mask-infarct``), ``reader`` and ``repeat`` are of the row in the scans
+    sheet; KeyError if the trial has no such reading.
 
     Examples
     --------
@@ -70,18 +57,14 @@ def reader_contour(
     rng = generator(spec.seed, participant_id, visit, key[2], str(repeat), "contour")
     waver = ndimage.gaussian_filter(rng.standard_normal((50, 60, 48)), _WAVE_LENGTH_MM / 4)
     where = [(view.template_mm[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    shift = ndimage.map_coordinates(waver / waver.std(), where, order=1, mode="nearest")
+    shift = linear_at(waver / waver.std(), where, mode="nearest")
     potential = scene.lesion.potential_at(view.template_mm) + WAVER_MM * shift
 
     def drawn(offset_mm: float) -> NDArray[np.bool_]:
         inside = np.clip((level + offset_mm - potential) / BORDER_MM + 0.5, 0, 1)
         return np.asarray(view.average((inside * tissue).astype(np.float32)) >= 0.5)
 
-    low, high = -6.0, 6.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        if drawn(middle).sum() * view.voxel_ml < readings[key]:
-            low = middle
-        else:
-            high = middle
-    return drawn((low + high) / 2), view
+    def volume_ml(offset_mm: float) -> float:
+        return float(drawn(offset_mm).sum() * view.voxel_ml)
+
+    return drawn(sum(bisect(volume_ml, readings[key], -6.0, 6.0, 14)) / 2), view

@@ -24,6 +24,7 @@ from corelab.phantom.seeds import generator
 Array = NDArray[np.float32]
 Point = tuple[float, float, float]
 
+#: Hounsfield units; air is -1000.
 HU = {"grey": 37.0, "white": 29.0, "csf": 7.0}
 HU_SHELL = {"film": 10, "bone": 1100, "marrow": 420, "scalp": 5, "muscle": 52, "eye": 14}
 
@@ -65,8 +66,6 @@ class CtAnatomy:
         and pallidum.
     petrous_mm
         Radius of the petrous bone; ``cells`` are air cells (centre, radius).
-    cavities
-        Old infarcts: centre, radii and HU.
     streak
         Strength of beam hardening by bone (0 none, 1 a usual scanner, 2 bad).
     """
@@ -83,7 +82,6 @@ class CtAnatomy:
     plaques: tuple[tuple[Point, Point, float], ...] = ()
     calcified: tuple[tuple[Point, Point, float], ...] = ()
     cells: tuple[tuple[Point, float], ...] = ()
-    cavities: tuple[tuple[Point, Point, float], ...] = ()
     streak: float = 1.0
 
     def place(self, course: Sequence[Point], side: int = 1) -> NDArray[np.float64]:
@@ -93,8 +91,8 @@ class CtAnatomy:
         return np.asarray(moved + (0, -20, 0) + np.asarray(self.shift_mm), np.float64)
 
 
-def draw_ct_anatomy(seed: int, participant_id: str, *, cavities: int = 0) -> CtAnatomy:
-    """Draw a participant's sinuses, dura, bone, calcifications and ``cavities`` old infarcts.
+def draw_ct_anatomy(seed: int, participant_id: str) -> CtAnatomy:
+    """Draw a participant's sinuses, dura, bone and calcifications.
 
     Examples
     --------
@@ -124,7 +122,6 @@ def draw_ct_anatomy(seed: int, participant_id: str, *, cavities: int = 0) -> CtA
         plaques=_plaques(rng),
         calcified=_calcified(rng),
         cells=_cells(rng),
-        cavities=tuple(_cavity(rng) for _ in range(cavities)),
     )
 
 
@@ -171,11 +168,6 @@ def _cells(rng: np.random.Generator) -> tuple[tuple[Point, float], ...]:
             for _ in range(4):
                 made.append((_about(rng, (side * x, y, z), 5.0), float(rng.uniform(1.5, 4.5))))
     return tuple(made)
-
-
-def _cavity(rng: np.random.Generator) -> tuple[Point, Point, float]:
-    centre = (rng.choice([-1, 1]) * rng.uniform(28, 58), rng.uniform(-70, 40), rng.uniform(0, 45))
-    return _about(rng, centre, 1.0), _radii(rng, 8, 20), float(rng.uniform(6, 14))
 
 
 def _blob(centre: Point, radii: Point, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Array]:
@@ -266,7 +258,7 @@ def hounsfield_head(head: Head, anatomy: CtAnatomy) -> Array:
     _mix(image, bone * inside, 1000.0)
     _mix(image, arteries() * inside * (image < 200), anatomy.blood_hu - 5)
     _mix(image, sinuses(head, anatomy) * inside, anatomy.blood_hu)
-    for centre, radii, hu in (*anatomy.cavities, *anatomy.plaques, *anatomy.calcified):
+    for centre, radii, hu in (*anatomy.plaques, *anatomy.calcified):
         box, share = _blob(centre, radii, image.shape)
         _mix(image[box], share * head.brain[box], hu)
     for centre, radius in anatomy.cells:
@@ -275,9 +267,7 @@ def hounsfield_head(head: Head, anatomy: CtAnatomy) -> Array:
     return image
 
 
-def beam_hardening(
-    hu: Array, voxel_size_mm: Sequence[float], strength: float, *, step_mm: float = 3.0
-) -> Array:
+def beam_hardening(hu: Array, voxel_size_mm: Sequence[float], strength: float) -> Array:
     """Error in HU that bone causes: dark bands between dense bones, cupping, fine streaks.
 
     A scanner corrects for water; the path through bone then measures too little by a share that
@@ -294,7 +284,7 @@ def beam_hardening(
     """
     from skimage.transform import iradon, radon
 
-    zoom = [voxel_size_mm[axis] / step_mm for axis in (0, 1)]
+    zoom = [voxel_size_mm[axis] / _STEP_MM for axis in (0, 1)]
     angles = np.linspace(0, 180, 90, endpoint=False)
     out = np.zeros(hu.shape, np.float32)
     for k in range(hu.shape[2]):
@@ -306,7 +296,7 @@ def beam_hardening(
         bone = np.pad(np.clip(coarse - 150, 0, 1500), pad)
         if bone.max() <= 0:
             continue
-        path = radon(bone, angles, circle=False) * step_mm / 1e4  # about cm of bone
+        path = radon(bone, angles, circle=False) * _STEP_MM / 1e4  # about cm of bone
         error = iradon(path**2, angles, filter_name="hann", circle=False, output_size=size)
         error = error[tuple(slice(a, a + n) for (a, _), n in zip(pad, coarse.shape, strict=True))]
         error = (
@@ -322,3 +312,5 @@ def beam_hardening(
 #: HU of error per unit of the reconstructed square of bone paths: 1.0 gives bands of 5 to 15 HU
 #: between petrous bones of usual size.
 _HARDENING_HU = 25.0
+#: Pixels in which bone is projected.
+_STEP_MM = 3.0

@@ -76,20 +76,16 @@ class GliomaSpec:
     flavour
         ``full`` (8 imaged participants), ``testing`` (2), or ``hard`` (8, with what real scans have
         and simulated tumours lack).
-    participants
-        Number enrolled, half of them at high risk.
-    arms
-        Names of the arms; treatment has no effect.
+    participants, arms
+        Number enrolled, half of them at high risk, and arms, whose treatment has no effect.
     risk_hazard_ratio
         Hazard of death, high against low risk, given MGMT and IDH.
     mgmt_hazard_ratio, idh_hazard_ratio
         Hazard of death with a methylated MGMT promoter, and with IDH1 mutated.
     planted_shift_sd
         Difference of a planted feature between risk groups, SD within a group.
-    reliable_icc, unreliable_icc
-        ICC of features over the two readers' masks.
-    reread
-        Participants whose features were taken on both readers' masks.
+    reliable_icc, unreliable_icc, reread
+        ICC of features over the two readers' masks, and participants with features of both.
     pseudoprogression_share
         Share of participants whom the local reading called progressive too early.
     panel_discord_share
@@ -97,10 +93,8 @@ class GliomaSpec:
 
     Examples
     --------
-    >>> spec = GliomaSpec.from_settings(
-    ...     PhantomSettings(trial="glioblastoma", flavour="testing"))
-    >>> spec.imaged, spec.participants
-    (('001', '002'), 88)
+    >>> GliomaSpec.from_settings(PhantomSettings(trial="glioblastoma", flavour="testing")).imaged
+    ('001', '002')
     """
 
     seed: int = 20260911
@@ -185,16 +179,12 @@ class Person:
 
 
 def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw ``n`` participants.
+    """Draw ``n`` participants: a row each, its columns the attributes of :class:`Person` but the
+    arm.
 
     Survival is Weibull with proportional hazards in risk, MGMT and IDH (median about 600 days);
     true progression comes after a Beta(2.2, 1.8) share of it; follow-up ends after 700 to 2000
     days. Times are whole days.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row each; its columns are the attributes of :class:`Person` but the arm.
 
     Examples
     --------

@@ -24,7 +24,7 @@ from corelab.imaging import save_image
 from corelab.phantom.anatomy import make_anatomy, rigid
 from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
-from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head
+from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, bisect, linear, load_head, template_axes
 from corelab.phantom.lesion import subject_points
 from corelab.phantom.scans import bias_field, rician
 from corelab.phantom.scene import View
@@ -115,10 +115,7 @@ def _bisect(measure: Any, low: float, high: float, wanted_ml: float, what: str) 
     """Argument at which a rising volume reaches ``wanted_ml``."""
     if measure(high) < wanted_ml:
         raise ValueError(f"there is no space for {wanted_ml:.1f} mL of {what} in this head")
-    for _ in range(26):
-        middle = (low + high) / 2
-        low, high = (middle, high) if measure(middle) < wanted_ml else (low, middle)
-    return (low + high) / 2
+    return sum(bisect(measure, wanted_ml, low, high, 26)) / 2
 
 
 def _noise_field(rng: np.random.Generator, shape: tuple[int, ...], sigma_voxels: float) -> Array:
@@ -128,7 +125,7 @@ def _noise_field(rng: np.random.Generator, shape: tuple[int, ...], sigma_voxels:
     return cast(Array, noise / noise.std())
 
 
-def conditions_of(spec: GliomaSpec, name: str) -> TumourConditions:
+def _conditions_of(spec: GliomaSpec, name: str) -> TumourConditions:
     """Difficulties of one participant's tumour and images (none, unless the trial is hard)."""
     hard = spec.flavour == "hard"
     return draw_tumour_conditions(spec.seed, name) if hard else TumourConditions()
@@ -142,14 +139,8 @@ def _head_half() -> tuple[Head, Array, Array]:
 
 
 @lru_cache(maxsize=4)
-def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
-    """The tumour of one participant at one visit, of the volumes in the design.
-
-    Raises
-    ------
-    ValueError
-        If it does not fit into the head.
-    """
+def _make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
+    """The tumour of one participant at one visit, of the volumes in the design."""
     person = cohort(spec)[name]
     _, brain, parenchyma = _head_half()
     rng = generator(spec.seed, name, "tumour")
@@ -157,11 +148,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     centre = np.array([side * rng.uniform(28, 36), rng.uniform(-42, 22), rng.uniform(12, 32)])
     toward = rng.standard_normal(3)
     toward /= np.linalg.norm(toward)
-    axes = np.meshgrid(
-        *(ORIGIN_MM[a] + 2.0 * np.arange(n) for a, n in enumerate(brain.shape)),
-        indexing="ij",
-        sparse=True,
-    )
+    axes = template_axes(brain.shape, 2.0, np.float64)
     offset = [axis - c for axis, c in zip(axes, centre, strict=True)]
     stretch = rng.uniform(0.85, 1.2, 3)
     distance = np.sqrt(sum((d / s) ** 2 for d, s in zip(offset, stretch, strict=True)))
@@ -175,10 +162,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     anatomy = make_anatomy(spec.seed, name)
     points = subject_points(anatomy)
     where = [(points[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
-    sampled, beside, tissue = (
-        ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32)
-        for field in (potential, cosine, parenchyma)
-    )
+    sampled, beside, tissue = (linear(field, where) for field in (potential, cosine, parenchyma))
     near = sampled < 75
     sampled, beside, tissue = sampled[near], beside[near], tissue[near]
     voxel_ml = 0.008
@@ -195,7 +179,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
             lambda r: volume("rim", {**flat, "core": r}),
             0.0,
             70.0,
-            enhancing_ml * (1 + conditions_of(spec, name).necrosis_share),
+            enhancing_ml * (1 + _conditions_of(spec, name).necrosis_share),
             "tumour",
         )
         inner = _bisect(
@@ -233,7 +217,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
 
 
 @lru_cache(maxsize=2)
-def view_visit(spec: GliomaSpec, name: str, visit: str) -> View:
+def _view_visit(spec: GliomaSpec, name: str, visit: str) -> View:
     """Lay the grid of a visit's scans through the participant's head."""
     anatomy = make_anatomy(spec.seed, name)
     rng = generator(spec.seed, name, visit, "placement")
@@ -246,7 +230,7 @@ def view_visit(spec: GliomaSpec, name: str, visit: str) -> View:
     header = nib.Nifti1Header()
     header.set_qform(affine, code=1)
     affine = header.get_qform()
-    lost = round(conditions_of(spec, name).cut_off_mm / _VOXEL_MM)
+    lost = round(_conditions_of(spec, name).cut_off_mm / _VOXEL_MM)
     shape = (_SHAPE[0], _SHAPE[1], _SHAPE[2] - lost)
     points = anatomy.grid_to_template(np.linalg.inv(lying) @ affine, shape)
     return View(affine, shape, 1, points)
@@ -259,11 +243,11 @@ def _normal(spec: GliomaSpec, name: str, visit: str) -> Mapping[str, Array]:
     All images of the visit are mixed from them.
     """
     head, _, _ = _head_half()
-    view = view_visit(spec, name, visit)
+    view = _view_visit(spec, name, visit)
     found = {tissue: view.sample(getattr(head, tissue)) for tissue in TISSUES}
     found |= {"brain": view.sample(head.brain), "t1": view.sample(head.t1)}
     for shell, fraction in head.shell.items():
-        outer = ndimage.map_coordinates(fraction, view.half_grid, order=1, output=np.float32)
+        outer = linear(fraction, view.half_grid, "constant")
         found[shell] = outer * (1 - found["brain"])
     return found
 
@@ -272,17 +256,16 @@ def _tumour_parts(
     spec: GliomaSpec, name: str, visit: str, waver: Array | None = None
 ) -> dict[str, Array]:
     """Fractions of the tumour's parts at the voxels of a visit."""
-    view, tumour = view_visit(spec, name, visit), make_tumour(spec, name, visit)
+    view, tumour = _view_visit(spec, name, visit), _make_tumour(spec, name, visit)
     normal = _normal(spec, name, visit)
     potential, side = (
-        ndimage.map_coordinates(field, view.half_grid, order=1, mode="nearest", output=np.float32)
-        for field in (tumour.potential_mm, tumour.side)
+        linear(field, view.half_grid) for field in (tumour.potential_mm, tumour.side)
     )
     if waver is not None:
         potential = potential + waver
     tissue = normal["grey"] + normal["white"]
     parts = _parts(potential, side, tissue, tumour.levels_mm, tumour.crescent)
-    silent = conditions_of(spec, name).silent
+    silent = _conditions_of(spec, name).silent
     if silent > -1:
         share = np.clip((np.float32(silent) - side) * 12 + 0.5, 0, 1).astype(np.float32)
         parts["solid"] = parts["rim"] * share
@@ -312,24 +295,24 @@ def true_masks(
     >>> bool(abs(masks["enhancing"].sum() * voxel_ml / wanted - 1) < 0.1)
     True
     """
-    return _masks(_tumour_parts(spec, name, visit)), view_visit(spec, name, visit).voxel_ml
+    return _masks(_tumour_parts(spec, name, visit)), _view_visit(spec, name, visit).voxel_ml
 
 
-def reader_mask(
+def _reader_mask(
     spec: GliomaSpec, name: str, visit: str, label: str, reader: str
 ) -> tuple[NDArray[np.bool_], View]:
     """A reader's mask on the grid of the images: the true outline with that reader's hand."""
-    view = view_visit(spec, name, visit)
+    view = _view_visit(spec, name, visit)
     rng = generator(spec.seed, name, visit, reader, "contour")
     waver = _noise_field(rng, (50, 60, 48), 2.0)
     where = [(view.template_mm[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    shift = ndimage.map_coordinates(waver, where, order=1, mode="nearest", output=np.float32)
+    shift = linear(waver, where)
     parts = _tumour_parts(spec, name, visit, np.float32(WAVER_MM[reader]) * shift)
     return _masks(parts)[label], view
 
 
 def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> tuple[Array, View]:
-    person, view = cohort(spec)[name], view_visit(spec, name, visit)
+    person, view = cohort(spec)[name], _view_visit(spec, name, visit)
     normal, parts = _normal(spec, name, visit), _tumour_parts(spec, name, visit)
     signal = sum(
         normal[part] * np.float32(value)
@@ -343,15 +326,13 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
     if kind == "T1c":
         values["rim"] *= person.contrast
     grain = _noise_field(generator(spec.seed, name, "texture"), (99, 117, 95), 1.2)
-    grain = ndimage.map_coordinates(
-        grain, view.half_grid, order=1, mode="nearest", output=np.float32
-    )
+    grain = linear(grain, view.half_grid)
     tumour = sum(parts[part] * np.float32(values[part]) for part in parts)
     tumour = tumour * (1 + np.float32(person.texture) * grain)
     signal = signal * (1 - sum(parts.values())) + tumour
     rng, conditions = (
         generator(spec.seed, name, visit, kind, str(repeat), "noise"),
-        conditions_of(spec, name),
+        _conditions_of(spec, name),
     )
     if conditions.bias > 0:
         field_rng = generator(spec.seed, name, visit, kind, "field")
@@ -361,7 +342,7 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
 
 def _exported(spec: GliomaSpec, name: str, visit: str, signal: Array) -> NDArray[Any]:
     """Voxels as they are stored: whole numbers, stripped of the skull, or z-scored."""
-    export = conditions_of(spec, name).export
+    export = _conditions_of(spec, name).export
     brain = _normal(spec, name, visit)["brain"] >= 0.5
     if export != "raw":
         signal = np.where(brain, signal, np.float32(0))
@@ -381,28 +362,18 @@ def simulate_scan(
     reader: str | None = None,
     repeat: int = 1,
 ) -> Path:
-    """Simulate one scan, or one reader's mask, and write it with its sidecar.
+    """Simulate one scan, or one reader's mask, and write it (``.nii.gz``) with its sidecar.
 
-    Parameters
-    ----------
-    spec
-        Of the trial.
-    name, visit, kind, reader, repeat
-        Of the row in the scans sheet.
-    path
-        Where the NIfTI goes (``.nii.gz``); arbitrary units, masks 0 and 1.
-
-    Raises
-    ------
-    KeyError
-        If the trial has no such participant, kind or reader.
+    ``name``, ``visit``, ``kind``, ``reader`` and ``repeat`` are of the row in the scans sheet.
+    Images have arbitrary units, masks 0 and 1. KeyError if the trial has no such participant, kind
+    or reader.
     """
     if name not in spec.imaged:
         raise KeyError(f"participant {name!r} has no images in the simulated glioblastoma trial")
     if kind.startswith("mask-"):
         if reader not in READERS:
             raise KeyError(f"reader {reader!r}; the trial has {', '.join(READERS)}")
-        mask, view = reader_mask(spec, name, visit, kind.removeprefix("mask-"), reader)
+        mask, view = _reader_mask(spec, name, visit, kind.removeprefix("mask-"), reader)
         voxels: NDArray[Any] = mask.astype(np.uint8)
         sidecar = {"unit": "label", "Reader": reader, "simulated": True}
     else:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from corelab.phantom import truth
 from corelab.phantom.glioma_design import (
     ASSESSORS,
     EARLY_DAYS,
@@ -29,28 +29,12 @@ from corelab.phantom.glioma_design import (
 )
 from corelab.phantom.glioma_scans import true_masks
 from corelab.phantom.seeds import generator
+from corelab.phantom.truth import truth_row
 from corelab.provenance.products import write_table
 from corelab.study.columns import RADIOMICS_PREFIX
 from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.labels import VOLUME_ENDPOINTS
 
-SHEETS: Mapping[str, tuple[str, ...]] = {
-    "participants": ("participant_id", "arm", "site", "age", "sex", "mgmt", "idh"),
-    "scans": ("participant_id", "visit", "kind", "path", "reader", "repeat", "space"),
-    "reads": ("participant_id", "visit", "endpoint", "reader", "value", "unit", "repeat", "role"),
-    "events": (
-        "participant_id",
-        "endpoint",
-        "time_days",
-        "event",
-        "criterion",
-        "assessor",
-        "confirmed",
-        "later_time_days",
-        "later_event",
-    ),
-    "features": ("participant_id", "visit", "endpoint", "source", "value"),
-}
 #: SD of a reader's volume about the truth, share of the volume.
 READER_SD = {"reader-1": 0.04, "reader-2": 0.07}
 
@@ -100,13 +84,13 @@ def sheets(spec: GliomaSpec) -> dict[str, pd.DataFrame]:
         "events": [row for name in people for row in _event_rows(spec, name)],
         "features": _feature_rows(spec),
     }
-    return {name: pd.DataFrame(rows[name], columns=list(SHEETS[name])) for name in SHEETS}
+    return {name: pd.DataFrame(own) for name, own in rows.items()}
 
 
 def write_sheets(spec: GliomaSpec, folder: str | os.PathLike[str]) -> list[Path]:
     """Write the sheets as TSV."""
     return [
-        write_table(table, Path(folder) / f"{name}.tsv", list(SHEETS[name]), sort=False)
+        write_table(table, Path(folder) / f"{name}.tsv", list(table.columns), sort=False)
         for name, table in sheets(spec).items()
     ]
 
@@ -169,30 +153,21 @@ def _event_rows(spec: GliomaSpec, name: str) -> list[dict[str, Any]]:
     person = cohort(spec)[name]
     rng = generator(spec.seed, name, "panel")
 
-    def row(endpoint: str, days: float, event: int, **more: Any) -> dict[str, Any]:
-        return {
-            "participant_id": name,
-            "endpoint": endpoint,
-            "time_days": int(days),
-            "event": int(event),
-            **more,
-        }
+    more = ("criterion", "assessor", "confirmed", "later_time_days", "later_event")
+
+    def row(endpoint: str, days: float, event: int, **given: Any) -> dict[str, Any]:
+        head = {"participant_id": name, "endpoint": endpoint}
+        empty = dict.fromkeys(more)
+        return {**head, "time_days": int(days), "event": int(event), **empty, **given}
 
     found = [row("os", person.os_days, person.os_event)]
-    local = row(
-        "pfs",
-        person.recist_days,
-        person.recist_event,
-        criterion="RECIST",
-        assessor="local",
-    )
+    recist = person.recist_days, person.recist_event
+    local = row("pfs", *recist, criterion="RECIST", assessor="local")
     if person.recist_event and person.recist_days <= EARLY_DAYS:
         local |= {"confirmed": 0 if person.early else 1}
         if person.early:
-            local |= {
-                "later_time_days": int(person.later_days),
-                "later_event": int(person.later_event),
-            }
+            local["later_time_days"] = int(person.later_days)
+            local["later_event"] = int(person.later_event)
     found.append(local)
     truth = person.rano_days, person.rano_event
     discord = rng.random() < spec.panel_discord_share
@@ -229,16 +204,8 @@ def _feature_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     return found
 
 
-TRUTH = {
-    "participant_id": "Subject identifier, 'all' for the trial",
-    "visit": "Visit name, 'all' for the trial",
-    "endpoint": "Endpoint, or name of a built-in effect",
-    "region": "'all', or the feature that an effect is about",
-    "value": "The true value",
-    "unit": "Unit of the value",
-    "kind": "Kind of scan on whose grid a mask was counted; n/a for the continuous value",
-    "note": "Definition",
-}
+#: Columns of the truth table.
+TRUTH = {**truth.TRUTH, "region": "'all', or the feature that an effect is about"}
 #: Participants of the simulated population from which medians and R2 are taken.
 POPULATION = 100_000
 
@@ -247,22 +214,6 @@ def write_truth(spec: GliomaSpec, path: str | os.PathLike[str]) -> Path:
     """Write the truth table of the trial."""
     table = pd.DataFrame([*_effect_rows(spec), *_volume_rows(spec)], columns=list(TRUTH))
     return write_table(table, path, TRUTH)
-
-
-def _row(
-    participant: str, visit: str, endpoint: str, value: float, unit: str, note: str, **more: str
-) -> dict[str, Any]:
-    return {
-        "participant_id": participant,
-        "visit": visit,
-        "endpoint": endpoint,
-        "region": "all",
-        "value": value,
-        "unit": unit,
-        "kind": None,
-        "note": note,
-        **more,
-    }
 
 
 def median_days(days: np.ndarray, event: np.ndarray) -> float:
@@ -283,7 +234,7 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     people = draw(spec, POPULATION, generator(spec.seed, "population"))
     ratio = "ratio"
     found = [
-        _row("all", "all", name, value, ratio, "hazard of death, all three in one Cox model")
+        truth_row("all", "all", name, value, ratio, "hazard of death, all three in one Cox model")
         for name, value in (
             ("hazard_ratio:risk", spec.risk_hazard_ratio),
             ("hazard_ratio:mgmt", spec.mgmt_hazard_ratio),
@@ -294,15 +245,17 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     note = f"of a population of {POPULATION} drawn like the trial"
     for name in ("os", "rano", "recist"):
         median = median_days(people[f"{name}_days"].to_numpy(), people[f"{name}_event"].to_numpy())
-        found.append(_row("all", "all", f"median_days:{name}", median, "days", note))
+        found.append(truth_row("all", "all", f"median_days:{name}", median, "days", note))
     all_seen = (people["os_event"] & people["rano_event"] & people["recist_event"]) == 1
     for name in ("rano", "recist"):
         r = np.corrcoef(people[f"{name}_days"][all_seen], people["os_days"][all_seen])[0, 1]
         found.append(
-            _row("all", "all", f"r_squared:{name}", float(r**2), ratio, note + ", all events seen")
+            truth_row(
+                "all", "all", f"r_squared:{name}", float(r**2), ratio, note + ", all events seen"
+            )
         )
     found += [
-        _row("all", "preop", f"{name}:features", 1.0, "flag", note, region=":".join(key))
+        truth_row("all", "preop", f"{name}:features", 1.0, "flag", note, region=":".join(key))
         for name, keys, note in (
             ("planted", PLANTED, "higher in high risk"),
             ("unreliable", UNRELIABLE, "two readers' masks do not reproduce it"),
@@ -311,7 +264,7 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     ]
     for name, person in cohort(spec).items():
         found.append(
-            _row(name, "all", "risk_high", float(person.high), "flag", "latent risk group")
+            truth_row(name, "all", "risk_high", float(person.high), "flag", "latent risk group")
         )
     return found
 
@@ -322,19 +275,19 @@ def _volume_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     for name, person in cohort(spec).items():
         for visit in VISITS:
             found += [
-                _row(
+                truth_row(
                     name, visit, VOLUME_ENDPOINTS[label], volume_ml(person, visit, label), "mL", ""
                 )
                 for label in (*LABELS, "oedema")
             ]
         found.append(
-            _row(name, "postop", "extent_of_resection", person.eor, "percent", "enhancing")
+            truth_row(name, "postop", "extent_of_resection", person.eor, "percent", "enhancing")
         )
     for name in spec.imaged:
         for visit in VISITS:
             masks, voxel_ml = true_masks(spec, name, visit)
             found += [
-                _row(
+                truth_row(
                     name,
                     visit,
                     VOLUME_ENDPOINTS[label],

@@ -9,17 +9,19 @@ brain extraction a task with something to extract from, and no more.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm, linear_at
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -77,19 +79,8 @@ class Head:
     shell: Mapping[str, Array]
 
 
-def template_folder() -> Path:
-    """Folder of nilearn's packaged template (nilearn itself is not imported: it costs 4 s).
-
-    Raises
-    ------
-    FileNotFoundError
-        If nilearn is not installed.
-
-    Examples
-    --------
-    >>> template_folder().name
-    'data'
-    """
+def _template_folder() -> Path:
+    """Folder of nilearn's packaged template (nilearn itself is not imported: it costs 4 s)."""
     found = importlib.util.find_spec("nilearn")
     if found is None or found.origin is None:
         raise FileNotFoundError(
@@ -100,18 +91,35 @@ def template_folder() -> Path:
 
 
 def _read(name: str) -> Array:
-    path = template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    path = _template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
     return np.asarray(nib.load(path).dataobj).astype(np.float32) / np.float32(255)  # type: ignore[attr-defined]
 
 
-def enlarge(half: NDArray[np.floating]) -> Array:
-    """Linear interpolation of a 2 mm array to the 1 mm grid (size n -> 2n - 1 on each axis).
+def bisect(
+    measure: Callable[[float], float], wanted: float, low: float, high: float, steps: int
+) -> tuple[float, float]:
+    """Interval, halved ``steps`` times, in which a rising measure reaches what is wanted."""
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if measure(middle) < wanted else (low, middle)
+    return low, high
 
-    Examples
-    --------
-    >>> enlarge(np.array([[[0.0, 2.0]]])).ravel().tolist()
-    [0.0, 1.0, 2.0]
-    """
+
+def linear(field: NDArray[np.floating], where: Any, mode: str = "nearest") -> Array:
+    """Linear interpolation of a field at places (3, ...) in its voxels, as float32."""
+    return linear_at(field, where, mode=mode, dtype=np.float32)
+
+
+def template_axes(
+    shape: tuple[int, ...], step_mm: float = 1.0, dtype: type[np.floating] = np.float32
+) -> list[NDArray[np.floating]]:
+    """World coordinates (mm) along each axis of a grid that begins as the template's, sparse."""
+    axes = [(ORIGIN_MM[a] + step_mm * np.arange(n)).astype(dtype) for a, n in enumerate(shape)]
+    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
+
+
+def _enlarge(half: NDArray[np.floating]) -> Array:
+    """Linear interpolation of a 2 mm array to the 1 mm grid (size n -> 2n - 1 on each axis)."""
     full = np.asarray(half, dtype=np.float32)
     for axis in range(3):
         shape = list(full.shape)
@@ -164,14 +172,12 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
     """Fractions of the shell classes on the 2 mm grid, from the distance to a smoothed brain."""
     rng = generator(0, "head-shell")
     shape = brain_half.shape
-    x, y, z = np.meshgrid(
-        *(ORIGIN_MM[a] + 2.0 * np.arange(shape[a]) for a in range(3)), indexing="ij", sparse=True
-    )
+    x, y, z = template_axes(shape, 2.0, np.float64)
     # Closing bridges the fissures, so that the skull is smooth where the brain is not.
-    near = ndimage.distance_transform_edt(~brain_half, sampling=2.0) <= 14
-    hull = ndimage.distance_transform_edt(near, sampling=2.0) > 14
+    near = distance_mm(~brain_half, 2.0) <= 14
+    hull = distance_mm(near, 2.0) > 14
     hull = ndimage.binary_fill_holes(hull | brain_half)
-    depth = ndimage.distance_transform_edt(~hull, sampling=2.0).astype(np.float32)
+    depth = distance_mm(~hull, 2.0).astype(np.float32)
     depth = ndimage.gaussian_filter(depth, 1.0)
     depth -= 1.0
     noise = ndimage.gaussian_filter(rng.standard_normal((2, *shape), np.float32), (0, 9, 9, 9))
@@ -218,10 +224,6 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
 def load_head() -> Head:
     """Build the head from the packaged template.
 
-    Returns
-    -------
-    Head
-
     Examples
     --------
     >>> head = load_head()
@@ -247,36 +249,26 @@ def load_head() -> Head:
     )
 
 
-def composite(head: Head, values: Mapping[str, float], *, air: float = 0.0) -> Array:
+def composite(head: Head, values: Mapping[str, float]) -> Array:
     """Mix class values by fraction: an ideal image of the whole head on the 1 mm template grid.
 
-    Parameters
-    ----------
-    head
-        Fractions.
-    values
-        Value of each class; a class that is left out counts as ``air``.
-    air
-        Value of air.
+    A class that ``values`` leave out counts as air, 0.
 
     Examples
     --------
-    >>> head = load_head()
-    >>> image = composite(head, {"white": 2.0}, air=0.0)
+    >>> image = composite(load_head(), {"white": 2.0})
     >>> image.shape, round(float(image.max()), 2)
     ((197, 233, 189), 2.0)
     """
     outer = np.zeros(head.shell["bone"].shape, np.float32)
     for name in SHELL:
-        if values.get(name, air) != air:
-            outer += head.shell[name] * np.float32(values[name] - air)
-    image = enlarge(outer)
+        if values.get(name):
+            outer += head.shell[name] * np.float32(values[name])
+    image = _enlarge(outer)
     image *= 1 - head.brain
     for name in TISSUES:
-        if values.get(name, air) != air:
-            image += getattr(head, name) * np.float32(values[name] - air)
-    if air:
-        image += np.float32(air)
+        if values.get(name):
+            image += getattr(head, name) * np.float32(values[name])
     return image
 
 
@@ -300,11 +292,8 @@ def _stamp(field: Array, course: NDArray[np.float64], radius_mm: float) -> None:
 def arteries(occluded_side: int = 0) -> Array:
     """Fraction of arterial blood on the 1 mm template grid.
 
-    Parameters
-    ----------
-    occluded_side
-        +1 for the right (positive x), -1 for the left: the middle cerebral artery of that side is
-        left out. 0 keeps both.
+    ``occluded_side`` +1 leaves out the middle cerebral artery of the right (positive x), -1 that of
+    the left, 0 none.
 
     Examples
     --------

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from corelab.imaging import save_image
 from corelab.imaging.inserts import DIFFUSION_UNITS
-from corelab.records import InsertRow
+from corelab.records.images import InsertRow
 from corelab.terms.endpoints import VOLUME_UNITS_ML
 
 _SHAPE = (128, 128, 24)
@@ -50,8 +50,8 @@ def simulate_inserts(
     Parameters
     ----------
     rows
-        Of one scan, of kind adc or ncct, with one whole number as ``label_values`` each. All are
-        values or all volumes.
+        Of one scan, of kind adc or ncct, with one whole number as ``label_values`` each; all values
+        or all volumes (ValueError otherwise).
     image_path, mask_path
         Where image and labels go.
     scale
@@ -59,19 +59,13 @@ def simulate_inserts(
     seed
         Of the noise; the file's name is mixed in.
 
-    Raises
-    ------
-    ValueError
-        If the kind is not known, or values and volumes are mixed.
-
     Examples
     --------
     >>> import tempfile
     >>> row = InsertRow("A", "S", "2025", "adc", "a", "mm2/s", 6e-4, label_values="1")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     paths = [Path(folder, name) for name in ("a.nii.gz", "labels.nii.gz")]
-    ...     simulate_inserts([row], *paths)
-    ...     image, labels = (np.asarray(nib.load(path).dataobj) for path in paths)
+    >>> paths = [Path(tempfile.mkdtemp(), name) for name in ("a.nii.gz", "labels.nii.gz")]
+    >>> simulate_inserts([row], *paths)
+    >>> image, labels = (np.asarray(nib.load(path).dataobj) for path in paths)
     >>> round(float(image[labels == 1].mean()) * 1e4, 1)
     6.0
     """

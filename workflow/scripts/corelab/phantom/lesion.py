@@ -19,7 +19,7 @@ from corelab.imaging import load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
-from corelab.phantom.head import ORIGIN_MM, Head, beside, cells
+from corelab.phantom.head import ORIGIN_MM, Head, beside, bisect, cells, linear, template_axes
 from corelab.phantom.seeds import generator
 
 #: Width (mm) over which a border goes from inside to outside.
@@ -77,15 +77,8 @@ class LesionPlan:
 class Lesion:
     """A lesion whose borders are known at any template point.
 
-    Attributes
-    ----------
-    plan
-        The volumes it was made for.
-    potential_mm, haematoma_potential_mm
-        On every second voxel of the template grid.
-    levels_mm
-        Border level of ``core``, ``infarct``, ``hypoperfused``, ``oligaemia`` and
-        ``haematoma``.
+    Potentials (mm) lie on every second voxel of the template grid; ``levels_mm`` has the border
+    level of ``core``, ``infarct``, ``hypoperfused``, ``oligaemia`` and ``haematoma``.
     """
 
     plan: LesionPlan
@@ -113,10 +106,7 @@ class Lesion:
             # Beyond the border the indicator is 0, and most of a head lies there.
             near = np.flatnonzero(beside(field < level + BORDER_MM).ravel()[cell])
             inside = np.zeros(template_mm.shape[1:], np.float32)
-            potential = ndimage.map_coordinates(
-                field, voxel[:, near], order=1, mode="nearest", output=np.float32
-            )
-            inside.ravel()[near] = _inside(potential, level)
+            inside.ravel()[near] = _inside(linear(field, voxel[:, near]), level)
             found.append(inside)
         return found
 
@@ -126,26 +116,11 @@ def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]
 
 
 def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(
-            field, _voxels(template_mm), order=1, mode="nearest", output=np.float32
-        ),
-    )
+    return linear(field, _voxels(template_mm))
 
 
 def _voxels(template_mm: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.stack([(template_mm[a] - ORIGIN_MM[a]) / _GRID_MM for a in range(3)])
-
-
-def _axes(shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    return list(
-        np.meshgrid(
-            *((ORIGIN_MM[a] + _GRID_MM * np.arange(shape[a])).astype(np.float32) for a in range(3)),
-            indexing="ij",
-            sparse=True,
-        )
-    )
 
 
 def _smooth_noise(
@@ -156,17 +131,14 @@ def _smooth_noise(
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma_mm / (2 * _GRID_MM))
     noise /= noise.std()
     where = np.meshgrid(*(np.arange(n) / 2 for n in shape), indexing="ij", sparse=False)
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(noise, where, order=1, output=np.float32),
-    )
+    return linear(noise, where, "constant")
 
 
 def _shaped_potential(
     rng: np.random.Generator, grid: tuple[int, ...], plan: LesionPlan
 ) -> NDArray[np.float32]:
     """Distance to the border of a shape of the model or of a mask, near the insula."""
-    x, y, z = _axes(grid)
+    x, y, z = template_axes(grid, _GRID_MM)
     centre = rng.uniform((30, -20, 4), (44, 8, 26)) * (plan.side, 1, 1)
     shape: Shape
     if plan.shapes == ("model",):
@@ -183,7 +155,7 @@ def _territory_potential(
     rng: np.random.Generator, shape: tuple[int, ...], side: int
 ) -> NDArray[np.float32]:
     """Rises from near the insula outwards, steeply where other arteries supply the brain."""
-    x, y, z = _axes(shape)
+    x, y, z = template_axes(shape, _GRID_MM)
     x = x * side
     centre = rng.uniform((35, -14, 10), (41, 4, 22))
     across = np.where(x > centre[0], (x - centre[0]) * 0.8, centre[0] - x)
@@ -213,7 +185,7 @@ def _scattered_potential(
 ) -> NDArray[np.float32]:
     """Distance to the nearest of some centres in tissue, each scaled: small ones stay small."""
     shape = head.shell["bone"].shape
-    x, y, z = _axes(shape)
+    x, y, z = template_axes(shape, _GRID_MM)
     if pattern == "lacune":
         place = _LACUNES_MM[int(rng.integers(len(_LACUNES_MM)))]
         centres = [np.asarray(place) * (side, 1, 1) + rng.normal(0, 1.5, 3)]
@@ -235,14 +207,7 @@ def _scattered_potential(
 
 
 def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
-    """Template coordinates (3, ...) of a regular grid over the head in subject space.
-
-    Examples
-    --------
-    >>> from corelab.phantom.anatomy import make_anatomy
-    >>> subject_points(make_anatomy(1, "001"), step_mm=8.0).shape
-    (3, 24, 29, 24)
-    """
+    """Template coordinates (3, ...) of a regular grid over the head in subject space."""
     matrix = np.diag([step_mm, step_mm, step_mm, 1.0])
     matrix[:3, 3] = (-96, -136, -90)
     shape = tuple(int(n // step_mm) for n in (192, 232, 192))
@@ -252,10 +217,7 @@ def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.floa
 def tissue_at(head: Head, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
     """Fraction of grey and white matter at template points (3, ...)."""
     where = [template_mm[a] - ORIGIN_MM[a] for a in range(3)]
-    return cast(
-        NDArray[np.float32],
-        ndimage.map_coordinates(head.grey + head.white, where, order=1, output=np.float32),
-    )
+    return linear(head.grey + head.white, where, "constant")
 
 
 def _level(
@@ -265,33 +227,20 @@ def _level(
     low, high = float(potential.min()) - 5, 90.0
     near = potential < high + BORDER_MM
     potential, weight_ml = potential[near], weight_ml[near]
-    if float((_inside(potential, high) * weight_ml).sum(dtype=np.float64)) < volume_ml:
+
+    def below(level: float) -> float:
+        return float((_inside(potential, level) * weight_ml).sum(dtype=np.float64))
+
+    if below(high) < volume_ml:
         raise ValueError(f"the territory has no {volume_ml:.1f} mL of tissue for the {name}")
-    for _ in range(40):
-        middle = (low + high) / 2
-        if float((_inside(potential, middle) * weight_ml).sum(dtype=np.float64)) < volume_ml:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return sum(bisect(below, volume_ml, low, high, 40)) / 2
 
 
 def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:
     """Draw a lesion whose volumes in the participant's own space are those of the plan.
 
-    Parameters
-    ----------
-    seed
-        Of the trial.
-    anatomy, head
-        Of the participant.
-    plan
-        Wanted volumes, mL of grey and white matter (of anything, for the haematoma).
-
-    Raises
-    ------
-    ValueError
-        If the territory is too small for the plan.
+    Volumes are of grey and white matter (of anything, for the haematoma), mL. ValueError if the
+    territory is too small for the plan.
 
     Examples
     --------
@@ -299,7 +248,7 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     >>> from corelab.phantom.head import load_head
     >>> anatomy, head = make_anatomy(1, "001"), load_head()
     >>> lesion = make_lesion(1, anatomy, head, LesionPlan(1, 20.0, 30.0, 90.0, 30.0))
-    >>> points = subject_points(anatomy, step_mm=2.0)
+    >>> points = subject_points(anatomy)
     >>> core = lesion.fractions(points, "core")[0] * tissue_at(head, points)
     >>> round(float(core.sum()) * 0.008, 1)
     20.0
@@ -324,9 +273,9 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     levels = {name: _level(sampled, weight_ml, volume, name) for name, volume in volumes.items()}
     blood = np.full(shape, np.float32(1e3))
     if plan.haematoma_ml > 0:
-        x, y, z = _axes(shape)
+        x, y, z = template_axes(shape, _GRID_MM)
         # Deep in the infarct and rather medial, where reperfusion bleeds: the lenticular nucleus.
-        deep = potential + 0.6 * np.maximum(np.abs(_axes(shape)[0]) - 28, 0)
+        deep = potential + 0.6 * np.maximum(np.abs(template_axes(shape, _GRID_MM)[0]) - 28, 0)
         start = np.asarray(np.unravel_index(int(deep.argmin()), shape)) * _GRID_MM
         a, b, c = start + np.asarray(ORIGIN_MM)
         blood = np.sqrt((x - a) ** 2 + ((y - b) / 1.2) ** 2 + (z - c) ** 2)

@@ -127,8 +127,6 @@ def protocol(spec: TrialSpec, participant_id: str, visit: str, kind: str) -> Pro
 
     Examples
     --------
-    >>> protocol(TrialSpec(), "001", "baseline", "dwi").voxel_mm
-    (1.2, 1.2, 5.0)
     >>> protocol(TrialSpec(), "005", "day5", "dwi").voxel_mm
     (1.2, 1.2, 7.0)
     """

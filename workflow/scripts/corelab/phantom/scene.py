@@ -8,7 +8,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from corelab.phantom.anatomy import Anatomy, make_anatomy
 from corelab.phantom.conditions import (
@@ -20,7 +19,7 @@ from corelab.phantom.conditions import (
     extras_of,
 )
 from corelab.phantom.design import Participant, TrialSpec, find
-from corelab.phantom.head import ORIGIN_MM, TEMPLATE_SHAPE, Head, beside, cells
+from corelab.phantom.head import ORIGIN_MM, TEMPLATE_SHAPE, Head, beside, cells, linear
 from corelab.phantom.lesion import Lesion, make_lesion
 from corelab.phantom.protocol import grid_affine, placement, protocol
 
@@ -47,13 +46,7 @@ class Scene:
 
 @lru_cache(maxsize=8)
 def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
-    """Build what is scanned of one participant.
-
-    Examples
-    --------
-    >>> build_scene(TrialSpec.testing(), "001").participant.participant_id
-    '001'
-    """
+    """Build what is scanned of one participant."""
     participant = find(spec, participant_id)
     hard = spec.flavour == "hard"
     conditions = draw_conditions(spec.seed, participant_id) if hard else NEUTRAL
@@ -71,16 +64,10 @@ def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The grid of one scan and where its sample points lie in template space.
+    """The grid of one scan (voxel to scanner mm) and where its sample points lie in template space.
 
-    Attributes
-    ----------
-    affine, shape
-        Of the scan, voxel to scanner mm.
-    samples
-        Sample points per voxel along the slice thickness.
-    template_mm
-        Coordinates of the sample points, (3, nx, ny, nz * samples).
+    ``samples`` points per voxel along the slice thickness; ``template_mm`` is (3, nx, ny, nz *
+    samples).
     """
 
     affine: NDArray[np.float64]
@@ -114,9 +101,7 @@ class View:
             near &= within.ravel() != 0
         places = np.flatnonzero(near)
         values = np.zeros(self.template_mm.shape[1:], np.float32)
-        values.ravel()[places] = ndimage.map_coordinates(
-            field, self._voxel[:, places], order=1, mode="nearest", output=np.float32
-        )
+        values.ravel()[places] = linear(field, self._voxel[:, places])
         return values
 
     def average(self, values: Array) -> Array:
@@ -153,11 +138,5 @@ def view_scan(scene: Scene, visit: str, kind: str) -> View:
 
 
 def infarct_region(visit: str) -> str:
-    """Region of the lesion that is infarcted at a visit.
-
-    Examples
-    --------
-    >>> infarct_region("baseline"), infarct_region("day5")
-    ('core', 'infarct')
-    """
+    """Region of the lesion that is infarcted at a visit."""
     return "core" if visit == "baseline" else "infarct"

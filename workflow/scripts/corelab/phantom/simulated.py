@@ -8,21 +8,16 @@ from collections.abc import Iterable
 from corelab.phantom import glioma_scans, glioma_sheets, scans, truth
 from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.study import PhantomSettings
 
 
 def simulate(
     settings: PhantomSettings, rows: Iterable[tuple[ScanRow, str | os.PathLike[str]]]
 ) -> None:
-    """Simulate the scans of rows of the scans sheet.
+    """Simulate the scans of rows of the scans sheet, each with the file that it goes to.
 
-    Parameters
-    ----------
-    settings
-        Block ``phantom`` of the config; ``trial`` is ``stroke`` or ``glioblastoma``.
-    rows
-        Scan rows, each with the file that it goes to. Rows of one participant share most work.
+    Rows of one participant share most work.
     """
     for row, path in rows:
         scan = (row.participant_id, row.visit, row.kind, path)

@@ -29,7 +29,7 @@ TRUTH = {
     "region": "'all': the whole lesion",
     "value": "The true value",
     "unit": "Unit of the value",
-    "kind": "Kind of scan on whose grid the mask was counted; n/a for the continuous value",
+    "kind": "Kind of scan on whose grid a mask was counted; n/a for the continuous value",
     "note": "Definition",
 }
 PERFUSION_KINDS = ("ctp", "dsc")
@@ -38,15 +38,10 @@ _HALF = 0.5
 
 
 def true_masks(scene: Scene, visit: str, kind: str) -> tuple[dict[str, NDArray[np.bool_]], View]:
-    """True masks that a kind of scan shows, on its own grid.
+    """True masks that a kind of scan shows, on its own grid, and the grid.
 
-    Returns
-    -------
-    masks
-        ``infarct`` for diffusion, T1w and FLAIR; ``haematoma`` for ncct; ``core``,
-        ``hypoperfused`` and ``penumbra`` for ctp and dsc; ``brain`` for all.
-    view
-        The grid.
+    ``infarct`` for diffusion, T1w and FLAIR; ``haematoma`` for ncct; ``core``, ``hypoperfused`` and
+    ``penumbra`` for ctp and dsc; ``brain`` for all.
 
     Examples
     --------
@@ -73,11 +68,11 @@ def _lesion_masks(scene: Scene, view: View, visit: str, kind: str) -> dict[str, 
             blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
         masks["haematoma"] = view.average(blood) >= _HALF
     else:
-        masks["infarct"] = view.average(infarct_fraction(scene, view, visit)) >= _HALF
+        masks["infarct"] = view.average(_infarct_fraction(scene, view, visit)) >= _HALF
     return masks
 
 
-def infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32]:
+def _infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32]:
     """Fraction of infarcted parenchyma at the sample points of a view."""
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
     tissue = view.sample(scene.head.grey + scene.head.white, within=inside)
@@ -85,22 +80,12 @@ def infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32
 
 
 def trial_truth(spec: TrialSpec) -> pd.DataFrame:
-    """Every true value of the trial, one per row.
-
-    Parameters
-    ----------
-    spec
-        The trial. Views of all scans are computed, about a second of CPU each.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`TRUTH`.
-    """
+    """Every true value of the trial in the columns of :data:`TRUTH`; a second of CPU per scan."""
     rows = [*_planned_rows(spec), *_effect_rows(spec)]
     for participant_id in spec.imaged:
         rows += _scan_rows(spec, participant_id)
-    return pd.DataFrame(rows, columns=list(TRUTH))
+    table = pd.DataFrame(rows, columns=list(TRUTH))
+    return table.assign(value=[round(float(value), 4) for value in table["value"]])
 
 
 def write_truth(spec: TrialSpec, path: str | os.PathLike[str]) -> Path:
@@ -108,24 +93,19 @@ def write_truth(spec: TrialSpec, path: str | os.PathLike[str]) -> Path:
     return write_table(trial_truth(spec), path, TRUTH)
 
 
-def _row(
-    participant_id: str,
-    visit: str,
-    endpoint: str,
-    value: float,
-    unit: str,
-    note: str,
-    kind: str | None = None,
+def truth_row(
+    participant_id: str, visit: str, endpoint: str, value: float, unit: str, note: str, **more: str
 ) -> dict[str, object]:
+    """A row of the truth table; ``more`` are other columns than the whole lesion's."""
+    head = {"participant_id": participant_id, "visit": visit, "endpoint": endpoint}
     return {
-        "participant_id": participant_id,
-        "visit": visit,
-        "endpoint": endpoint,
+        **head,
         "region": "all",
-        "value": round(float(value), 4),
+        "value": value,
         "unit": unit,
-        "kind": kind,
+        "kind": None,
         "note": note,
+        **more,
     }
 
 
@@ -133,84 +113,52 @@ def _planned_rows(spec: TrialSpec) -> list[dict[str, object]]:
     """Continuous volumes of brain tissue in each participant's own space."""
     rows = []
     tissue = "grey and white matter within the lesion, own space"
+    hypo = "core and penumbra: parenchyma with Tmax (delay + MTT / 2) above 6 s"
     for person in enrol(spec):
-        lesion, name = person.lesion, person.participant_id
+        lesion = person.lesion
         unseen = "" if seen_at(person, "day5") else "; the visit did not take place"
-        hypo = "core and penumbra: parenchyma with Tmax (delay + MTT / 2) above 6 s"
-        rows += [
-            _row(name, "baseline", "infarct_volume", lesion.core_ml, "mL", tissue),
-            _row(name, "baseline", "core_volume", lesion.core_ml, "mL", tissue),
-            _row(name, "baseline", "hypoperfused_volume", lesion.hypoperfused_ml, "mL", hypo),
-            _row(
-                name,
-                "baseline",
-                "penumbra_volume",
-                lesion.hypoperfused_ml - lesion.core_ml,
-                "mL",
-                "hypoperfused less core",
-            ),
-            _row(
-                name,
-                "baseline",
-                "mismatch_ratio",
-                lesion.hypoperfused_ml / lesion.core_ml,
-                "ratio",
-                "hypoperfused / core",
-            ),
-            _row(name, "day5", "infarct_volume", lesion.infarct_ml, "mL", tissue + unseen),
-            _row(
-                name,
-                "day5",
-                "infarct_growth",
-                person.growth_ml,
-                "mL",
-                "day 5 less baseline" + unseen,
-            ),
+        core, whole, growth = lesion.core_ml, lesion.hypoperfused_ml, person.growth_ml
+        planned = [
+            ("baseline", "infarct_volume", core, "mL", tissue),
+            ("baseline", "core_volume", core, "mL", tissue),
+            ("baseline", "hypoperfused_volume", whole, "mL", hypo),
+            ("baseline", "penumbra_volume", whole - core, "mL", "hypoperfused less core"),
+            ("baseline", "mismatch_ratio", whole / core, "ratio", "hypoperfused / core"),
+            ("day5", "infarct_volume", lesion.infarct_ml, "mL", tissue + unseen),
+            ("day5", "infarct_growth", growth, "mL", "day 5 less baseline" + unseen),
+            ("day5", "haematoma_volume", lesion.haematoma_ml, "mL", "blood"),
+            ("baseline", "aspects", true_aspects(person), "score", "latent, not rounded"),
         ]
-        if lesion.haematoma_ml > 0:
-            rows.append(_row(name, "day5", "haematoma_volume", lesion.haematoma_ml, "mL", "blood"))
-        rows.append(
-            _row(name, "baseline", "aspects", true_aspects(person), "score", "latent, not rounded")
-        )
+        rows += [
+            truth_row(person.participant_id, *row)
+            for row in planned
+            if row[1] != "haematoma_volume" or lesion.haematoma_ml > 0
+        ]
     return rows
 
 
 def _effect_rows(spec: TrialSpec) -> list[dict[str, object]]:
     """Sizes of the effects and errors that are built in."""
     first, second = spec.readers
-    rows = [
-        _row(
-            "all",
-            "all",
-            "dose_slope:infarct_growth",
-            spec.growth_slope_ml_per_mg_kg,
-            "mL per mg/kg",
-            "effect of dose on infarct growth from baseline to day 5",
-        ),
-        _row(
-            "all",
-            "all",
-            "placebo_mean:infarct_growth",
-            spec.growth_placebo_ml,
-            "mL",
-            "without drug",
-        ),
-        _row("all", "all", "between_sd:infarct_growth", spec.growth_sd_ml, "mL", "within one arm"),
-        _row(
-            "all",
-            "all",
+    readers = first.bias_ml - second.bias_ml
+    slope = "effect of dose on infarct growth from baseline to day 5"
+    effects = [
+        ("dose_slope:infarct_growth", spec.growth_slope_ml_per_mg_kg, "mL per mg/kg", slope),
+        ("placebo_mean:infarct_growth", spec.growth_placebo_ml, "mL", "without drug"),
+        ("between_sd:infarct_growth", spec.growth_sd_ml, "mL", "within one arm"),
+        (
             f"bias:{first.name}|{second.name}",
-            first.bias_ml - second.bias_ml,
+            readers,
             "mL",
             "mean difference of the readers' volumes",
         ),
     ]
     for rater in (*spec.readers, spec.software, spec.earlier):
         note = "reading less truth, lesion volumes"
-        rows.append(_row("all", "all", f"bias:{rater.name}", rater.bias_ml, "mL", note))
+        effects.append((f"bias:{rater.name}", rater.bias_ml, "mL", note))
         note = "SD of one reading of an infarct or core volume"
-        rows.append(_row("all", "all", f"within_sd:{rater.name}", rater.sd_ml, "mL", note))
-    return rows
+        effects.append((f"within_sd:{rater.name}", rater.sd_ml, "mL", note))
+    return [truth_row("all", "all", *effect) for effect in effects]
 
 
 def _scan_rows(spec: TrialSpec, participant_id: str) -> list[dict[str, object]]:
@@ -229,15 +177,16 @@ def _scan_rows(spec: TrialSpec, participant_id: str) -> list[dict[str, object]]:
             for label, volume_ml in volumes.items():
                 if label in VOLUME_ENDPOINTS:
                     endpoint = VOLUME_ENDPOINTS[label]
-                    rows.append(_row(participant_id, visit, endpoint, volume_ml, "mL", note, kind))
+                    row = (participant_id, visit, endpoint, volume_ml, "mL", note)
+                    rows.append(truth_row(*row, kind=kind))
             if kind in PERFUSION_KINDS:
                 ratio = volumes["hypoperfused"] / volumes["core"]
-                rows.append(
-                    _row(participant_id, visit, "mismatch_ratio", ratio, "ratio", note, kind)
-                )
+                ratio_row = (participant_id, visit, "mismatch_ratio", ratio, "ratio", note)
+                rows.append(truth_row(*ratio_row, kind=kind))
             if kind == "dwi":
                 infarct[visit] = volumes["infarct"]
     if {"baseline", "day5"} <= set(infarct):
         growth = infarct["day5"] - infarct["baseline"]
-        rows.append(_row(participant_id, "day5", "infarct_growth", growth, "mL", note, "dwi"))
+        row = (participant_id, "day5", "infarct_growth", growth, "mL", note)
+        rows.append(truth_row(*row, kind="dwi"))
     return rows

@@ -22,7 +22,7 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoint_by_visit,
     endpoints_of,
     in_order,
-    outcome_values,
+    sheet_values,
 )
 from corelab.provenance.exhibits import Drawn
 from corelab.provenance.figure_style import COLOURS, STYLE, name_points
@@ -32,27 +32,22 @@ from corelab.settings.analyses.diagnostic import DiagnosticSpec
 from corelab.settings.analyses.dose_response import DoseResponseSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import conclusion_order, family_of, statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence, label_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_LINES = 16
+#: Results that the text of a figure names.
+MAX_RESULTS = 4
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One part of a figure.
-
-    Attributes
-    ----------
-    draw
-        Draws on axes that it is given.
-    kind
-        In words, for the caption.
-    height, margin, below
-        Inches; space at the right for numbers as a share of the width; inches below the axes for
-        what hangs there (numbers at risk).
+class _Panel:
+    """One part of a figure: ``draw`` on axes that it is given, ``kind`` in words for the caption,
+    ``height`` and ``below`` (for what hangs under the axes) in inches, ``margin`` at the right for
+    numbers as a share of the width.
     """
 
     draw: Callable[[Axes], object]
@@ -63,14 +58,8 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What one analysis has to draw with.
-
-    Attributes
-    ----------
-    analysis, tables, rows
-        The planned analysis, its tables, and its statistics rows.
-    """
+class _Drawing:
+    """A planned analysis, its tables and its statistics rows."""
 
     analysis: AnalysisSpec
     tables: Tables
@@ -113,38 +102,22 @@ def axis_words(endpoint: str, derivation: str = "value") -> str:
 
     Examples
     --------
-    >>> axis_words("infarct_volume"), axis_words("infarct_volume", "percent_change")
-    ('Infarct volume, mL', 'Change of infarct volume, %')
+    >>> axis_words("infarct_volume", "percent_change")
+    'Change of infarct volume, %'
     """
-    words = endpoint.replace("_", " ").replace(":", ": ")
-    unit = unit_of(endpoint)
+    words, unit = endpoint_words(endpoint), unit_of(endpoint)
     unit = {"percent": "%", "ratio": "", "flag": "", "score": ""}.get(unit, unit)
     if derivation == "change":
-        words = f"change of {words}"
+        words = f"Change of {in_sentence(words)}"
     elif derivation == "percent_change":
-        words, unit = f"change of {words}", "%"
+        words, unit = f"Change of {in_sentence(words)}", "%"
     elif derivation == "log_ratio":
-        words, unit = f"log ratio of {words}", ""
-    words = words[0].upper() + words[1:]
+        words, unit = f"Log ratio of {in_sentence(words)}", ""
     return f"{words}, {unit}" if unit else words
 
 
-def group_words(group: str, by: str) -> str:
-    """A group of a statistics row for people.
-
-    Examples
-    --------
-    >>> group_words("arm=high|arm=placebo", "arm"), group_words("dose", "arm")
-    ('high vs placebo', 'dose')
-    >>> group_words("arm=high|arm=placebo|delta=2", "arm")
-    'high vs placebo, delta=2'
-    """
-    parts = [part.removeprefix(f"{by}=") for part in group.split("|")]
-    return ", ".join([" vs ".join(parts[:2]), *parts[2:]])
-
-
-def _label(row: Any, by: str, statistics: int, visits: int) -> str:
-    parts = [] if row.group == "all" else [group_words(str(row.group), by)]
+def _label(row: Any, statistics: int, visits: int) -> str:
+    parts = [] if row.group == "all" else [group_words(row.group)]
     if visits > 1:
         parts.append("all visits" if row.visit == "all" else str(row.visit))
     if statistics > 1 or not parts:
@@ -153,21 +126,15 @@ def _label(row: Any, by: str, statistics: int, visits: int) -> str:
 
 
 def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
-    """Labels that occur more than once, with the method that tells them apart.
-
-    Examples
-    --------
-    >>> _told_apart(["a", "b", "a"], ["ANCOVA by least squares", "x", "Welch; descriptive"])
-    ['a (ANCOVA)', 'b', 'a (Welch)']
-    """
+    """Labels that occur more than once, with the method that tells them apart."""
     return [
         f"{label} ({re.split(r'[,;]| by ', str(method))[0]})" if labels.count(label) > 1 else label
         for label, method in zip(labels, methods, strict=True)
     ]
 
 
-def _forests(drawing: Drawing) -> list[Panel]:
-    """One forest per scale that the analysis has statistics on, the first two."""
+def _forests(drawing: _Drawing, least: int) -> list[_Panel]:
+    """One forest of ``least`` rows or more per scale of the statistics, the first two."""
     panels = []
     rank = {name: place for place, name in enumerate(conclusion_order())}
     # The scale of the conclusion comes first.
@@ -177,10 +144,10 @@ def _forests(drawing: Drawing) -> list[Panel]:
     ):
         rows = drawing.rows[drawing.rows["statistic"].isin(statistics)]
         rows = rows[rows["estimate"].notna() & rows["ci_low"].notna()].head(MAX_LINES)
-        if rows.empty:
+        if len(rows) < least:
             continue
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
-        labels = [_label(row, drawing.analysis.arms, kinds, visits) for row in rows.itertuples()]
+        labels = [_label(row, kinds, visits) for row in rows.itertuples()]
         words = " / ".join(statistic(name).inline for name in dict.fromkeys(rows["statistic"]))
         ratio = statistic(rows["statistic"].iloc[0]).ratio
         draw = partial(
@@ -193,12 +160,12 @@ def _forests(drawing: Drawing) -> list[Panel]:
             # A share has no sense far outside 0 to 1; the numbers stand beside.
             limits=(-0.5, 1.5) if "proportion explained" in words else None,
         )
-        panels.append(Panel(draw, "forest plot", 1.1 + 0.3 * len(rows), 0.34))
+        panels.append(_Panel(draw, "forest plot", 1.1 + 0.3 * len(rows), 0.34))
     return panels[:2]
 
 
-def _comparison(drawing: Drawing) -> list[Panel]:
-    panels: list[Panel] = []
+def _comparison(drawing: _Drawing) -> list[_Panel]:
+    panels: list[_Panel] = []
     groups = drawing.groups()
     if not groups:
         return panels
@@ -221,7 +188,7 @@ def _comparison(drawing: Drawing) -> list[Panel]:
                 order=drawing.order(),
                 ylabel=axis_words(endpoint),
             )
-            panels.append(Panel(draw, "every participant and mean with 95 % interval"))
+            panels.append(_Panel(draw, "every participant and mean with 95 % interval"))
         if derivation in {"change", "percent_change", "log_ratio"} or endpoint.endswith(
             ("growth", "percent", "change")
         ):
@@ -232,8 +199,8 @@ def _comparison(drawing: Drawing) -> list[Panel]:
 
 
 def _waterfalls(
-    drawing: Drawing, endpoint: str, groups: Mapping[str, str], derivation: str
-) -> list[Panel]:
+    drawing: _Drawing, endpoint: str, groups: Mapping[str, str], derivation: str
+) -> list[_Panel]:
     panels = []
     for visit, values in drawing.values(endpoint)[-1:]:
         inside = values[values.index.isin(groups)]
@@ -244,11 +211,11 @@ def _waterfalls(
             order=drawing.order(),
             ylabel=f"{axis_words(endpoint, derivation)} ({visit})",
         )
-        panels.append(Panel(draw, "waterfall of every participant", 2.9))
+        panels.append(_Panel(draw, "waterfall of every participant", 2.9))
     return panels
 
 
-def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -> list[Panel]:
+def _distributions(drawing: _Drawing, endpoint: str, groups: Mapping[str, str]) -> list[_Panel]:
     found = drawing.values(endpoint)
     if not found:
         return []
@@ -273,11 +240,11 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
         name_points(axes, *zip(*drawn, strict=True))
         figures.without_frame(axes)
 
-    return [Panel(draw, "every participant and median", 3.0)]
+    return [_Panel(draw, "every participant and median", 3.0)]
 
 
-def _dose_response(drawing: Drawing) -> list[Panel]:
-    from corelab.pharmacodynamics.dose_response import driver_frame
+def _dose_response(drawing: _Drawing) -> list[_Panel]:
+    from corelab.pharmacodynamics.dose_response import Driver
 
     panels = []
     analysis, tables = drawing.analysis, drawing.tables
@@ -295,7 +262,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
             return []
         for visit, values in by_visit[-2:]:
             try:
-                frame, _, _ = driver_frame(alone, tables, endpoint, kind, name, visit, values)
+                frame, _, _ = Driver(alone, tables, endpoint, kind, name).frame(visit, values)
             except NotComputable:
                 continue
             draw = partial(
@@ -308,11 +275,11 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
                 xlabel=f"{axis_words(name)}{unit}",
                 ylabel=f"{axis_words(endpoint, analysis.derivation)} ({visit})",
             )
-            panels.append(Panel(draw, f"{model.replace('_', ' ')} response with 95 % band"))
+            panels.append(_Panel(draw, f"{model.replace('_', ' ')} response with 95 % band"))
     return panels
 
 
-def _correlation(drawing: Drawing) -> list[Panel]:
+def _correlation(drawing: _Drawing) -> list[_Panel]:
     from corelab.pharmacodynamics.correlation import joined
 
     analysis, tables = drawing.analysis, drawing.tables
@@ -332,6 +299,8 @@ def _correlation(drawing: Drawing) -> list[Panel]:
         frame = frame.dropna(subset=["value", "other"])
         if len(frame) < 4 or np.ptp(frame["other"]) == 0 or np.ptp(frame["value"]) == 0:
             continue
+        # The first note names the visit; the others stand in the table.
+        _, _, at = at.partition("; ")[0].partition("second variable at ")
         draw = partial(
             figures.exposure_response,
             driver=frame["other"],
@@ -341,17 +310,17 @@ def _correlation(drawing: Drawing) -> list[Panel]:
             xlabel=f"{axis_words(name)} ({at})" if at else axis_words(name),
             ylabel=f"{axis_words(endpoint, analysis.derivation)} ({visit})",
         )
-        panels.append(Panel(draw, "every participant, linear fit with 95 % band"))
+        panels.append(_Panel(draw, "every participant, linear fit with 95 % band"))
     return panels
 
 
-def _ordinal(drawing: Drawing) -> list[Panel]:
+def _ordinal(drawing: _Drawing) -> list[_Panel]:
     groups = drawing.groups()
     outcome = str(drawing.analysis.outcome)
     if not groups:
         return []
     try:
-        values, at = outcome_values(drawing.analysis, drawing.tables, outcome)
+        values, at = sheet_values(drawing.analysis, drawing.tables, "outcome", outcome)
     except NotComputable:
         return []
     inside = values[values.index.isin(groups)].dropna()
@@ -366,13 +335,13 @@ def _ordinal(drawing: Drawing) -> list[Panel]:
         scores=inside.to_numpy(),
         groups=labels,
         categories=list(categories),
-        name=f"{outcome} at {at}" if outcome != "mrs" else f"mRS at {at}",
+        name=f"{label_words(outcome)} at {at}",
         order=names,
     )
-    return [Panel(draw, "distribution of grades", 1.6 + 0.55 * len(names))]
+    return [_Panel(draw, "distribution of grades", 1.6 + 0.55 * len(names))]
 
 
-def _quantile(drawing: Drawing) -> list[Panel]:
+def _quantile(drawing: _Drawing) -> list[_Panel]:
     rows = drawing.rows[drawing.rows["statistic"] == "quantile_coefficient"]
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
@@ -381,10 +350,10 @@ def _quantile(drawing: Drawing) -> list[Panel]:
     terms = [t for t in dict.fromkeys(rows["group"].str.split("|").str[1]) if t != "Intercept"]
     words = axis_words(str(rows["endpoint"].iloc[0]), drawing.analysis.derivation)
     draw = partial(figures.quantile_coefficients_figure, rows=rows, ylabel=words)
-    return [Panel(partial(draw, term=term), "coefficients by quantile", 2.6) for term in terms[:3]]
+    return [_Panel(partial(draw, term=term), "coefficients by quantile", 2.6) for term in terms[:3]]
 
 
-def _diagnostic(drawing: Drawing) -> list[Panel]:
+def _diagnostic(drawing: _Drawing) -> list[_Panel]:
     from corelab.pharmacodynamics.diagnostic import roc_curve, scores
 
     analysis = drawing.analysis
@@ -403,15 +372,15 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
         if name not in areas.index or not np.isfinite(areas["estimate"]).loc[name]:
             continue
         area = areas.loc[name]
-        shown = endpoint.replace("_", " ") if column == "score" else column
+        shown = endpoint_words(endpoint) if column == "score" else column
         text = f"{shown}: {area['estimate']:.2f} ({area['ci_low']:.2f} to {area['ci_high']:.2f})"
         false, hit, _ = roc_curve(frame[column], frame["truth"])
         curves[text] = (false, hit)
     draw = partial(figures.roc_figure, curves=curves)
-    return [Panel(draw, "ROC curves with area and DeLong interval", 4.2)] if curves else []
+    return [_Panel(draw, "ROC curves with area and DeLong interval", 4.2)] if curves else []
 
 
-def _sample_size(drawing: Drawing) -> list[Panel]:
+def _sample_size(drawing: _Drawing) -> list[_Panel]:
     rows = drawing.rows[drawing.rows["statistic"] == "n_per_arm"].dropna(subset=["estimate"])
     if rows.empty:
         return []
@@ -425,10 +394,10 @@ def _sample_size(drawing: Drawing) -> list[Panel]:
         axes.set_xlabel("Participants per arm")
         figures.without_frame(axes)
 
-    return [Panel(draw, "participants per arm", 1.0 + 0.35 * len(rows))]
+    return [_Panel(draw, "participants per arm", 1.0 + 0.35 * len(rows))]
 
 
-_PANELS: dict[str, Callable[[Drawing], list[Panel]]] = {
+_PANELS: dict[str, Callable[[_Drawing], list[_Panel]]] = {
     "comparison": _comparison,
     "dose_response": _dose_response,
     "correlation": _correlation,
@@ -439,12 +408,14 @@ _PANELS: dict[str, Callable[[Drawing], list[Panel]]] = {
 }
 
 
-def panels_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[Panel]:
+def _panels_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[_Panel]:
     """Panels that an analysis has, forest plots last; none where nothing can be drawn."""
-    drawing = Drawing(analysis, tables, rows)
+    drawing = _Drawing(analysis, tables, rows)
     own = _PANELS.get(analysis.type, lambda _: [])(drawing)
-    forests = [] if analysis.type in {"quantile", "sample_size"} else _forests(drawing)
-    return [*own, *forests]
+    if analysis.type in {"quantile", "sample_size"}:
+        return own
+    # A forest of one row adds nothing to another panel.
+    return [*own, *_forests(drawing, 2 if own else 1)]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -456,12 +427,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=None)
 
 
-def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
+def _draw_panels(panels: list[_Panel]) -> Figure:
     """One figure with the panels below each other, lettered where there are several."""
     gap = 0.75
     heights = [panel.height for panel in panels]
     total = sum(heights) + sum(panel.below for panel in panels) + gap * len(panels) + 0.3
-    figure = new_figure(width, total)
+    figure = new_figure(7.6, total)
     top = total - 0.3
     for k, panel in enumerate(panels):
         bottom = top - panel.height
@@ -477,11 +448,21 @@ def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
 def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
     """The figure of an analysis: all its panels; without a figure where nothing can be drawn."""
     name = str(analysis.title or analysis.id)
-    panels = panels_of(analysis, tables, rows)
+    panels = _panels_of(analysis, tables, rows)
     if not panels:
         reasons = [str(note) for note in rows["note"].dropna() if str(note).startswith("not_comp")]
         reason = reasons[0].removeprefix("not_computable: ") if reasons else "no estimate"
         return Drawn(None, name, reason)
     kinds = list(dict.fromkeys(panel.kind for panel in panels))
     caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
-    return Drawn(draw_panels(panels), name, caption, tight=True)
+    known = rows[rows["estimate"].notna()].head(MAX_RESULTS)
+    results = [
+        _label(row, 2, 1) + f" {value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low == low else "")
+        for row, (value, low, high) in zip(
+            known.itertuples(),
+            known[["estimate", "ci_low", "ci_high"]].to_numpy(float),
+            strict=True,
+        )
+    ]
+    alt = f"{name}. {caption} {'; '.join(results)}"
+    return Drawn(_draw_panels(panels), name, caption, alt, tight=True)

@@ -45,15 +45,7 @@ USUAL_REFERENCES = ("placebo", "control", "standard", "vehicle", "0")
 
 @dataclass(frozen=True)
 class Design:
-    """Design matrix with the names of its columns.
-
-    Attributes
-    ----------
-    matrix
-        (n, p) float64.
-    terms
-        p names: ``Intercept``, ``arm=high``, ``age`` ...
-    """
+    """Design matrix (n, p), and its columns by name: ``Intercept``, ``arm=high``, ``age`` ..."""
 
     matrix: np.ndarray
     terms: tuple[str, ...]
@@ -70,8 +62,7 @@ class Design:
 def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     """Float64 where every value present is a number, otherwise text; missing stays missing.
 
-    Codes such as 01 are text, and so are the levels none and NA: only n/a and the empty cell are
-    missing (:func:`corelab.study.cells.is_missing`).
+    Codes such as 01 are text, and so are the levels none and NA (:mod:`corelab.study.cells`).
 
     Raises
     ------
@@ -82,8 +73,6 @@ def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     --------
     >>> typed(pd.Series(["1", "2.5", "n/a"])).tolist()
     [1.0, 2.5, nan]
-    >>> typed(pd.Series(["m", None, "f"])).tolist()
-    ['m', None, 'f']
     """
     capped = series.name in CAPPED_COLUMNS
     text = series.astype(object).map(lambda value: None if is_missing(value) else value)
@@ -213,74 +202,20 @@ def _in_order(values: pd.Series) -> pd.Series:
     return values.replace({-np.inf: low - 1.0, np.inf: high + 1.0})
 
 
-def _one_per_participant(rows: pd.DataFrame, what: str) -> pd.Series:
-    doubled = rows["participant_id"][rows["participant_id"].duplicated()]
-    if len(doubled):
-        raise ValueError(
-            f"two values of {what} for participant {doubled.iloc[0]}: duplicates are never "
-            "averaged; remove one or give it a visit of its own"
-        )
-    return rows.set_index("participant_id")["value"].astype(float)
-
-
-def _at_visit(
-    rows: pd.DataFrame, name: str, visit: str | None, planned: str | None, order: Sequence[str]
+def sheet_values(
+    analysis: AnalysisSpec, tables: Tables, kind: str, name: str, visit: str | None = None
 ) -> tuple[pd.Series, str]:
-    """Value per participant at the planned visit, else the same visit, else the last one."""
-    visits = rows["visit"].astype(object).where(rows["visit"].notna(), "all").map(str)
-    rows = rows.assign(visit=visits)
-    there = set(visits)
-    if planned is not None:
-        if planned not in there:
-            raise NotComputable(
-                f"no value of {name} at {planned}; it is there at {', '.join(sorted(there))}"
-            )
-        chosen = planned
-    elif visit in there:
-        chosen = str(visit)
-    else:
-        ranked = [v for v in order if v in there] or sorted(there)
-        chosen = ranked[-1]
-    at = rows[rows["visit"] == chosen]
-    return _one_per_participant(at, f"{name} at {chosen}"), chosen
+    """Clinical outcome or drug exposure (``kind``) per participant, and the visit it is of.
 
-
-def outcome_values(
-    analysis: AnalysisSpec, tables: Tables, outcome: str, visit: str | None = None
-) -> tuple[pd.Series, str]:
-    """Clinical outcome per participant and the visit it is of.
-
-    The visit is ``analysis.outcome_visit``, else ``visit`` if the outcome was taken there,
-    else the last visit at which it was.
+    The visit is that of the plan (``outcome_visit``, ``exposure_visit``), else ``visit`` if it was
+    taken there, else the last visit at which it was; ``all`` where the sheet has no visits.
 
     Raises
     ------
     NotComputable
-        If nobody has the outcome (at the planned visit).
+        If nobody has the value (at the planned visit).
     """
-    rows, planned = tables.outcomes, analysis.outcome_visit
-    return _of_sheet(rows, "outcome", outcome, visit, planned, tables.visit_order)
-
-
-def exposure_values(
-    analysis: AnalysisSpec, tables: Tables, exposure: str, visit: str | None = None
-) -> tuple[pd.Series, str]:
-    """Drug exposure per participant and the visit it is of (``all`` where none is given).
-
-    The visit is ``analysis.exposure_visit``, else ``visit`` if measured there, else the last.
-    """
-    rows, planned = tables.exposures, analysis.exposure_visit
-    return _of_sheet(rows, "exposure", exposure, visit, planned, tables.visit_order)
-
-
-def _of_sheet(
-    sheet: pd.DataFrame,
-    kind: str,
-    name: str,
-    visit: str | None,
-    planned: str | None,
-    order: Sequence[str],
-) -> tuple[pd.Series, str]:
+    sheet, planned = getattr(tables, f"{kind}s"), getattr(analysis, f"{kind}_visit")
     rows = sheet[sheet[kind] == name]
     rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
     if rows.empty:
@@ -288,7 +223,28 @@ def _of_sheet(
         raise NotComputable(f"no value of {kind} {name}; the {kind}s sheet has {known}")
     if "visit" not in rows.columns:
         rows = rows.assign(visit="all")
-    return _at_visit(rows, f"{kind} {name}", visit, planned, order)
+    visits = rows["visit"].astype(object).where(rows["visit"].notna(), "all").map(str)
+    there = set(visits)
+    if planned is not None:
+        if planned not in there:
+            raise NotComputable(
+                f"no value of {kind} {name} at {planned}; there is one at "
+                + ", ".join(sorted(there))
+            )
+        chosen = planned
+    elif visit in there:
+        chosen = str(visit)
+    else:
+        ranked = [v for v in tables.visit_order if v in there] or sorted(there)
+        chosen = ranked[-1]
+    rows = rows[visits == chosen]
+    doubled = rows["participant_id"][rows["participant_id"].duplicated()]
+    if len(doubled):
+        raise ValueError(
+            f"two values of {kind} {name} at {chosen} for participant {doubled.iloc[0]}: "
+            "duplicates are never averaged; remove one or give it a visit of its own"
+        )
+    return rows.set_index("participant_id")["value"].astype(float), chosen
 
 
 def baseline_values(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> pd.Series:
@@ -324,16 +280,7 @@ def with_covariates(
 def complete_cases(
     frame: pd.DataFrame, columns: Sequence[str], analysis: AnalysisSpec, tables: Tables
 ) -> tuple[pd.DataFrame, str]:
-    """Rows with all columns, and a note that counts who of the population is not among them.
-
-    Examples
-    --------
-    >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"]})
-    >>> frame = pd.DataFrame({"value": [1.0, np.nan]}, index=["1", "2"])
-    >>> plan = AnalysisSpec(id="a", type="")
-    >>> complete_cases(frame, ["value"], plan, Tables(pd.DataFrame(), people))[1]
-    'complete cases: 1 of 3 participants'
-    """
+    """Rows with all columns, and a note that counts who of the population is not among them."""
     chosen = frame.dropna(subset=list(columns)).sort_index()
     total = len(population(analysis, tables))
     note = "" if len(chosen) == total else f"complete cases: {len(chosen)} of {total} participants"
@@ -379,21 +326,13 @@ def levels_of(
 def in_order(
     levels: Iterable[str], reference: Any = None, doses: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Levels as a figure or a table shows them: the reference, then by dose, number or name.
+    """Levels in the order of figures and tables: the reference, then by dose, number or name.
 
-    Parameters
-    ----------
-    levels
-        Names, as often as they come.
-    reference
-        Named by the plan; otherwise a usual one (placebo, control ...) where there is one.
-    doses
-        Level -> dose, where each level has one.
+    Without ``reference`` it is a usual one (placebo, control ...); ``doses`` has that of each
+    level.
 
     Examples
     --------
-    >>> in_order(["high", "placebo", "low"])
-    ['placebo', 'high', 'low']
     >>> in_order(["high", "placebo", "low"], doses={"placebo": 0, "low": 10, "high": 20})
     ['placebo', 'low', 'high']
     >>> in_order(["10", "9", "0"]), in_order(["a", "b"], reference="b")
@@ -416,7 +355,6 @@ def design(
     by: str | None = None,
     reference: str | None = None,
     covariates: Sequence[str] = (),
-    intercept: bool = True,
     reference_levels: Mapping[str, Level] | None = None,
 ) -> Design:
     """Treatment-coded design matrix of complete rows.
@@ -435,8 +373,8 @@ def design(
     >>> design(frame, by="arm", reference="p", covariates=["age"]).terms
     ('Intercept', 'arm=h', 'age')
     """
-    columns: list[np.ndarray] = [np.ones(len(frame))] if intercept else []
-    terms: list[str] = ["Intercept"] if intercept else []
+    columns: list[np.ndarray] = [np.ones(len(frame))]
+    terms = ["Intercept"]
     if by is not None:
         labels = frame[by].map(str)
         _, others, _ = levels_of(labels, by, reference)
@@ -444,24 +382,39 @@ def design(
             columns.append((labels == level).to_numpy(float))
             terms.append(f"{by}={level}")
     for name in covariates:
-        column = frame[name]
-        if column.dtype == object:
-            present = sorted(set(column))
-            first = _level((reference_levels or {}).get(name, present[0] if present else ""))
-            if present and first not in present:
-                raise NotComputable(
-                    f"reference level {first} of {name} has no participant; levels: "
-                    + ", ".join(present)
-                )
-            for level in (level for level in present if level != first):
-                columns.append((column == level).to_numpy(float))
-                terms.append(f"{name}={level}")
-        else:
-            columns.append(column.to_numpy(float))
-            terms.append(name)
-    matrix = np.column_stack(columns) if columns else np.empty((len(frame), 0))
+        for term, column in coded(frame[name], (reference_levels or {}).get(name)):
+            columns.append(column)
+            terms.append(term)
+    matrix = np.column_stack(columns)
     require_full_rank(matrix, terms)
     return Design(matrix, tuple(terms))
+
+
+def coded(column: pd.Series, first: Level | None = None) -> list[tuple[str, np.ndarray]]:
+    """Terms of a covariate with their (n,) columns, missing as nan: a number as it is, of labels an
+    indicator of each level but the ``first``, by default in order.
+
+    Examples
+    --------
+    >>> [(term, part.tolist()) for term, part in coded(pd.Series(["f", "m"], name="sex"))]
+    [('sex=m', [0.0, 1.0])]
+    """
+    name = str(column.name)
+    if column.dtype != object:
+        return [(name, column.to_numpy(float))]
+    known = column.notna()
+    present = sorted(set(column[known]))
+    reference = _level(first) if first is not None else next(iter(present), "")
+    if present and reference not in present:
+        raise NotComputable(
+            f"reference level {reference} of {name} has no participant; levels: "
+            + ", ".join(present)
+        )
+    return [
+        (f"{name}={level}", (column == level).where(known).to_numpy(float))
+        for level in present
+        if level != reference
+    ]
 
 
 def require_full_rank(matrix: np.ndarray, terms: Sequence[str]) -> None:
@@ -489,26 +442,12 @@ def endpoints_of(analysis: AnalysisSpec) -> list[str]:
 
 
 def with_labels(analysis: Spec, *names: str | None) -> Spec:
-    """The analysis with the values of further columns taken as labels.
-
-    Examples
-    --------
-    >>> from corelab.settings.analyses.comparison import ComparisonSpec
-    >>> plan = ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm")
-    >>> with_labels(plan, "arm", None).categorical
-    ['arm']
-    """
+    """The analysis with the values of further columns taken as labels."""
     return analysis.changed(categorical=[*analysis.categorical, *filter(None, names)])
 
 
 def adjusted_words(names: Sequence[str]) -> str:
-    """Words of a method for the covariates that a model has.
-
-    Examples
-    --------
-    >>> adjusted_words(["age"]), adjusted_words([])
-    ('; covariates age', '')
-    """
+    """Words of a method for the covariates that a model has."""
     return f"; covariates {', '.join(names)}" if names else ""
 
 
@@ -551,17 +490,7 @@ def strata_of(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd
 
 @dataclass(frozen=True)
 class Levels:
-    """Rows of participants by the levels of a column.
-
-    Attributes
-    ----------
-    frame
-        With the column ``by``.
-    by
-        Column of the levels; empty for one group of all.
-    reference, others
-        Levels.
-    """
+    """Rows of participants by the levels of the column ``by`` (empty: one group of all)."""
 
     frame: pd.DataFrame
     by: str = ""
@@ -586,12 +515,8 @@ class Levels:
 class Arms(Levels):
     """Complete cases of the arms of an analysis, one row per participant with ``value``.
 
-    Attributes
-    ----------
-    names
-        Covariates.
-    said, left_out
-        How the reference was chosen, and who is left out.
+    ``names`` are the covariates; ``said`` and ``left_out`` tell how the reference was chosen, and
+    who is left out.
     """
 
     names: Sequence[str] = ()
@@ -642,8 +567,8 @@ def arms_of(
         If a column is missing or fewer than two arms have participants.
     """
     by = analysis.arms
-    frame = frame.join(participant_columns(with_labels(analysis, by), tables, [by]), how="inner")
-    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
+    labelled = with_labels(analysis, by)
+    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=[by, *names])
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     reference, others, said = levels_of(frame[by], by, analysis.reference)
     return Arms(frame, by, reference, others, names, said, note)

@@ -39,26 +39,16 @@ from corelab.pharmacodynamics.mmrm import analyse_mmrm
 from corelab.pharmacodynamics.modelling import max_abs_t
 from corelab.pharmacodynamics.repeated_grades import analyse_grades
 from corelab.pharmacodynamics.scales import covariate_words, covariates_of, scaled
-from corelab.pharmacodynamics.two_samples import student_t, two_samples, welch_t
+from corelab.pharmacodynamics.two_samples import second_t, student_t, two_samples, welch_t
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 from corelab.settings.analyses.comparison import ComparisonSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes
 
 
 @dataclass(frozen=True)
-class RankComparison:
-    """Mann-Whitney test with the shift it is about.
-
-    Attributes
-    ----------
-    shift
-        Hodges-Lehmann estimate, the median of all differences a - b, limits by inverting the test.
-    probability
-        P(a > b) + P(a = b) / 2.
-    exact
-        Whether the null distribution is exact (no ties, fewer than 50 values per arm).
-    ties_percent
-        Share of tied pairs between the arms.
+class _RankComparison:
+    """Mann-Whitney test: ``shift`` is Hodges-Lehmann's, the median of all differences a - b with
+    limits by inverting the test; ``probability`` is P(a > b) + P(a = b) / 2.
     """
 
     shift: Estimate
@@ -83,21 +73,9 @@ def _null_shares(n: int, m: int) -> np.ndarray:
     return shares
 
 
-def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
-    """Mann-Whitney test and Hodges-Lehmann shift a - b.
-
-    Exact without ties and below 50 values per arm; otherwise normal with tie and continuity
+def _mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> _RankComparison:
+    """Exact without ties and below 50 values per arm; otherwise normal with tie and continuity
     correction, as R's ``wilcox.test``.
-
-    Examples
-    --------
-    Hollander and Wolfe (1973), p. 69, permeability constants; R gives p = 0.2544 and a shift of
-    0.305 (-0.15 to 0.76).
-
-    >>> x = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
-    >>> result = mann_whitney(x, [1.15, 0.88, 0.90, 0.74, 1.21]).shift
-    >>> [round(v, 4) for v in (result.p_value, result.estimate, result.ci_low, result.ci_high)]
-    [0.2544, 0.305, -0.15, 0.76]
     """
     a, b = two_samples(a, b, least=1)
     n, m = a.size, b.size
@@ -124,7 +102,7 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
     rank = max(rank, 1)
     low, high = float(differences[rank - 1]), float(differences[n * m - rank])
     shift = Estimate(float(np.median(differences)), low, high, p_value)
-    return RankComparison(shift, u / (n * m), exact, 100 * ties)
+    return _RankComparison(shift, u / (n * m), exact, 100 * ties)
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -273,11 +251,11 @@ def _ancova_rows(
         )
         yield result.row(
             "mean_difference",
+            check,
             group=arms.group(level),
             n=arms.size(level, arms.reference),
             method=definition,
             note=join_notes(arms.note, all_arms, diagnostics, arms.few(level)),
-            **check,
         )
     if analysis.subgroups:
         split = participant_columns(
@@ -373,20 +351,16 @@ def _stratified_rank_rows(arms: Arms, level: str, strata: pd.Series) -> Iterator
 def _t_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Iterator[StatisticRow]:
     result = (student_t if method == "t" else welch_t)(a, b, alpha)
     theirs = stats.ttest_ind(a, b, equal_var=method == "t")
-    compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_ind")
-    interval = theirs.confidence_interval(1 - alpha)
-    middle = (float(interval.low) + float(interval.high)) / 2
     name = "Student, pooled variance" if method == "t" else "Welch, unequal variances"
-    scale = max(result.se, abs(result.estimate))
     yield result.row(
         "mean_difference",
+        second_t(result, theirs, "scipy.stats.ttest_ind", alpha),
         method=f"t test ({name}), df {result.df:.6g}",
-        **compare(result.estimate, middle, "scipy.stats.ttest_ind", scale=scale),
     )
 
 
 def _rank_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Iterator[StatisticRow]:
-    ranks = mann_whitney(a, b, alpha)
+    ranks = _mann_whitney(a, b, alpha)
     test = stats.mannwhitneyu(a, b, method="exact" if ranks.exact else "asymptotic")
     compare(ranks.shift.p_value, float(test.pvalue), "scipy.stats.mannwhitneyu")
     how = "exact" if ranks.exact else "normal approximation with tie and continuity correction"
@@ -400,9 +374,9 @@ def _rank_rows(a: np.ndarray, b: np.ndarray, method: str, alpha: float) -> Itera
     share = float(test.statistic) / (a.size * b.size)
     yield Estimate(ranks.probability, p_value=ranks.shift.p_value).row(
         "probability_of_superiority",
+        compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
         method=f"P(a > b) + P(a = b) / 2; {definition}",
         note=tied,
-        **compare(ranks.probability, share, "scipy.stats.mannwhitneyu"),
     )
     if a.size > 1 and b.size > 1:
         yield welch_t(a, b, alpha).row(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,12 @@ def status_of(
 
 
 def cumulative_incidence(time: Any, status: Any, at: float, alpha: float = 0.05) -> Estimate:
-    """Probability of the event (status 1) by a time, with the competing event (status 2).
-
-    Limits are of the log-log form.
+    """Probability of the event (status 1) by a time, beside a competing one (2); log-log limits.
 
     Raises
     ------
     NotComputable
-        If nobody has the event by then, or everybody has.
+        If nobody has the event by then.
 
     Examples
     --------
@@ -84,18 +83,8 @@ def cumulative_incidence(time: Any, status: Any, at: float, alpha: float = 0.05)
 def gray_test(time: Any, status: Any, group: Any, strata: Any = None) -> tuple[float, int, float]:
     """(Stratified) test of Gray that groups have one cumulative incidence of the event (status 1).
 
-    Parameters
-    ----------
-    time, status
-        (n,) of :func:`status_of`.
-    group
-        (n,) labels.
-    strata
-        (n,) labels; scores and variances of the strata are added up.
-
-    Returns
-    -------
-    chi_squared, df, p_value
+    ``time`` and ``status`` (n,) are of :func:`status_of`; scores and variances of the strata are
+    added up. Returns chi squared, degrees of freedom and p.
 
     Raises
     ------
@@ -194,12 +183,7 @@ class FineGray:
 def fit_fine_gray(time: Any, status: Any, matrix: Any) -> FineGray:
     """Fine and Gray's model by Newton's method, Breslow ties.
 
-    Parameters
-    ----------
-    time, status
-        (n,) of :func:`status_of`.
-    matrix
-        (n, p) covariates without intercept.
+    ``time`` and ``status`` (n,) are of :func:`status_of`, ``matrix`` (n, p) has no intercept.
 
     Raises
     ------
@@ -214,22 +198,16 @@ def fit_fine_gray(time: Any, status: Any, matrix: Any) -> FineGray:
     Examples
     --------
     >>> x = [[0], [1], [0], [1], [0], [1], [1], [0]]
-    >>> fit = fit_fine_gray([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 1, 0, 1, 0, 1], x)
-    >>> fit.coefficients.shape, fit.events
-    ((1,), 5)
+    >>> fit_fine_gray([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 1, 0, 1, 0, 1], x).events
+    5
     """
     t, s = np.asarray(time, float), np.asarray(status, int)
     x = np.asarray(matrix, float).reshape(t.size, -1)
     if not (s == 1).any():
         raise NotComputable("no event: a subdistribution hazard ratio cannot be estimated")
     z, _, scale = standardised(x)
-    censoring = kaplan_meier(t, (s == 0).astype(float))
-
-    def free(when: np.ndarray) -> np.ndarray:
-        """Probability of no censoring just before a time."""
-        place = np.searchsorted(censoring.time, when, side="left")
-        return np.concatenate([[1.0], censoring.survival])[place]
-
+    # Probability of no censoring just before a time.
+    free = partial(kaplan_meier(t, (s == 0).astype(float)).survival_at, just_before=True)
     order = np.argsort(t, kind="stable")
     t, s, z = t[order], s[order], z[order]
     moments, deaths = np.unique(t[s == 1], return_counts=True)

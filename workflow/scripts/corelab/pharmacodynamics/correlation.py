@@ -26,10 +26,9 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
     endpoints_of,
-    exposure_values,
     levels_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
     with_covariates,
     with_labels,
 )
@@ -40,6 +39,7 @@ from corelab.settings.analyses.correlation import CorrelationSpec
 from corelab.terms.results import (
     NOT_COMPUTABLE,
     Estimate,
+    Second,
     StatisticRow,
     join_notes,
     not_computable,
@@ -49,14 +49,14 @@ from corelab.terms.results import (
 MOST_GROUPS = 200
 
 
-def _pairs(x: Any, y: Any, *, least: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
     if a.shape != b.shape:
         raise ValueError(f"x has {a.size} values and y {b.size}; they must be pairs")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("x or y holds a missing or infinite value; give complete pairs")
-    if a.size < least:
-        raise NotComputable(f"{a.size} pairs of values; a correlation needs {least}")
+    if a.size < 3:
+        raise NotComputable(f"{a.size} pairs of values; a correlation needs 3")
     for name, values in (("first", a), ("second", b)):
         if np.ptp(values) == 0:
             raise NotComputable(f"no variance: the {name} variable is {values[0]:g} throughout")
@@ -66,23 +66,10 @@ def _pairs(x: Any, y: Any, *, least: int = 3) -> tuple[np.ndarray, np.ndarray]:
 def fisher_interval(
     r: float, n: float, alpha: float = 0.05, variance: float | None = None
 ) -> tuple[float, float]:
-    """Confidence limits of a correlation on Fisher's z scale.
+    """Confidence limits of a correlation on Fisher's z scale; nan where n does not exceed 3.
 
-    Parameters
-    ----------
-    r
-        Correlation.
-    n
-        Number of pairs (less the number of covariates for a partial correlation).
-    alpha
-        1 - confidence level.
-    variance
-        Variance of z; default 1 / (n - 3).
-
-    Returns
-    -------
-    (float, float)
-        nan where n does not exceed 3.
+    ``n`` is the number of pairs, less the number of covariates for a partial correlation;
+    ``variance`` is that of z, by default 1 / (n - 3).
 
     Examples
     --------
@@ -116,19 +103,8 @@ def _t_test_of_r(r: float, df: float) -> float:
     return float(2 * scipy.stats.t.sf(abs(r) * math.sqrt(df / (1 - r * r)), df))
 
 
-def pearson(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
-    """Pearson's product-moment correlation, Fisher z interval, t test.
-
-    Raises
-    ------
-    NotComputable
-        Fewer than 3 pairs, or no variance.
-
-    Examples
-    --------
-    >>> pearson([1, 2, 3, 4], [1, 3, 2, 4]).estimate
-    0.8
-    """
+def _pearson(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
+    """Pearson's product-moment correlation, Fisher z interval, t test."""
     a, b = _pairs(x, y)
     r = _product_moment(a, b)
     low, high = fisher_interval(r, a.size, alpha)
@@ -154,14 +130,8 @@ def _exact_spearman_p(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(np.abs(products) >= abs(float(u @ v)) - 1e-9))
 
 
-def spearman_variance(rho: float, n: int) -> float:
-    """Variance of Fisher's z of Spearman's coefficient (Bonett and Wright 2000), nan for n < 4.
-
-    Examples
-    --------
-    >>> round(spearman_variance(0.8, 60), 5)
-    0.02316
-    """
+def _spearman_variance(rho: float, n: int) -> float:
+    """Variance of Fisher's z of Spearman's coefficient (Bonett and Wright 2000), nan for n < 4."""
     return (1 + rho * rho / 2) / (n - 3) if n > 3 else math.nan
 
 
@@ -179,7 +149,7 @@ def spearman(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """
     a, b = _pairs(x, y)
     rho = _product_moment(scipy.stats.rankdata(a), scipy.stats.rankdata(b))
-    variance = spearman_variance(rho, a.size) if a.size > 3 else None
+    variance = _spearman_variance(rho, a.size) if a.size > 3 else None
     low, high = fisher_interval(rho, a.size, alpha, variance)
     exact = a.size <= EXACT_UP_TO
     p_value = _exact_spearman_p(a, b) if exact else _t_test_of_r(rho, a.size - 2)
@@ -200,16 +170,11 @@ def _tau_b(a: np.ndarray, b: np.ndarray) -> float:
     return agree / math.sqrt(own * other)
 
 
-def kendall(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
+def _kendall(x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     """Kendall's tau-b; Bonett-Wright interval with variance 0.437 / (n - 4).
 
-    p is exact without ties up to n = 33 (scipy's rule), else of the normal approximation with
-    the variance corrected for ties.
-
-    Examples
-    --------
-    >>> round(kendall([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]).estimate, 3)
-    0.6
+    p is exact without ties up to n = 33 (scipy's rule), else of the normal approximation with the
+    variance corrected for ties.
     """
     a, b = _pairs(x, y)
     tau = _tau_b(a, b)
@@ -231,25 +196,11 @@ def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
 def partial(
     x: Any, y: Any, covariates: Any, alpha: float = 0.05, *, only_of_y: bool = False
 ) -> Estimate:
-    """Partial correlation of x and y given covariates (semi-partial with ``only_of_y``).
+    """Partial correlation of x and y (n,) given covariates (n, k); semi-partial with ``only_of_y``.
 
-    Parameters
-    ----------
-    x, y
-        (n,) values.
-    covariates
-        (n, k) numbers; labels enter as indicator columns.
-    alpha
-        1 - confidence level.
-    only_of_y
-        Remove the covariates from y only.
-
-    Returns
-    -------
-    Estimate
-        df = n - 2 - k; the interval is Fisher's with n - k pairs. A semi-partial correlation is 0
-        where the partial is, so its test is the partial's; its variance is smaller by what the
-        covariates explain of x (Fisher's own would give a test at a tenth of its level).
+    df = n - 2 - k; the interval is Fisher's with n - k pairs. A semi-partial correlation is 0 where
+    the partial is, so its test is the partial's; its variance is smaller by what the covariates
+    explain of x (Fisher's own would give a test at a tenth of its level).
 
     Examples
     --------
@@ -302,22 +253,10 @@ def _semi_partial_variance(r: float, unexplained: float) -> float:
     return 2 * float(np.trace(product @ product))
 
 
-def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Estimate:
-    """Repeated-measures correlation: the common within-subject association.
+def _repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Estimate:
+    """Repeated-measures correlation: the common association within subjects of two values or more.
 
-    Subjects with one observation say nothing about it and are left out.
-
-    Returns
-    -------
-    Estimate
-        ``n`` is the number of observations; df = observations - subjects - 1; the interval is
-        Fisher's with variance 1 / (df - 1).
-
-    Examples
-    --------
-    >>> result = repeated([1, 1, 1, 2, 2, 2], [1, 2, 3, 1, 2, 3], [5, 6, 7, 1, 2, 4])
-    >>> round(result.estimate, 4), result.df
-    (0.9682, 3)
+    ``n`` counts observations; df = observations - subjects - 1; Fisher's variance is 1 / (df - 1).
     """
     a, b = _pairs(x, y)
     ids = np.asarray(subject)
@@ -349,13 +288,7 @@ def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Estimate:
 def resampled(
     of_rows: Callable[[np.ndarray], float], n: int, resamples: int = RESAMPLES, seed: int = SEED
 ) -> np.ndarray:
-    """Values of a statistic of row numbers in resamples of n rows, those that exist.
-
-    Examples
-    --------
-    >>> resampled(lambda rows: float(rows.size), 4, resamples=2).tolist()
-    [4.0, 4.0]
-    """
+    """Values of a statistic of row numbers in resamples of n rows, those that exist."""
     generator = np.random.default_rng(seed)
     draws = np.array([of_rows(generator.integers(0, n, n)) for _ in range(resamples)])
     return draws[np.isfinite(draws)]
@@ -375,7 +308,7 @@ def bca_limits(
 
     Resamples in which the statistic does not exist are dropped. Over 200 rows are left out in 200
     groups for the acceleration; ``percentile`` takes the quantiles of the resamples as they are.
-    ``draws`` are those of :func:`resampled` where they are there already.
+    ``draws`` are those of :func:`resampled` where they exist already.
 
     Examples
     --------
@@ -408,31 +341,16 @@ def bca_limits(
     return float(low), float(high)
 
 
-def corrected_for_attenuation(
+def _corrected_for_attenuation(
     r: Estimate,
     icc_x: float,
     icc_y: float = 1.0,
     icc_x_limits: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Correlation of the true values, were both measured without error (Spearman 1904).
+    """Correlation of the true values, r / sqrt(icc_x icc_y) (Spearman 1904), limits scaled alike.
 
-    r / sqrt(icc_x icc_y). The limits are scaled alike, so the reliabilities count as known; with
-    ``icc_x_limits`` they hold the uncertainty of that reliability (Fieller's form from both
+    With limits of the first reliability they hold its uncertainty (Fieller's form from both
     intervals: Donner and Zou 2012, Stat Methods Med Res 21:347).
-
-    Raises
-    ------
-    NotComputable
-        If a reliability is not above 0.
-
-    Examples
-    --------
-    >>> r = Estimate(0.4, 0.2, 0.6, 0.01, 40, "Pearson")
-    >>> round(corrected_for_attenuation(r, 0.64).estimate, 3)
-    0.5
-    >>> wide = corrected_for_attenuation(r, 0.64, icc_x_limits=(0.5, 0.75))
-    >>> wide.ci_low < 0.25 and wide.ci_high > 0.75
-    True
     """
     if not (0 < icc_x <= 1 and 0 < icc_y <= 1):
         raise NotComputable(f"reliabilities {icc_x:g} and {icc_y:g} must lie in (0, 1]")
@@ -463,7 +381,7 @@ def _ratio_limits(
     return lower / (b_high * (2 * b - b_high)), upper / (b_low * (2 * b - b_low))
 
 
-def difference_independent(
+def _difference_independent(
     r1: float,
     n1: int,
     r2: float,
@@ -471,23 +389,10 @@ def difference_independent(
     alpha: float = 0.05,
     variances: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Difference of two correlations from different people: Fisher's z test, Zou's interval.
+    """Difference of two correlations from different people: Fisher's z test, Zou's interval (2007).
 
-    Parameters
-    ----------
-    r1, n1, r2, n2
-        Correlations and numbers of pairs.
-    alpha
-        1 - confidence level.
-    variances
-        Variances of Fisher's z of both; default 1 / (n - 3), which is Pearson's. Spearman's is
-        :func:`spearman_variance`: with Pearson's the test rejects 8 % at rho 0.9.
-
-    Examples
-    --------
-    >>> d = difference_independent(0.49, 145, 0.36, 87)
-    >>> round(d.ci_low, 3), round(d.ci_high, 3)
-    (-0.087, 0.359)
+    ``variances`` are those of Fisher's z, by default Pearson's: for Spearman's coefficient its test
+    rejects 8 % at rho 0.9 (:func:`_spearman_variance`).
     """
     v1, v2 = variances or (1 / (n1 - 3), 1 / (n2 - 3))
     low1, high1 = fisher_interval(r1, n1, alpha, v1)
@@ -500,18 +405,12 @@ def difference_independent(
     return Estimate(difference, difference - below, difference + above, p_from_normal(z))
 
 
-def difference_dependent(
+def _difference_dependent(
     r_xy: float, r_xz: float, r_yz: float, n: int, alpha: float = 0.05
 ) -> Estimate:
     """Difference r_xy - r_xz of two correlations that share x, in the same people.
 
     Test of Meng, Rosenthal and Rubin (Psychol Bull 1992;111:172); interval of Zou (2007).
-
-    Examples
-    --------
-    >>> d = difference_dependent(0.63, -0.03, -0.19, 15)
-    >>> d.p_value < 0.1
-    True
     """
     if n < 4 or max(abs(r_xy), abs(r_xz), abs(r_yz)) >= 1 - 1e-12:
         raise NotComputable(
@@ -559,7 +458,7 @@ def analyse(analysis: CorrelationSpec, tables: Tables) -> Iterator[StatisticRow]
         return
     endpoints = endpoints_of(analysis)
     try:
-        tables = on_scale(analysis, tables)
+        tables = _on_scale(analysis, tables)
     except NotComputable as reason:
         for endpoint, method in itertools.product(endpoints, methods):
             yield not_computable(STATISTIC_OF[method], str(reason), endpoint=endpoint)
@@ -582,23 +481,8 @@ def analyse(analysis: CorrelationSpec, tables: Tables) -> Iterator[StatisticRow]
                 )
 
 
-def on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
-    """Measurements of the analysis' endpoints on the scale of the plan.
-
-    Raises
-    ------
-    NotComputable
-        Values that have no logarithm; a scale with a derivation that is a ratio already.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"endpoint": ["v"], "value": [8.0], "status": ["ok"]})
-    >>> plan = CorrelationSpec(id="a", type="correlation", endpoint="v", outcome="y",
-    ...     scale="cube_root")
-    >>> tables = on_scale(plan, Tables(rows, pd.DataFrame()))
-    >>> float(tables.measurements["value"].iloc[0])
-    2.0
-    """
+def _on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
+    """Measurements of the analysis' endpoints on the scale of the plan."""
     scale = analysis.scale
     if scale == "identity":
         return tables
@@ -688,11 +572,11 @@ def _gap_rows(
     """Difference of the correlations of two groups."""
     n1, n2 = int(one.n), int(two.n)
     v1, v2 = (
-        spearman_variance(row.estimate, int(row.n)) if ranks else 1 / (int(row.n) - 3)
+        _spearman_variance(row.estimate, int(row.n)) if ranks else 1 / (int(row.n) - 3)
         for row in (one, two)
     )
     variance = "Bonett-Wright variance" if ranks else "Fisher's variance"
-    yield difference_independent(one.estimate, n1, two.estimate, n2, alpha, (v1, v2)).row(
+    yield _difference_independent(one.estimate, n1, two.estimate, n2, alpha, (v1, v2)).row(
         "correlation_difference",
         n=n1 + n2,
         method=f"{words}; z test on Fisher's scale, {variance}, Zou (2007) interval",
@@ -713,8 +597,8 @@ def _dependent_rows(
         words = join_notes(words, f"{second}: {also}" if also else "")
         frame, note = complete_cases(frame, ["value", "second", "other"], analysis, tables)
         x, y, z = (frame[c].to_numpy() for c in ("other", "value", "second"))
-        r = [pearson(*two).estimate for two in ((x, y), (x, z), (y, z))]
-        yield difference_dependent(r[0], r[1], r[2], len(frame), analysis.alpha).row(
+        r = [_pearson(*two).estimate for two in ((x, y), (x, z), (y, z))]
+        yield _difference_dependent(r[0], r[1], r[2], len(frame), analysis.alpha).row(
             "correlation_difference",
             endpoint=f"{first},{second}",
             visit=visit,
@@ -761,10 +645,8 @@ def joined(
     and what was done with values of 0.
     """
     said = ""
-    if kind == "outcome":
-        other, at = outcome_values(analysis, tables, name, visit)
-    elif kind == "exposure":
-        other, at = exposure_values(analysis, tables, name, visit)
+    if kind != "endpoint_y":
+        other, at = sheet_values(analysis, tables, kind, name, visit)
     else:
         second = analysis.changed(source=analysis.source_y or analysis.source)
         found = dict(endpoint_by_visit(second.changed(visit=None), tables, name))
@@ -807,7 +689,7 @@ def _rows(
     result = _with_interval(analysis, frame, result, names, kernel_method)
     if method == "attenuation":
         icc_x, limits, icc_y, text = _reliabilities(analysis, tables, endpoint)
-        result, check = corrected_for_attenuation(result, icc_x, icc_y, limits), {}
+        result, check = _corrected_for_attenuation(result, icc_x, icc_y, limits), Second()
         if abs(result.estimate) > 1:
             text = join_notes(
                 text, "above 1: the reliability is too low for these values (estimated in others, "
@@ -816,10 +698,10 @@ def _rows(
         note = join_notes(note, text)
     yield result.row(
         STATISTIC_OF[method],
+        check,
         n=frame.index.nunique() if method == "repeated" else result.n,
         method=result.method + adjusted_words(names),
         note=join_notes(note, "fewer than 10 participants" if result.n < 10 else ""),
-        **check,
     )
 
 
@@ -902,22 +784,22 @@ def _reliabilities(
 
 def _compute(
     frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, names: list[str], method: str, alpha: float
-) -> tuple[Estimate, dict[str, float | str]]:
+) -> tuple[Estimate, Second]:
     """Our kernel and the library's value."""
     simple: dict[str, tuple[Callable[..., Estimate], Callable[..., Any], str]] = {
-        "pearson": (pearson, scipy.stats.pearsonr, "scipy.stats.pearsonr"),
+        "pearson": (_pearson, scipy.stats.pearsonr, "scipy.stats.pearsonr"),
         "spearman": (spearman, scipy.stats.spearmanr, "scipy.stats.spearmanr"),
-        "kendall": (kendall, scipy.stats.kendalltau, "scipy.stats.kendalltau"),
+        "kendall": (_kendall, scipy.stats.kendalltau, "scipy.stats.kendalltau"),
     }
     if method in simple:
         ours, theirs, library = simple[method]
         result = ours(x, y, alpha)
         return result, compare(result.estimate, float(theirs(x, y).statistic), library)
     if method == "repeated":
-        result = repeated(frame.index.to_numpy(), x, y, alpha)
+        result = _repeated(frame.index.to_numpy(), x, y, alpha)
         if frame.index.nunique() > MOST_PARTICIPANTS:
             text = f"pingouin.rm_corr left out: more than {MOST_PARTICIPANTS} participants"
-            return result, {"second_method": text}
+            return result, Second(method=text)
         return result, compare(result.estimate, *_pingouin_repeated(frame))
     block = design(frame, covariates=names).matrix[:, 1:]
     if method == "partial_spearman":
@@ -929,7 +811,7 @@ def _compute(
     if np.linalg.cond(np.corrcoef(np.column_stack([x, y, block]).T)) > 1e10:
         # pingouin inverts this matrix; what it then gives is rounding.
         text = "left out (pingouin.partial_corr): singular correlation matrix"
-        return result, {"second_method": text}
+        return result, Second(method=text)
     return result, compare(result.estimate, *_pingouin_partial(x, y, block, method))
 
 

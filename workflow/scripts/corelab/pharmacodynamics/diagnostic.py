@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +22,7 @@ from corelab.pharmacodynamics.analysis_set import (
     complete_cases,
     endpoint_by_visit,
     endpoints_of,
-    outcome_values,
+    sheet_values,
 )
 from corelab.pharmacodynamics.estimates import guarded, normal_estimate
 from corelab.pharmacodynamics.proportions import exact_interval
@@ -54,25 +54,11 @@ def _by_truth(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     return positive, negative
 
 
-def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Estimate:
-    """Area under the ROC curve: P(score of a case > score of a non-case), ties half.
+def _roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Estimate:
+    """P(score of a case > score of a non-case), ties half, with DeLong's standard error.
 
-    Parameters
-    ----------
-    score, truth
-        (n,) values and 0/1.
-    alpha
-        1 - confidence level.
-    ci
-        ``delong``: area -/+ z SE, cut at 0 and 1, as R pROC; ``logit``: the same on the logit
-        scale, which stays inside and covers better near 1. The test of 0.5 is on the same scale,
-        so that p is below alpha where the interval leaves 0.5 out.
-
-    Examples
-    --------
-    >>> found = roc_area([1, 2, 3, 4, 5, 6], [0, 0, 1, 0, 1, 1])
-    >>> round(found.estimate, 4), round(found.ci_low, 4), found.ci_high
-    (0.8889, 0.5809, 1.0)
+    ``delong``: area -/+ z SE, cut at 0 and 1, as R pROC; ``logit``: on the logit scale, which
+    covers better near 1. The test of 0.5 is on the scale of the limits, so that both decide alike.
     """
     if ci not in SCALES:
         raise ValueError(f"unknown interval '{ci}' of an ROC area: {', '.join(SCALES)}")
@@ -90,15 +76,8 @@ def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") ->
     return Estimate(area, low, high, logit.p_value, se=error)
 
 
-def roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Estimate:
-    """Difference of two ROC areas in the same participants (DeLong), a - b.
-
-    Examples
-    --------
-    >>> truth = [0, 0, 1, 0, 1, 1]
-    >>> round(roc_difference([1, 2, 3, 4, 5, 6], [6, 2, 3, 4, 5, 1], truth).estimate, 4)
-    0.5556
-    """
+def _roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Estimate:
+    """Difference of two ROC areas in the same participants (DeLong), a - b."""
     pa, na = _by_truth(score_a, truth)
     pb, nb = _by_truth(score_b, truth)
     a10, a01 = _placements(pa, na)
@@ -123,26 +102,10 @@ def roc_curve(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.append(0.0, false), np.append(0.0, hit), np.append(np.inf, cuts)
 
 
-@dataclass(frozen=True)
-class Share:
-    """Successes among trials, with the exact interval of their share; nan without trials."""
-
-    successes: int
-    trials: int
-    estimate: Estimate
-
-
-def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Share]:
-    """Sensitivity, specificity and predictive values by name.
-
-    Examples
-    --------
-    >>> found = accuracy([1, 1, 0, 0, 1], [1, 1, 1, 0, 0])["sensitivity"]
-    >>> found.successes, found.trials
-    (2, 3)
-    """
+def _accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Estimate]:
+    """Sensitivity, specificity and predictive values by name, with exact intervals; n may be 0."""
     a, d = np.asarray(test, bool), np.asarray(truth, bool)
-    result: dict[str, Share] = {}
+    result: dict[str, Estimate] = {}
     for name, hits, among in (
         ("sensitivity", a, d),
         ("specificity", ~a, ~d),
@@ -150,23 +113,14 @@ def accuracy(test: Any, truth: Any, alpha: float = 0.05) -> dict[str, Share]:
         ("negative_predictive_value", ~d, ~a),
     ):
         k, n = int(np.sum(hits & among)), int(among.sum())
-        share = Estimate(k / n, *exact_interval(k, n, alpha), n=n) if n else Estimate(math.nan)
-        result[name] = Share(k, n, share)
+        result[name] = Estimate(math.nan)
+        if n:
+            result[name] = Estimate(k / n, *exact_interval(k, n, alpha), n=n, note=f"{k}/{n}")
     return result
 
 
-def mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
-    """McNemar's exact test of two paired dichotomies.
-
-    Returns
-    -------
-    only_a, only_b, p_value
-
-    Examples
-    --------
-    >>> mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 0, 0])
-    (4, 0, 0.125)
-    """
+def _mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
+    """McNemar's exact test of two paired dichotomies: only a, only b, p."""
     first, second = np.asarray(a, bool), np.asarray(b, bool)
     only_a, only_b = int(np.sum(first & ~second)), int(np.sum(~first & second))
     n = only_a + only_b
@@ -203,25 +157,20 @@ def _rows(
             yield row.within(note, visit=visit, n=len(frame))
 
 
-def _by_source(analysis: DiagnosticSpec, tables: Tables, endpoint: str) -> dict[str, pd.DataFrame]:
-    """Per visit one column per source (``score`` where the plan names none), derived as planned."""
-    sources = as_list(analysis.sources)
-    if not sources:
-        return {
-            visit: part[["value"]].rename(columns={"value": "score"}).assign(
-                said=str(part.attrs.get("said", ""))
-            )
-            for visit, part in endpoint_by_visit(analysis, tables, endpoint)
-        }  # fmt: skip
+def _by_source(
+    analysis: DiagnosticSpec, tables: Tables, endpoint: str
+) -> dict[str, tuple[pd.DataFrame, str]]:
+    """Per visit one column per source (``score`` where the plan names none), and words on them."""
     columns: dict[str, dict[str, pd.Series]] = {}
-    reported: dict[str, str] = {}
-    for source in sources:
-        one = analysis.changed(source=source)
+    words: dict[str, str] = {}
+    for source in as_list(analysis.sources) or ["score"]:
+        one = analysis.changed(source=source) if analysis.sources else analysis
         for visit, part in endpoint_by_visit(one, tables, endpoint):
             columns.setdefault(visit, {})[source] = part["value"]
-            reported[visit] = join_notes(reported.get(visit, ""), str(part.attrs.get("said", "")))
+            words[visit] = join_notes(words.get(visit, ""), str(part.attrs["said"]))
+    names = as_list(analysis.sources) or ["score"]
     return {
-        visit: pd.DataFrame(found).reindex(columns=sources).assign(said=reported[visit])
+        visit: (pd.DataFrame(found).reindex(columns=names), words[visit])
         for visit, found in columns.items()
     }
 
@@ -230,9 +179,7 @@ def scores(
     analysis: DiagnosticSpec, tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Per visit: one column per source and ``truth``."""
-    for visit, frame in _by_source(analysis, tables, endpoint).items():
-        said = str(frame["said"].iloc[0]) if len(frame) else ""
-        frame = frame.drop(columns="said")
+    for visit, (frame, said) in _by_source(analysis, tables, endpoint).items():
         columns = list(frame.columns)
         frame, at = _with_truth(analysis, tables, frame, outcome, visit)
         frame, note = complete_cases(frame, [*columns, "truth"], analysis, tables)
@@ -242,7 +189,7 @@ def scores(
 def _with_truth(
     analysis: DiagnosticSpec, tables: Tables, frame: pd.DataFrame, outcome: str, visit: str
 ) -> tuple[pd.DataFrame, str]:
-    values, at = outcome_values(analysis, tables, outcome, visit)
+    values, at = sheet_values(analysis, tables, "outcome", outcome, visit)
     cut = analysis.positive_above
     truth = values if cut is None else (values > float(cut)).astype(float)
     if not truth.dropna().isin([0.0, 1.0]).all():
@@ -266,12 +213,11 @@ def _two_markers(
     if not shared:
         raise NotComputable(f"{pair[0]} and {pair[1]} share no visit")
     for visit in shared:
-        frame = pd.DataFrame({"a": first[visit]["score"], "b": second[visit]["score"]})
-        words = [
-            f"{endpoint}: {found['said'].iloc[0]}"
-            for endpoint, found in zip(pair, (first[visit], second[visit]), strict=True)
-            if len(found) and found["said"].iloc[0]
-        ]
+        both = first[visit], second[visit]
+        frame = pd.DataFrame(
+            {name: one["score"] for name, (one, _) in zip("ab", both, strict=True)}
+        )
+        words = [f"{e}: {said}" for e, (_, said) in zip(pair, both, strict=True) if said]
         frame, at = _with_truth(analysis, tables, frame, outcome, visit)
         frame, note = complete_cases(frame, ["a", "b", "truth"], analysis, tables)
         row = _difference_row(frame["a"], frame["b"], frame["truth"], analysis.alpha)
@@ -280,7 +226,7 @@ def _two_markers(
 
 def _difference_row(a: pd.Series, b: pd.Series, truth: pd.Series, alpha: float) -> StatisticRow:
     method = "difference of ROC areas in the same participants, DeLong"
-    return roc_difference(a, b, truth, alpha).row("auc_difference", method=method)
+    return _roc_difference(a, b, truth, alpha).row("auc_difference", method=method)
 
 
 def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[StatisticRow]:
@@ -299,18 +245,17 @@ def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[Stati
         return
     calls = {source: frame[source].to_numpy(float) >= float(cut) for source in sources}
     for source, call in calls.items():
-        for name, share in accuracy(call, truth, analysis.alpha).items():
-            if share.trials == 0:
+        for name, share in _accuracy(call, truth, analysis.alpha).items():
+            if share.n == 0:
                 yield not_computable(name, "no participant to count", group=names[source])
                 continue
-            yield share.estimate.row(
+            yield share.row(
                 name,
                 group=names[source],
                 method=f"positive from {float(cut):g}; Clopper-Pearson interval",
-                note=f"{share.successes}/{share.trials}",
             )
     if len(sources) == 2:
-        only_a, only_b, p = mcnemar(*(calls[source] for source in sources))
+        only_a, only_b, p = _mcnemar(*(calls[source] for source in sources))
         yield Estimate(p, p_value=p).row(
             "mcnemar_p",
             group=pair,
@@ -322,7 +267,7 @@ def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[Stati
 def _auc_row(score: np.ndarray, truth: np.ndarray, analysis: DiagnosticSpec) -> StatisticRow:
     scale = analysis.ci
     words = {"delong": "interval and p on the raw scale", "logit": "interval and p on the logit"}
-    roc = roc_area(score, truth, analysis.alpha, scale)
+    roc = _roc_area(score, truth, analysis.alpha, scale)
     u = float(stats.mannwhitneyu(score[truth == 1], score[truth == 0]).statistic)
     note = ""
     if math.isnan(roc.ci_low):
@@ -332,7 +277,7 @@ def _auc_row(score: np.ndarray, truth: np.ndarray, analysis: DiagnosticSpec) -> 
     theirs = u / (np.sum(truth == 1) * np.sum(truth == 0))
     return roc.row(
         "auc",
+        compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
         method=f"area under the ROC curve, DeLong, {words[scale]}",
         note=note,
-        **compare(roc.estimate, theirs, "scipy.stats.mannwhitneyu"),
     )

@@ -25,9 +25,8 @@ def t_estimate(value: float, error: float, df: float, alpha: float = 0.05) -> Es
 
     Examples
     --------
-    >>> result = t_estimate(2.0, 1.0, float("inf"))
-    >>> round(result.ci_low, 3), round(result.p_value, 4)
-    (0.04, 0.0455)
+    >>> round(t_estimate(2.0, 1.0, float("inf")).ci_low, 3)
+    0.04
     """
     if error <= 0 or not math.isfinite(error):
         raise NotComputable(f"standard error {error:g}: the residuals have no variance")
@@ -54,13 +53,7 @@ def normal_estimate(
 
 
 def exponentiated(result: Estimate) -> Estimate:
-    """The ratio whose logarithm an estimate is.
-
-    Examples
-    --------
-    >>> exponentiated(Estimate(0.0, -1.0, 1.0)).estimate
-    1.0
-    """
+    """The ratio whose logarithm an estimate is."""
     limits = (result.estimate, result.ci_low, result.ci_high)
     value, low, high = (math.exp(one) for one in limits)
     return replace(result, estimate=value, ci_low=low, ci_high=high)
@@ -76,9 +69,8 @@ def ratio_of_log(log: float, error: float, alpha: float, term: str) -> Estimate:
 
     Examples
     --------
-    >>> found = ratio_of_log(0.0, 1.0, 0.05, "x")
-    >>> found.estimate, round(found.ci_low, 3), round(found.ci_high, 3), found.p_value
-    (1.0, 0.141, 7.099, 1.0)
+    >>> round(ratio_of_log(0.0, 1.0, 0.05, "x").ci_high, 3)
+    7.099
     """
     if not error > 0 or abs(log) + quantile_normal(alpha) * error > LARGEST_LOG:
         raise NotComputable(f"the log ratio per unit is {log:.3g}: give {term} in another unit")
@@ -95,9 +87,8 @@ def ratio_estimate(value: float, log_error: float, alpha: float) -> Estimate:
 
     Examples
     --------
-    >>> found = ratio_estimate(2.0, 0.25, alpha=0.05)
-    >>> round(found.ci_low, 3), round(found.ci_high, 3), round(found.p_value, 4)
-    (1.225, 3.265, 0.0056)
+    >>> round(ratio_estimate(2.0, 0.25, alpha=0.05).ci_low, 3)
+    1.225
     """
     if not log_error > 0:
         raise NotComputable("the values do not vary: the ratio has no standard error")
@@ -110,14 +101,8 @@ def guarded(
 ) -> Iterator[StatisticRow]:
     """Rows in their place, and a row of ``statistic`` that says why there are no further ones.
 
-    Parameters
-    ----------
-    rows
-        May raise :class:`NotComputable`.
-    statistic
-        That is then named.
-    words, columns
-        As :meth:`~corelab.terms.results.StatisticRow.within` takes them.
+    ``rows`` may raise :class:`NotComputable`; ``words`` and ``columns`` are as
+    :meth:`~corelab.terms.results.StatisticRow.within` takes them.
 
     Examples
     --------

@@ -63,23 +63,8 @@ def _verdict(row: pd.Series) -> str:
     return "crossed" if crossed else "moved"
 
 
-def side_by_side(primary: pd.DataFrame, without: pd.DataFrame) -> pd.DataFrame:
-    """Statistics of the plan beside those without exclusions.
-
-    Parameters
-    ----------
-    primary, without
-        Statistics rows; numbers as float64. Rows of single subjects are left out.
-
-    Examples
-    --------
-    >>> row = {"analysis_id": "a", "endpoint": "e", "visit": "v", "participant_id": "all",
-    ...        "group": "g", "statistic": "slope", "method": "m", "estimate": 1.0,
-    ...        "ci_low": -0.1, "ci_high": 2.1, "n": 9.0}
-    >>> other = {**row, "estimate": 1.2, "ci_low": 0.1, "n": 10.0}
-    >>> side_by_side(pd.DataFrame([row]), pd.DataFrame([other]))["verdict"].tolist()
-    ['crossed']
-    """
+def _side_by_side(primary: pd.DataFrame, without: pd.DataFrame) -> pd.DataFrame:
+    """Statistics of the plan beside those without exclusions; no rows of single subjects."""
     frames = []
     for frame in (primary, without):
         own = frame[frame["participant_id"] == "all"] if len(frame) else frame
@@ -90,7 +75,7 @@ def side_by_side(primary: pd.DataFrame, without: pd.DataFrame) -> pd.DataFrame:
     return both[list(SENSITIVITY)]
 
 
-def excluded_values(measurements: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+def _excluded_values(measurements: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     """Values that decisions took out, with what they are without exclusions."""
     key = list(MEASUREMENT_KEY)
     both = measurements.merge(
@@ -129,9 +114,9 @@ def write_sensitivity(
         planned = read(primary)
         again = read(without)
         planned = planned[planned["analysis_id"].isin(set(again["analysis_id"]))]
-        table = side_by_side(planned, again)
+        table = _side_by_side(planned, again)
     else:
         table = pd.DataFrame(columns=list(SENSITIVITY))
     write_table(table, statistics, SENSITIVITY)
     frames = [read_table(path, numeric=["value"]) for path in (measurements, whole)]
-    write_table(excluded_values(*frames), values, EXCLUSIONS)
+    write_table(_excluded_values(*frames), values, EXCLUSIONS)

@@ -17,6 +17,7 @@ from corelab.pharmacodynamics.analysis_set import in_order
 from corelab.pharmacodynamics.dose_response import response_band
 from corelab.pharmacodynamics.survival import kaplan_meier
 from corelab.provenance.figure_style import COLOURS, ON_LIGHT, name_points
+from corelab.terms.words import group_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,14 +45,8 @@ def _beside(axes: Axes, text: str, place: tuple[float, float], within: Any, **mo
     )
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number for a figure: significant digits, true minus sign, n/a for missing.
-
-    Examples
-    --------
-    >>> number(-0.12345), number(float("nan")), number(1234.5)
-    ('−0.123', 'n/a', '1230')
-    """
+def _number(value: float, digits: int = 3) -> str:
+    """Significant digits, true minus sign, n/a for missing."""
     if not np.isfinite(value):
         return "n/a"
     text = f"{float(f'{value:.{digits}g}'):g}"
@@ -84,7 +79,7 @@ def forest(
             if np.isfinite(low) and np.isfinite(high):
                 axes.plot([low, high], [place, place], color=COLOURS[0], lw=1.8, zorder=2)
             axes.plot(row["estimate"], place, "s", color=COLOURS[0], ms=6, zorder=3)
-            text = f"{number(row['estimate'])} ({number(low)} to {number(high)})"
+            text = f"{_number(row['estimate'])} ({_number(low)} to {_number(high)})"
         count = f"  n = {int(row['n'])}" if np.isfinite(row["n"]) else ""
         _beside(axes, text + count, (1.02, place), ("axes fraction", "data"))
     axes.axvline(null, color="0.4", lw=1, ls="--", zorder=1)
@@ -114,7 +109,7 @@ def decimal_log_ticks(axes: Axes, which: str = "x") -> None:
 
 
 def _shown(labels: Any, order: Sequence[str] | None) -> list[str]:
-    """The groups that are there, in the order given; those that it lacks come last."""
+    """The groups of the rows, in the order given; those that it lacks come last."""
     present = in_order(labels)
     first = [name for name in order or [] if name in present]
     return first + [name for name in present if name not in first]
@@ -128,9 +123,8 @@ def exposure_response(
     model: str = "linear",
     groups: Any = None,
     order: Sequence[str] | None = None,
-    xlabel: str = "Exposure",
-    ylabel: str = "Response",
-    alpha: float = 0.05,
+    xlabel: str,
+    ylabel: str,
 ) -> Axes:
     """Points with the fitted curve and its pointwise confidence band; ``order`` of the groups."""
     x, y = np.asarray(driver, float), np.asarray(response, float)
@@ -140,7 +134,7 @@ def exposure_response(
         axes.plot(
             x[inside], y[inside], "o", ms=4.5, alpha=0.75, color=colour, mew=0, label=name or None
         )
-    band = response_band(x, y, model=model, alpha=alpha)
+    band = response_band(x, y, model=model)
     axes.fill_between(band.driver, band.low, band.high, color="0.5", alpha=0.25, lw=0)
     axes.plot(band.driver, band.mean, color="black", lw=1.6)
     if y.min() <= 0 <= y.max():
@@ -214,18 +208,15 @@ def waterfall(
     *,
     groups: Any = None,
     order: Sequence[str] | None = None,
-    ylabel: str = "Change",
-    limits: Sequence[float] = (),
+    ylabel: str,
 ) -> Axes:
-    """One bar per participant, sorted; ``limits`` are drawn as lines (a responder rule)."""
+    """One bar per participant, sorted."""
     v = np.asarray(values, float)
     labels = np.full(v.size, "") if groups is None else np.asarray(groups).astype(str)
     falling = np.argsort(-v, kind="stable")
     for colour, name in zip(COLOURS, _shown(labels, order), strict=False):
         inside = np.flatnonzero(labels[falling] == name)
         axes.bar(inside, v[falling][inside], width=0.9, color=colour, label=name or None)
-    for limit in limits:
-        axes.axhline(limit, color="0.3", lw=1, ls="--")
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks([])
     axes.set_xlabel(f"Participants (n = {v.size})")
@@ -244,23 +235,20 @@ def kaplan_meier_figure(
     groups: Any = None,
     *,
     order: Sequence[str] | None = None,
-    xlabel: str = "Days from randomisation",
-    ylabel: str = "Survival",
-    alpha: float = 0.05,
-    ticks: int = 6,
+    ylabel: str,
 ) -> Axes:
     """Kaplan-Meier curves with log-log bands, censoring marks and the numbers at risk below."""
     t, e = np.asarray(time_days, float), np.asarray(event, float)
     labels = np.full(t.size, "all") if groups is None else np.asarray(groups).astype(str)
     names = _shown(labels, order)
-    raw = np.linspace(0, t.max(), ticks)
-    size = 10 ** np.floor(np.log10(max(raw[1], 1e-9)))
-    step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size * (ticks - 1) >= t.max())
+    # Six ticks or fewer, at round numbers.
+    size = 10 ** np.floor(np.log10(max(t.max() / 5, 1e-9)))
+    step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size * 5 >= t.max())
     at = np.arange(0, t.max() + step / 2, step)
     for k, (colour, name) in enumerate(zip(COLOURS, names, strict=False)):
         inside = labels == name
         curve = kaplan_meier(t[inside], e[inside])
-        low, high = curve.band(alpha)
+        low, high = curve.band()
         x = np.concatenate([[0.0], curve.time])
         axes.step(
             x,
@@ -288,7 +276,8 @@ def kaplan_meier_figure(
         _beside(axes, name, (-0.08, line), "axes fraction", ha="right", color=colour)
     _beside(axes, "At risk", (-0.08, -0.165), "axes fraction", ha="right")
     axes.set_xticks(at)
-    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.02), xlim=(0, t.max() * 1.02))
+    axes.set(xlabel="Days from randomisation", ylabel=ylabel)
+    axes.set(ylim=(0, 1.02), xlim=(0, t.max() * 1.02))
     axes.legend(frameon=False, fontsize="small", title="events/n", title_fontsize="small")
     return without_frame(axes)
 
@@ -376,7 +365,7 @@ def quantile_coefficients_figure(
     axes.plot(q[order], part["estimate"], "o-", color=COLOURS[0], lw=1.6, zorder=2)
     axes.axhline(0, color="0.4", lw=1, ls="--")
     axes.set_xticks(q[order])
-    axes.set(xlabel="Quantile", ylabel=ylabel, title=term)
+    axes.set(xlabel="Quantile", ylabel=ylabel, title=group_words(term))
     return without_frame(axes)
 
 

@@ -15,20 +15,8 @@ from corelab.terms.results import Estimate
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Least-squares fit.
-
-    Attributes
-    ----------
-    coefficients
-        (p,) estimates.
-    covariance
-        (p, p) covariance of the estimates.
-    df
-        Residual degrees of freedom.
-    residual_sd
-        Residual standard deviation.
-    r_squared
-        Share of the variance about the mean that the model explains.
+    """Least-squares fit: (p,) coefficients and their covariance, residual degrees of freedom and
+    standard deviation, share of the variance about the mean that is explained, number of rows.
     """
 
     coefficients: np.ndarray
@@ -51,19 +39,12 @@ class LinearFit:
 
 
 def fit_linear(matrix: Any, values: Any) -> LinearFit:
-    """Least squares by QR decomposition.
-
-    Parameters
-    ----------
-    matrix
-        (n, p) design of full column rank, with its intercept.
-    values
-        (n,) responses.
+    """Least squares of (n,) responses on an (n, p) design of full rank with its intercept, by QR.
 
     Raises
     ------
     NotComputable
-        If there are no residual degrees of freedom.
+        If there are no residual degrees of freedom, or no residual variance.
 
     Examples
     --------
@@ -128,12 +109,8 @@ def conditioned(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
     """Design of comparable columns, and the matrix that turns its coefficients back.
 
     Columns are centred where the first is the constant, and divided by their size: a covariate of
-    1e6 +- 1e-3 or of 1e12 is then no source of rounding.
-
-    Returns
-    -------
-    scaled, back
-        (n, p) and (p, p): coefficients of ``matrix`` are ``back @`` those of ``scaled``.
+    1e6 +- 1e-3 or of 1e12 is then no source of rounding. Coefficients of ``matrix`` (n, p) are the
+    second (p, p) times those of the first (n, p).
 
     Examples
     --------
@@ -179,13 +156,7 @@ def standardised(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def second_ols(matrix: Any, values: Any) -> np.ndarray:
-    """Coefficients by statsmodels' OLS, on columns of comparable size.
-
-    Examples
-    --------
-    >>> second_ols([[1, 0], [1, 1], [1, 2], [1, 3]], [1.0, 3.0, 4.0, 8.0]).round(3).tolist()
-    [0.7, 2.2]
-    """
+    """Coefficients by statsmodels' OLS, on columns of comparable size."""
     from statsmodels.regression.linear_model import OLS
 
     scaled, back = conditioned(matrix)
@@ -197,13 +168,7 @@ def second_ols(matrix: Any, values: Any) -> np.ndarray:
 
 
 def level_of(matrix: Any, values: Any) -> float:
-    """Mean of the responses where the first column is the constant, which takes it up; else 0.
-
-    Examples
-    --------
-    >>> level_of([[1, 5], [1, 6]], [2.0, 4.0]), level_of([[0, 1], [1, 0]], [2.0, 4.0])
-    (3.0, 0.0)
-    """
+    """Mean of the responses where the first column is the constant, which takes it up; else 0."""
     x = np.asarray(matrix, float)
     constant = bool(x.shape[1]) and bool(np.all(x[:, 0] == 1))
     return float(np.mean(values)) if constant else 0.0
@@ -211,14 +176,8 @@ def level_of(matrix: Any, values: Any) -> float:
 
 @dataclass(frozen=True)
 class Influence:
-    """Diagnostics of a least-squares fit.
-
-    Attributes
-    ----------
-    max_cooks_distance
-        Largest Cook's distance.
-    shapiro_p, breusch_pagan_p
-        Normality of residuals; constant variance, Koenker's studentised form.
+    """Largest Cook's distance; p of normal residuals (Shapiro-Wilk) and of constant variance,
+    Koenker's studentised form (Breusch-Pagan).
     """
 
     max_cooks_distance: float

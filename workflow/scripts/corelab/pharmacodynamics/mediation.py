@@ -23,8 +23,8 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
     endpoints_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
     with_labels,
 )
 from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial, resampled
@@ -45,19 +45,9 @@ CAVEAT = (
 
 
 @dataclass(frozen=True)
-class Paths:
-    """Linear mediation model: treatment -> mediator -> outcome.
-
-    Attributes
-    ----------
-    a
-        Effect of treatment on the mediator.
-    b
-        Effect of the mediator on the outcome, given treatment.
-    direct
-        Effect of treatment on the outcome, given the mediator.
-    total
-        Effect of treatment on the outcome; total = direct + a b.
+class _Paths:
+    """Effects of treatment on the mediator (a), of the mediator on the outcome given treatment (b),
+    of treatment on the outcome given the mediator (direct) and at all: total = direct + a b.
     """
 
     a: Estimate
@@ -76,35 +66,15 @@ class Paths:
         return self.indirect / self.total.estimate
 
 
-def mediation_paths(
+def _mediation_paths(
     treatment: Any, mediator: Any, outcome: Any, covariates: Any = None, alpha: float = 0.05
-) -> Paths:
-    """Least-squares paths of one treatment indicator (or dose) through one mediator.
-
-    Parameters
-    ----------
-    treatment, mediator, outcome
-        (n,) each.
-    covariates
-        (n, q) or None; they are in all three models.
-    alpha
-        1 - confidence level.
-
-    Examples
-    --------
-    >>> t = np.tile([0.0, 1.0], 6)
-    >>> m = 2 * t + np.arange(12) % 5
-    >>> y = 3 * m + t + np.array([0.1, -0.1, 0, 0.2, -0.2, 0, 0.1, 0, -0.1, 0.2, 0, -0.2])
-    >>> paths = mediation_paths(t, m, y)
-    >>> bool(abs(paths.total.estimate - paths.direct.estimate - paths.indirect) < 1e-9)
-    True
-    """
+) -> _Paths:
+    """Least-squares paths of one treatment (n,) through a mediator; covariates in every model."""
     t, m, y = (np.asarray(v, float) for v in (treatment, mediator, outcome))
     rest = np.empty((t.size, 0)) if covariates is None else np.asarray(covariates, float)
-    x = np.column_stack([np.ones(t.size), t, rest])
-    both = np.column_stack([np.ones(t.size), t, m, rest])
+    x, both = _designs(t, m, rest)
     full = fit_linear(both, y)
-    return Paths(
+    return _Paths(
         fit_linear(x, m).term(1, alpha),
         full.term(2, alpha),
         full.term(1, alpha),
@@ -112,11 +82,13 @@ def mediation_paths(
     )
 
 
-def _coefficients(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.linalg.lstsq(x, y, rcond=None)[0]
+def _designs(t: np.ndarray, m: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Designs of the models of the mediator, and of the outcome given the mediator."""
+    one = np.ones(t.size)
+    return np.column_stack([one, t, rest]), np.column_stack([one, t, m, rest])
 
 
-def limits_and_p(
+def _limits_and_p(
     statistic: Callable[[np.ndarray], float],
     n: int,
     alpha: float = 0.05,
@@ -124,20 +96,7 @@ def limits_and_p(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> tuple[float, float, float]:
-    """BCa limits and a bootstrap p value (of 0) of a statistic of n row numbers.
-
-    Returns
-    -------
-    ci_low, ci_high, p_value
-        The p value is twice the smaller share of resamples on one side of 0.
-
-    Examples
-    --------
-    >>> values = np.arange(20.0) - 4
-    >>> low, high, p = limits_and_p(lambda rows: values[rows].mean(), 20, resamples=500)
-    >>> bool(low < values.mean() < high), p < 0.05
-    (True, True)
-    """
+    """BCa limits, and as p of 0 twice the smaller share of resamples on one side of it."""
     draws = resampled(statistic, n, resamples, seed)
     low, high = bca_limits(statistic, n, alpha, resamples=resamples, draws=draws)
     if draws.size < resamples // 2:
@@ -147,37 +106,17 @@ def limits_and_p(
 
 
 @dataclass(frozen=True)
-class Units:
-    """Effects of treatment on endpoint and outcome in each trial (or centre).
-
-    Attributes
-    ----------
-    names
-        Of the units with participants enough.
-    r_squared
-        Weighted R2 of the effects on the outcome given those on the endpoint.
+class _Units:
+    """Trials or centres with participants enough, and the weighted R2 of their effects on the
+    outcome given those on the endpoint.
     """
 
     names: tuple[str, ...]
     r_squared: float
 
 
-def unit_effects(treatment: Any, endpoint: Any, outcome: Any, unit: Any, least: int = 3) -> Units:
-    """Effects per unit, and their weighted R2.
-
-    Raises
-    ------
-    NotComputable
-        If fewer than three units have ``least`` participants in each arm.
-
-    Examples
-    --------
-    >>> t = np.tile([0.0, 0, 0, 1, 1, 1], 3)
-    >>> u = np.repeat(["a", "b", "c"], 6)
-    >>> s = t * np.repeat([1.0, 2, 3], 6)
-    >>> round(unit_effects(t, s, 2 * s + 1, u).r_squared, 6)
-    1.0
-    """
+def _unit_effects(treatment: Any, endpoint: Any, outcome: Any, unit: Any, least: int = 3) -> _Units:
+    """Effects per unit with ``least`` participants in each arm, and their weighted R2."""
     t, s, y = (np.asarray(v, float) for v in (treatment, endpoint, outcome))
     labels = np.asarray(unit).astype(str)
     names, a, b, weights = [], [], [], []
@@ -200,7 +139,7 @@ def unit_effects(treatment: Any, endpoint: Any, outcome: Any, unit: Any, least: 
     sxx, szz = np.sum(w * (x - mx) ** 2), np.sum(w * (z - mz) ** 2)
     if sxx == 0 or szz == 0:
         raise NotComputable("the effects do not vary between units")
-    return Units(tuple(names), float(sxz**2 / (sxx * szz)))
+    return _Units(tuple(names), float(sxz**2 / (sxx * szz)))
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -230,7 +169,7 @@ class _Case:
                 self.treatment[rows], self.endpoint[rows], self.outcome[rows], self.rest[rows]
             )
 
-        return limits_and_p(
+        return _limits_and_p(
             of_rows, self.outcome.size, self.alpha, resamples=self.resamples, seed=self.seed
         )
 
@@ -252,7 +191,7 @@ def _case_rows(
     cluster = [analysis.cluster] if analysis.cluster else []
     labelled = with_labels(analysis, *cluster)
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
-        scores, at = outcome_values(analysis, tables, outcome, None)
+        scores, at = sheet_values(analysis, tables, "outcome", outcome, None)
         frame = values.join(participant_columns(labelled, tables, cluster), how="inner")
         frame["outcome"] = scores.reindex(frame.index)
         frame = frame.dropna(subset=["outcome", *cluster])
@@ -276,22 +215,19 @@ def _case_rows(
                 yield row.within(*words, visit=visit, group=arms.group(level), n=len(part))
 
 
-def path_estimates(
+def _path_estimates(
     t: np.ndarray, m: np.ndarray, y: np.ndarray, rest: np.ndarray
 ) -> tuple[float, float, float]:
     """The paths a and b and the total effect, for resamples."""
-    one = np.ones(t.size)
-    x = np.column_stack([one, t, rest])
-    a, total = _coefficients(x, np.column_stack([m, y]))[1]
-    b = _coefficients(np.column_stack([one, t, m, rest]), y)[2]
+    x, both = _designs(t, m, rest)
+    a, total = np.linalg.lstsq(x, np.column_stack([m, y]), rcond=None)[0][1]
+    b = np.linalg.lstsq(both, y, rcond=None)[0][2]
     return float(a), float(b), float(total)
 
 
 def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
-    paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
-    one = np.ones(case.treatment.size)
-    x = np.column_stack([one, case.treatment, case.rest])
-    both = np.column_stack([one, case.treatment, case.endpoint, case.rest])
+    paths = _mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
+    x, both = _designs(case.treatment, case.endpoint, case.rest)
     a = float(second_ols(x, case.endpoint)[1])
     full = second_ols(both, case.outcome)
     method = f"linear mediation{case.adjusted}"
@@ -304,16 +240,16 @@ def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
     )
 
     def through(*data: np.ndarray) -> float:
-        a, b, _ = path_estimates(*data)
+        a, b, _ = _path_estimates(*data)
         return a * b
 
     limits = case.bootstrap(through)
     yield Estimate(paths.indirect, *limits).row(
         "indirect_effect",
+        second,
         method=f"{method}: effect through the endpoint, a b; BCa bootstrap, "
         f"{case.resamples} resamples; bootstrap p",
         note=CAVEAT,
-        **second,
     )
     for name, result, words in (
         ("path_a", paths.a, "effect of treatment on the endpoint"),
@@ -325,11 +261,11 @@ def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
     yield _share_row(case, "proportion_mediated", paths, method)
 
 
-def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> StatisticRow:
+def _share_row(case: _Case, statistic: str, paths: _Paths, method: str) -> StatisticRow:
     """Share of the total effect; meaningless where the total effect may be 0."""
 
     def share(*data: np.ndarray) -> float:
-        a, b, total = path_estimates(*data)
+        a, b, total = _path_estimates(*data)
         return a * b / total if total else math.nan
 
     low, high, _ = case.bootstrap(share)
@@ -342,9 +278,8 @@ def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> Statis
 
 
 def _surrogacy_rows(case: _Case) -> Iterator[StatisticRow]:
-    paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
-    one = np.ones(case.treatment.size)
-    alone = fit_linear(np.column_stack([one, case.endpoint, case.rest]), case.outcome)
+    paths = _mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
+    alone = fit_linear(_designs(case.endpoint, case.endpoint, case.rest)[0], case.outcome)
     criteria = (
         ("prentice_1", paths.a, "treatment affects the endpoint", True),
         ("prentice_2", paths.total, "treatment affects the outcome", True),
@@ -367,17 +302,18 @@ def _surrogacy_rows(case: _Case) -> Iterator[StatisticRow]:
             note=said,
         )
     yield _share_row(case, "proportion_explained", paths, f"Freedman{case.adjusted}")
-    low, high, _ = case.bootstrap(lambda *data: _relative(*path_estimates(*data)))
+
+    def relative(*data: np.ndarray) -> float:
+        a, _, total = _path_estimates(*data)
+        return total / a if a else math.nan
+
+    low, high, _ = case.bootstrap(relative)
     yield Estimate(paths.total.estimate / paths.a.estimate, low, high).row(
         "relative_effect",
         method="effect on the outcome per unit of effect on the endpoint; BCa bootstrap",
     )
     yield _individual_row(case)
     yield from guarded(_trial_rows(case), "r_squared_trial")
-
-
-def _relative(a: float, _b: float, total: float) -> float:
-    return total / a if a else math.nan
 
 
 def _individual_row(case: _Case) -> StatisticRow:
@@ -403,7 +339,7 @@ def _individual_row(case: _Case) -> StatisticRow:
 def _trial_rows(case: _Case) -> Iterator[StatisticRow]:
     if case.unit is None:
         raise NotComputable("name the column of trials or centres in cluster")
-    units = unit_effects(case.treatment, case.endpoint, case.outcome, case.unit)
+    units = _unit_effects(case.treatment, case.endpoint, case.outcome, case.unit)
     k = len(units.names)
     low, high = fisher_interval(math.sqrt(units.r_squared), k, case.alpha)
     few = f"{k} units: fewer than {FEW_UNITS} say little" if k < FEW_UNITS else f"{k} units"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ from corelab.measurement.selection import (
     zeros_rule,
 )
 from corelab.pharmacodynamics.analysis_set import (
+    Levels,
+    coded,
     design,
     endpoint_by_visit,
     levels_of,
@@ -38,7 +40,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
     with_labels,
 )
-from corelab.pharmacodynamics.estimates import contrast_of, guarded, t_estimate
+from corelab.pharmacodynamics.estimates import guarded, t_estimate
 from corelab.pharmacodynamics.linear import fit_linear
 from corelab.pharmacodynamics.scales import covariates_of, on_scale
 from corelab.settings.analyses.base import SEED
@@ -56,72 +58,29 @@ STRATEGIES = {
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Completed data sets with the parameters that each was drawn with.
-
-    Attributes
-    ----------
-    completed
-        (imputations, n, m).
-    means, covariances
-        (imputations, m) and (imputations, m, m) of the joint normal distribution.
-    """
+class _Draws:
+    """Completed data sets (imputations, n, m) with the parameters that each was drawn with."""
 
     completed: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
 
 
-def impute_normal(
+def _impute_normal(
     values: Any,
     imputations: int = IMPUTATIONS,
     *,
     seed: int = SEED,
 ) -> np.ndarray:
-    """Draws of a matrix with missing cells completed, jointly normal columns.
-
-    Parameters
-    ----------
-    values
-        (n, m) with nan for missing; a row needs no value seen.
-    imputations
-        Number of completed matrices.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    numpy.ndarray
-        (imputations, n, m); cells that were seen are as given.
-
-    Raises
-    ------
-    NotComputable
-        If fewer than m + 2 rows are there to estimate the covariance.
-
-    Examples
-    --------
-    >>> y = np.array([[1.0, 1.1], [2, 2.1], [3, 2.9], [4, 4.2], [5, np.nan], [6, 6.1]])
-    >>> drawn = impute_normal(y, 40)
-    >>> drawn.shape, bool(abs(drawn[:, 4, 1].mean() - 5) < 0.4), bool((drawn[:, 0] == y[0]).all())
-    ((40, 6, 2), True, True)
-    """
+    """(imputations, n, m): a matrix with its missing cells (nan) drawn, jointly normal columns."""
     y = np.asarray(values, float)
     if not np.isnan(y).any():
         return np.repeat(y[None], imputations, axis=0)
-    return draw_normal(y, imputations, seed=seed).completed
+    return _draw_normal(y, imputations, seed=seed).completed
 
 
-def draw_normal(values: Any, imputations: int = IMPUTATIONS, *, seed: int = SEED) -> Draws:
-    """As :func:`impute_normal`, with the parameters of each draw.
-
-    Examples
-    --------
-    >>> y = np.array([[1.0, 1.1], [2, 2.1], [3, 2.9], [4, 4.2], [5, np.nan], [6, 6.1]])
-    >>> found = draw_normal(y, 3)
-    >>> found.completed.shape, found.means.shape, found.covariances.shape
-    ((3, 6, 2), (3, 2), (3, 2, 2))
-    """
+def _draw_normal(values: Any, imputations: int = IMPUTATIONS, *, seed: int = SEED) -> _Draws:
+    """As :func:`_impute_normal`, with the parameters of each draw."""
     y = np.asarray(values, float)
     n, m = y.shape
     gone = np.isnan(y)
@@ -149,43 +108,16 @@ def draw_normal(values: Any, imputations: int = IMPUTATIONS, *, seed: int = SEED
             drawn[kept] = np.where(gone, centre + scale * z, y)
             means[kept] = centre + scale * mean
             covariances[kept] = covariance * np.outer(scale, scale)
-    return Draws(drawn, means, covariances)
+    return _Draws(drawn, means, covariances)
 
 
-def reference_based(
-    draws: Draws, visits: Any, given: Any, arms: Any, gone: Any, strategy: str, *, seed: int
+def _reference_based(
+    draws: _Draws, visits: Any, given: Any, arms: Any, gone: Any, strategy: str, *, seed: int
 ) -> np.ndarray:
-    """Values after the last one seen drawn again as in the reference arm.
+    """Values after the last one seen drawn again as in the reference arm: j2r, cr or cir.
 
-    Parameters
-    ----------
-    draws
-        Of the joint model.
-    visits, given, arms
-        Columns of the visits after baseline, of what their means depend on (covariates, baseline)
-        and of the indicators of the arms other than the reference.
-    gone
-        (n, len(visits)) where a value was missing.
-    strategy
-        ``j2r``, ``cr`` or ``cir``.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    numpy.ndarray
-        (imputations, n, m) completed matrices; the reference arm stays as it was drawn.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> arm = np.repeat([0.0, 1.0], 40)
-    >>> y = np.column_stack([arm, rng.normal(size=80), rng.normal(size=80) + 9 * arm])
-    >>> y[40:60, 2] = np.nan
-    >>> drawn = draw_normal(y, 20)
-    >>> new = reference_based(drawn, [2], [1], [0], np.isnan(y[:, 2:]), "j2r", seed=1)
-    >>> bool(drawn.completed[:, 40:60, 2].mean() > 8), bool(abs(new[:, 40:60, 2].mean()) < 1)
-    (True, True)
+    ``visits``, ``given`` and ``arms`` are the columns of the visits after baseline, of what their
+    means depend on, and of the indicators of the other arms; ``gone`` is (n, visits).
     """
     lost = np.asarray(gone, bool)
     visits = list(visits)
@@ -260,32 +192,12 @@ def _draw_missing(
     z[np.ix_(rows, gone)] = expected + noise
 
 
-def rubin(
+def _rubin(
     estimates: Any, variances: Any, complete_df: float = math.inf, alpha: float = 0.05
 ) -> tuple[Estimate, float]:
-    """Combine the estimates of completed data sets by Rubin's rules.
+    """Estimates of completed data sets by Rubin's rules, and the share of missing information.
 
-    Parameters
-    ----------
-    estimates, variances
-        One each per completed data set.
-    complete_df
-        Degrees of freedom that the complete data would have had.
-    alpha
-        1 - confidence level.
-
-    Returns
-    -------
-    estimate, fraction_missing
-        With t interval and test; share of the information that is missing.
-
-    Examples
-    --------
-    Within 1, between 1 (of five): total 1 + 1.2, old df 4 (1 + 1 / 1.2)^2 = 13.44.
-
-    >>> pooled, _ = rubin([1, 2, 3, 2, 2 + 2**0.5 - 2**0.5], [1.0] * 5)
-    >>> round(pooled.estimate, 6), round(pooled.se**2, 6)
-    (2.0, 1.6)
+    ``complete_df`` are those that complete data would have had (Barnard and Rubin 1999).
     """
     q, u = np.asarray(estimates, float), np.asarray(variances, float)
     m = q.size
@@ -308,19 +220,15 @@ def rubin(
 
 
 @dataclass(frozen=True)
-class _Completed:
+class _Completed(Levels):
     """Participants of an analysis with their visits, completed many times."""
 
-    frame: pd.DataFrame
-    visits: list[str]
-    drawn: np.ndarray
-    gone: np.ndarray
-    by: str
-    reference: str
-    others: tuple[str, ...]
-    names: list[str]
-    note: str
-    model: str
+    visits: Sequence[str] = ()
+    drawn: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    gone: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    names: Sequence[str] = ()
+    note: str = ""
+    model: str = ""
 
 
 def analyse_imputed(
@@ -362,30 +270,15 @@ def _wide(
     visits = [baseline, *(v for v in found if v != baseline)]
     if len(visits) < 2:
         raise NotComputable(f"{endpoint} has values at {baseline} only")
-    wide = pd.DataFrame({v: found[v] for v in visits})
     scale = _scale_of(analysis)
     offset = zeros_rule(analysis)[1] * (scale == "log")
-    return (
-        pd.DataFrame(
-            {
-                v: on_scale(wide[[v]].set_axis(["value"], axis=1), scale, offset=offset)["value"]
-                for v in visits
-            }
-        ),
-        visits,
-    )
+    frames = {v: on_scale(found[v].to_frame("value"), scale, offset=offset) for v in visits}
+    return pd.DataFrame({v: frame["value"] for v, frame in frames.items()}), visits
 
 
 def _encoded(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """Columns of the imputation model: numbers as they are, levels as indicators."""
-    columns = []
-    for name in dict.fromkeys(names):
-        column = frame[name]
-        if column.dtype != object:
-            columns.append(column.to_numpy(float))
-            continue
-        for level in sorted(set(column.dropna()))[1:]:
-            columns.append((column == level).where(column.notna()).astype(float).to_numpy())
+    columns = [column for name in dict.fromkeys(names) for _, column in coded(frame[name])]
     return np.column_stack(columns) if columns else np.empty((len(frame), 0))
 
 
@@ -434,18 +327,9 @@ def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Comp
         if model == "joint"
         else f"one model of the visits per {by}{covered}"
     )
-    return _Completed(
-        frame,
-        visits,
-        drawn,
-        wide.isna().to_numpy(),
-        by,
-        reference,
-        others,
-        names,
-        join_notes(said, lost),
-        f"{STRATEGIES[strategy]}, {words}",
-    )
+    arms = (frame, by, reference, others)
+    note, how = join_notes(said, lost), f"{STRATEGIES[strategy]}, {words}"
+    return _Completed(*arms, visits, drawn, wide.isna().to_numpy(), names, note, how)
 
 
 def _drawn(
@@ -467,16 +351,16 @@ def _drawn(
             inside = labels == level
             own = _varying(known[inside], np.empty((int(inside.sum()), 0)))
             block = np.column_stack([values[inside], own])
-            drawn[:, inside] = impute_normal(block, imputations, seed=seed + 1000 * k)[:, :, :m]
+            drawn[:, inside] = _impute_normal(block, imputations, seed=seed + 1000 * k)[:, :, :m]
         return drawn
     arms = np.column_stack([(labels == level).astype(float) for level in levels[1:]])
     known = _varying(known, arms)
     block = np.column_stack([values, known, arms])
     if strategy == "mar":
-        return impute_normal(block, imputations, seed=seed)[:, :, :m]
-    found = draw_normal(block, imputations, seed=seed)
+        return _impute_normal(block, imputations, seed=seed)[:, :, :m]
+    found = _draw_normal(block, imputations, seed=seed)
     end = m + known.shape[1]
-    return reference_based(
+    return _reference_based(
         found,
         range(1, m),
         [0, *range(m, end)],
@@ -510,7 +394,7 @@ def _fit_all(
 
     Imputed values of the level are shifted by ``delta``, those of the reference by ``other``.
     """
-    labels = arms.frame[arms.by].map(str).to_numpy()
+    labels = arms.labels.to_numpy()
     lost = arms.gone[:, place]
     shift = delta * (lost & (labels == level)) + other * (lost & (labels == arms.reference))
     adjust = analysis.derivation != "value" or "baseline" in as_list(analysis.covariates)
@@ -529,7 +413,7 @@ def _fit_all(
         estimates.append(float(fit.coefficients[position]))
         variances.append(float(fit.covariance[position, position]))
         df = float(fit.df)
-    return rubin(estimates, variances, df, analysis.alpha)
+    return _rubin(estimates, variances, df, analysis.alpha)
 
 
 def _deltas(shifts: Shifts | None, visit: str) -> list[float]:
@@ -547,15 +431,15 @@ def _deltas(shifts: Shifts | None, visit: str) -> list[float]:
 def _contrast_rows(
     analysis: ComparisonSpec, arms: _Completed, place: int, level: str
 ) -> Iterator[StatisticRow]:
-    labels, reference = arms.frame[arms.by].map(str), arms.reference
+    labels, reference = arms.labels, arms.reference
     pooled, missing = _fit_all(analysis, arms, place, level, 0.0)
     imputed = {
         name: int(arms.gone[(labels == name).to_numpy(), place].sum())
         for name in (level, reference)
     }
-    group = contrast_of(arms.by, level, reference)
+    group = arms.group(level)
     counted = ", ".join(f"{n} of {name}" for name, n in imputed.items())
-    head = {"group": group, "n": int(labels.isin([level, reference]).sum())}
+    head = {"group": group, "n": arms.size(level, reference)}
     method = (
         f"multiple imputation, {arms.model}, {len(arms.drawn)} imputations; "
         f"ANCOVA, {_scale_of(analysis)} scale; Rubin's rules, df {pooled.df:.4g}"

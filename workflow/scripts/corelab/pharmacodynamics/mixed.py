@@ -25,16 +25,8 @@ from corelab.terms.results import Estimate
 
 @dataclass(frozen=True)
 class Block:
-    """Subjects that share one covariance basis.
-
-    Attributes
-    ----------
-    x
-        (g, m, p) design of g subjects with m observations each.
-    y
-        (g, m) responses.
-    basis
-        (q, m, m) matrices E_k.
+    """Subjects that share one covariance basis: (g, m, p) designs and (g, m) responses of g
+    subjects with m observations each, and (q, m, m) matrices E_k.
     """
 
     x: np.ndarray
@@ -43,7 +35,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class _Likelihood:
     """-2 log restricted likelihood at one s, with first and second derivatives in s."""
 
     value: float
@@ -56,13 +48,13 @@ class Likelihood:
     q_matrices: np.ndarray = field(repr=False)
 
 
-def restricted_likelihood(
+def _restricted_likelihood(
     blocks: Sequence[Block], s: np.ndarray, *, ml: bool = False, second: bool = True
-) -> Likelihood | None:
+) -> _Likelihood | None:
     """-2 log restricted likelihood (log likelihood with ``ml``); None off the parameter space.
 
-    Without ``second`` the second derivatives are left at zero, which an optimiser that wants the
-    gradient only need not pay for. They are those of REML also with ``ml``, where they only steer.
+    Second derivatives, left at 0 without ``second``, are those of REML also with ``ml``, where they
+    only steer.
     """
     p, q = blocks[0].x.shape[2], s.size
     xwx, xwy, logdet, n = np.zeros((p, p)), np.zeros(p), 0.0, 0
@@ -121,7 +113,7 @@ def restricted_likelihood(
         value += n * math.log(2 * math.pi)
     else:
         value += float(np.linalg.slogdet(xwx)[1]) + (n - p) * math.log(2 * math.pi)
-    return Likelihood(
+    return _Likelihood(
         value,
         beta,
         c,
@@ -138,20 +130,9 @@ Structure = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class MixedFit:
-    """A converged fit.
-
-    Attributes
-    ----------
-    coefficients, covariance
-        Fixed effects and their model-based covariance.
-    s
-        Covariance parameters, weights of the basis.
-    minus_two_log_likelihood
-        Restricted, unless fitted by ML.
-    theta_covariance
-        Asymptotic covariance of the structure's own parameters theta.
-    jacobian
-        d s / d theta.
+    """A converged fit: fixed effects and their model-based covariance, covariance parameters ``s``
+    (weights of the basis), -2 log likelihood (restricted, unless fitted by ML), asymptotic
+    covariance of the structure's own parameters theta, and d s / d theta.
     """
 
     coefficients: np.ndarray
@@ -160,7 +141,7 @@ class MixedFit:
     minus_two_log_likelihood: float
     theta_covariance: np.ndarray
     jacobian: np.ndarray
-    at: Likelihood = field(repr=False)
+    at: _Likelihood = field(repr=False)
 
     def satterthwaite(self, weights: np.ndarray, alpha: float = 0.05) -> Estimate:
         """Contrast with Satterthwaite degrees of freedom."""
@@ -201,22 +182,11 @@ def fit_reml(
     ml: bool = False,
     linear: Structure | None = None,
 ) -> MixedFit:
-    """Maximise the restricted likelihood.
+    """Maximise the restricted likelihood (the likelihood with ``ml``) from unconstrained ``theta``.
 
-    Parameters
-    ----------
-    blocks
-        Subjects by covariance basis.
-    theta
-        Starting values, unconstrained.
-    structure
-        theta -> s; None if theta is s.
-    ml
-        Maximum likelihood instead of REML.
-    linear
-        Whether the final derivatives are to be taken in s itself (``lambda s: s``): right where
-        the structure only reparametrises s (unstructured). Satterthwaite is the same either way;
-        Kenward-Roger needs s.
+    ``structure`` maps theta to s; None if theta is s. With ``linear`` the final derivatives are
+    taken in s itself: right where the structure only reparametrises s (unstructured). Satterthwaite
+    is the same either way; Kenward-Roger needs s.
 
     Raises
     ------
@@ -226,7 +196,7 @@ def fit_reml(
     mapping = structure or (lambda values: values)
 
     def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
-        at = restricted_likelihood(blocks, mapping(values), ml=ml, second=False)
+        at = _restricted_likelihood(blocks, mapping(values), ml=ml, second=False)
         if at is None or not math.isfinite(at.value):
             return 1e12, np.zeros_like(values)
         return at.value, _jacobian(mapping, values).T @ at.gradient
@@ -241,7 +211,7 @@ def fit_reml(
         )
         best = _polish(objective, found.x)
         s = mapping(best)
-    at = restricted_likelihood(blocks, s, ml=ml)
+    at = _restricted_likelihood(blocks, s, ml=ml)
     if at is None:
         raise NotComputable("the covariance estimate is not positive definite")
     gradient = np.abs(at.gradient if direct else objective(best)[1]).max()
@@ -272,7 +242,7 @@ def fit_reml(
 
 def _newton(blocks: Sequence[Block], s: np.ndarray, ml: bool) -> np.ndarray | None:
     """Minimum by Newton's method in s, scoring where the Hessian is not positive; None if lost."""
-    at = restricted_likelihood(blocks, s, ml=ml)
+    at = _restricted_likelihood(blocks, s, ml=ml)
     for _ in range(60):
         if at is None:
             return None
@@ -285,7 +255,7 @@ def _newton(blocks: Sequence[Block], s: np.ndarray, ml: bool) -> np.ndarray | No
             return s
         length = 1.0
         while length > 1e-6:
-            trial = restricted_likelihood(blocks, s - length * step, ml=ml)
+            trial = _restricted_likelihood(blocks, s - length * step, ml=ml)
             if trial is not None and trial.value <= at.value + 1e-10:
                 break
             length /= 2

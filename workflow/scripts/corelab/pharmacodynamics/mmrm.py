@@ -19,9 +19,9 @@ import pandas as pd
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
     Levels,
+    coded,
     endpoint_by_visit,
     levels_of,
-    participant_columns,
     require_full_rank,
     with_covariates,
     with_labels,
@@ -31,7 +31,7 @@ from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.comparison import STRUCTURES, ComparisonSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes
 
 
 def _unit_basis(m: int) -> np.ndarray:
@@ -45,6 +45,13 @@ def _unit_basis(m: int) -> np.ndarray:
 
 def _elements(covariance: np.ndarray) -> np.ndarray:
     return covariance[np.tril_indices(covariance.shape[0])]
+
+
+def _matrices(elements: np.ndarray, groups: int, m: int) -> np.ndarray:
+    """(groups, m, m) symmetric matrices of their lower triangles, one after the other."""
+    found = np.zeros((groups, m, m))
+    found[:, *np.tril_indices(m)] = elements.reshape(groups, -1)
+    return found + np.tril(found, -1).transpose(0, 2, 1)
 
 
 def _structure(name: str, m: int) -> Structure:
@@ -118,21 +125,9 @@ def _start(name: str, residual_sd: np.ndarray, rho: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Mmrm:
-    """A fitted MMRM.
-
-    Attributes
-    ----------
-    fit
-        The REML fit.
-    terms
-        Names of the fixed effects.
-    visit_covariance
-        (m, m) covariance of the visits; (groups, m, m) where groups have their own.
-    structure
-        Covariance structure used.
-    tried
-        What was tried before, with the reason why it failed.
+class _Mmrm:
+    """``visit_covariance`` is (m, m), or (groups, m, m) where groups have their own; ``tried`` are
+    the structures before ``structure``, with the reason why they failed.
     """
 
     fit: MixedFit
@@ -149,7 +144,7 @@ class Mmrm:
         return self.fit.satterthwaite(w, alpha)
 
 
-def fit_mmrm(
+def _fit_mmrm(
     subject: Any,
     visit: Any,
     values: Any,
@@ -158,44 +153,11 @@ def fit_mmrm(
     *,
     covariance: str | Sequence[str] = "us",
     group: Any = None,
-) -> Mmrm:
-    """Fit an MMRM.
+) -> _Mmrm:
+    """Fit an MMRM by the first covariance structure that converges.
 
-    Parameters
-    ----------
-    subject
-        (n,) identifiers.
-    visit
-        (n,) visit numbers 0 .. m - 1 in time order.
-    values
-        (n,) responses; rows with a missing response are left out by the caller.
-    matrix
-        (n, p) fixed effects of full rank.
-    terms
-        p names.
-    covariance
-        Structure or pre-specified ladder of :data:`STRUCTURES`.
-    group
-        (n,) labels of subjects, each with a covariance of its own; default one for all.
-
-    Raises
-    ------
-    NotComputable
-        If no structure of the ladder converges, or there is no subject with two visits.
-    ValueError
-        For two values of one subject at one visit.
-
-    Examples
-    --------
-    Complete pairs: the difference between visits is the paired t test's.
-
-    >>> y = np.array([1.0, 2.0, 2.5, 4.0, 3.0, 3.5, 6.0, 8.0])
-    >>> visit = np.tile([0, 1], 4)
-    >>> x = np.column_stack([np.ones(8), visit])
-    >>> model = fit_mmrm(np.repeat([1, 2, 3, 4], 2), visit, y, x, ["Intercept", "visit"])
-    >>> result = model.contrast([0, 1])
-    >>> round(result.estimate, 4), round(result.se, 4), round(result.df, 2)
-    (1.25, 0.3227, 3.0)
+    ``visit`` is (n,) 0 .. m - 1 in time order, ``matrix`` (n, p) of full rank with ``terms``; each
+    ``group`` of subjects has a covariance of its own.
     """
     y, x = np.asarray(values, float), np.asarray(matrix, float)
     visits, names = np.asarray(visit, int), np.asarray(subject).astype(str)
@@ -223,10 +185,8 @@ def fit_mmrm(
         except NotComputable as reason:
             tried.append(f"{name}: {reason}")
             continue
-        sigma = np.zeros((groups, m, m))
-        sigma[:, *np.tril_indices(m)] = fit.s.reshape(groups, -1)
-        sigma += np.tril(sigma, -1).transpose(0, 2, 1)
-        return Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
+        sigma = _matrices(fit.s, groups, m)
+        return _Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
     raise NotComputable("no covariance structure of the plan converged (" + "; ".join(tried) + ")")
 
 
@@ -296,24 +256,12 @@ def fit_linear_mixed(
 ) -> tuple[MixedFit, np.ndarray, float]:
     """Linear mixed model with one grouping factor and unstructured random effects.
 
-    Parameters
-    ----------
-    subject
-        (n,) identifiers.
-    values
-        (n,) responses.
-    matrix
-        (n, p) fixed effects.
-    random
-        (n, r) design of the random effects.
-    ml
-        Maximum likelihood instead of REML.
+    ``matrix`` (n, p) has the fixed effects, ``random`` (n, r) those of the ``subject``.
 
     Returns
     -------
     fit, random_covariance, residual_variance
-        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) covariance of the random
-        effects, and the residual variance.
+        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) and a number.
 
     Examples
     --------
@@ -343,18 +291,14 @@ def fit_linear_mixed(
     half = 0.5 * np.log(np.var(residuals) / 2)
     root = np.diag(half - scale)
 
+    between = _structure("us", r)
+
     def mapping(theta: np.ndarray) -> np.ndarray:
-        lower = np.zeros((r, r))
-        lower[np.tril_indices(r)] = theta[:-1]
-        lower[np.diag_indices(r)] = np.exp(np.diag(lower))
-        return np.append(_elements(lower @ lower.T), np.exp(2 * theta[-1]))
+        return np.append(between(theta[:-1]), np.exp(2 * theta[-1]))
 
     start = np.append(root[np.tril_indices(r)], half)
     fit = fit_reml(blocks, start, mapping, ml=ml, linear=mapping)
-    covariance = np.zeros((r, r))
-    covariance[np.tril_indices(r)] = fit.s[:-1]
-    covariance = covariance + covariance.T - np.diag(np.diag(covariance))
-    return fit, covariance, float(fit.s[-1])
+    return fit, _matrices(fit.s[:-1], 1, r)[0], float(fit.s[-1])
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -371,14 +315,8 @@ def analyse_mmrm(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Ite
 
 @dataclass(frozen=True)
 class Long(Levels):
-    """Rows of all visits: ``value``, ``visit``, the arm and the covariates.
-
-    Attributes
-    ----------
-    visits, names
-        Visits in their order, covariates.
-    said, note
-        How the reference was chosen; counts.
+    """Rows of all visits: ``value``, ``visit``, the arm and the covariates ``names``; ``said`` and
+    ``note`` tell how the reference was chosen, and counts.
     """
 
     visits: Sequence[str] = ()
@@ -400,9 +338,8 @@ def long_table(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Long:
     visits, by = [visit for visit, _ in by_visit], analysis.arms
     labelled = with_labels(analysis, by)
     long = pd.concat([frame.assign(visit=visit) for visit, frame in by_visit])
-    long = long.join(participant_columns(labelled, tables, [by]), how="inner")
     names = covariates_of(analysis)
-    long = with_covariates(long, labelled, tables, endpoint=endpoint, names=names)
+    long = with_covariates(long, labelled, tables, endpoint=endpoint, names=[by, *names])
     total = len(long)
     long = long.dropna(subset=["value", by, *names])
     long = scaled(analysis, long)
@@ -429,16 +366,12 @@ def fixed_effects(long: Long, interactions: Sequence[str]) -> tuple[np.ndarray, 
             columns.append(inside * (at == visit))
             terms.append(f"{by}={level}:visit={visit}")
     for name in long.names:
-        column = frame[name]
-        parts = [(name, column)]
-        if column.dtype == object:
-            parts = [(f"{name}={v}", column == v) for v in sorted(set(column))[1:]]
-        for term, values in parts:
+        for term, column in coded(frame[name]):
             if name in interactions:
-                columns += [values.to_numpy(float) * (at == visit) for visit in visits]
+                columns += [column * (at == visit) for visit in visits]
                 terms += [f"{term}:visit={visit}" for visit in visits]
             else:
-                columns.append(values.to_numpy(float))
+                columns.append(column)
                 terms.append(term)
     return np.column_stack(columns), terms
 
@@ -456,7 +389,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
     ladder = as_list(analysis.covariance) or ["us"]
     number = frame["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
     subject = frame.index.to_numpy()
-    model = fit_mmrm(
+    model = _fit_mmrm(
         subject,
         number,
         frame["value"],
@@ -481,11 +414,12 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
         for level in long.others:
             weights = weights_of(terms, by, level, shares)
             result = model.contrast(weights, alpha, df)
-            check: dict[str, float | str] = {}
+            check = Second()
             if at is not None:
                 check = _second(result, second, int(weights.argmax()))
             yield result.row(
                 "mean_difference",
+                check,
                 visit=name,
                 group=long.group(level),
                 n=long.people([level, long.reference], at),
@@ -497,7 +431,6 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
                     f"df {result.df:.4g}",
                     tried,
                 ),
-                **check,
             )
         for level in (long.reference, *long.others) if at is not None else ():
             weights = _visit_mean(frame, terms, by, level, name)
@@ -536,9 +469,9 @@ def weights_of(
     return np.array([shares.get(t[len(start) :], 0.0) * t.startswith(start) for t in terms])
 
 
-def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, float | str]:
+def _second(result: Estimate, second: np.ndarray | None, position: int) -> Second:
     if second is None:
-        return {"second_method": "statsmodels MixedLM has no such model, or stopped short"}
+        return Second(method="statsmodels MixedLM has no such model, or stopped short")
     return compare(
         result.estimate,
         float(second[position]),
@@ -570,7 +503,7 @@ def _visit_mean(
 
 
 def _statsmodels_check(
-    subject: np.ndarray, visit: np.ndarray, y: np.ndarray, matrix: np.ndarray, model: Mmrm
+    subject: np.ndarray, visit: np.ndarray, y: np.ndarray, matrix: np.ndarray, model: _Mmrm
 ) -> np.ndarray | None:
     """Fixed effects by statsmodels' MixedLM with one random effect per visit.
 

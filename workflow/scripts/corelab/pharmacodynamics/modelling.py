@@ -33,13 +33,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def saturation(dose: np.ndarray, ed50: float, hill: float) -> np.ndarray:
-    """Share of the largest effect that a sigmoid Emax model reaches at the doses.
-
-    Examples
-    --------
-    >>> saturation(np.array([0.0, 1.0, 3.0]), ed50=1.0, hill=1.0).tolist()
-    [0.0, 0.5, 0.75]
-    """
+    """Share of the largest effect that a sigmoid Emax model reaches at the doses."""
     # d^h / (ed50^h + d^h), written so that neither power overflows.
     with np.errstate(divide="ignore"):
         ratio = np.where(dose > 0, np.log(np.maximum(dose, 1e-300)) - math.log(ed50), -np.inf)
@@ -47,17 +41,10 @@ def saturation(dose: np.ndarray, ed50: float, hill: float) -> np.ndarray:
 
 
 def standard_shape(name: str, doses: Any, **parameters: float) -> np.ndarray:
-    """Standardised mean (0 at dose 0, rising) of a candidate model at the doses.
+    """Standardised mean (0 at dose 0, rising) of a candidate model at the (k,) doses.
 
-    Parameters
-    ----------
-    name
-        ``linear``, ``emax`` (ed50), ``sigmoid_emax`` (ed50, hill), ``exponential`` (delta),
-        ``quadratic`` (delta, negative), ``loglinear`` (offset).
-    doses
-        (k,) doses.
-    **parameters
-        The model's own, as named above.
+    ``linear``, ``emax`` (ed50), ``sigmoid_emax`` (ed50, hill), ``exponential`` (delta),
+    ``quadratic`` (delta, negative) or ``loglinear`` (offset), with these parameters.
 
     Examples
     --------
@@ -82,19 +69,11 @@ def standard_shape(name: str, doses: Any, **parameters: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ModelFit:
+class _ModelFit:
     """A dose-response model by least squares.
 
-    Attributes
-    ----------
-    model
-        Name.
-    parameters
-        Nonlinear parameters.
-    slopes
-        Coefficients of the shape (two of the quadratic model).
-    rss, aic
-        Residual sum of squares; n log(rss / n) + 2 (parameters + 1).
+    ``slopes`` are the coefficients of the shape (two of the quadratic model), ``aic`` is n log(rss
+    / n) + 2 (parameters + 1).
     """
 
     model: str
@@ -131,32 +110,16 @@ def _shape(model: str, d: np.ndarray, parameters: Mapping[str, float], top: floa
     return standard_shape(model, d, **own)[:, None]
 
 
-def fit_model(
+def _fit_model(
     model: str,
     dose: Any,
     response: Any,
     extra: Any = None,
     guesses: Mapping[str, float] | None = None,
-) -> ModelFit:
-    """Fit one model, with linear covariates.
+) -> _ModelFit:
+    """Fit one model of :data:`BOUNDS` with linear covariates ``extra`` (n, q).
 
-    Parameters
-    ----------
-    model
-        One of :data:`BOUNDS`.
-    dose, response
-        (n,).
-    extra
-        (n, q) covariates or None.
-    guesses
-        Start, and the offset of ``loglinear``.
-
-    Examples
-    --------
-    >>> dose = np.repeat([0.0, 1, 2, 4, 8], 2)
-    >>> fit = fit_model("emax", dose, 1 + 10 * dose / (2 + dose) + np.tile([0.1, -0.1], 5))
-    >>> round(fit.parameters["ed50"], 3), round(fit.target_dose(5.0, 0.0, 8.0), 3)
-    (2.0, 2.0)
+    ``guesses`` has the offset of ``loglinear``.
     """
     d, y = np.asarray(dose, float), np.asarray(response, float)
     rest = np.empty((d.size, 0)) if extra is None else np.asarray(extra, float)
@@ -207,7 +170,7 @@ def fit_model(
         best = list(np.clip(found.x, least, most))
     rss, slopes, own = solve(best)
     count = 1 + slopes.size + len(names) + rest.shape[1]
-    return ModelFit(model, own, slopes, rss, y.size * math.log(rss / y.size) + 2 * (count + 1))
+    return _ModelFit(model, own, slopes, rss, y.size * math.log(rss / y.size) + 2 * (count + 1))
 
 
 def mod_rows(
@@ -252,18 +215,18 @@ def _fits(
     dose: np.ndarray,
     response: np.ndarray,
     extra: np.ndarray,
-) -> dict[str, ModelFit]:
-    return {k: fit_model(k, dose, response, extra, guesses) for k, guesses in models.items()}
+) -> dict[str, _ModelFit]:
+    return {k: _fit_model(k, dose, response, extra, guesses) for k, guesses in models.items()}
 
 
-def _weights(fits: Mapping[str, ModelFit]) -> dict[str, float]:
+def _weights(fits: Mapping[str, _ModelFit]) -> dict[str, float]:
     least = min(fit.aic for fit in fits.values())
     raw = {kind: math.exp(-(fit.aic - least) / 2) for kind, fit in fits.items()}
     return {kind: value / sum(raw.values()) for kind, value in raw.items()}
 
 
 def _doses(
-    fits: Mapping[str, ModelFit], effect: float, lowest: float, highest: float
+    fits: Mapping[str, _ModelFit], effect: float, lowest: float, highest: float
 ) -> dict[str, float]:
     """Target dose by model, and averaged over the models that reach the effect."""
     found = {kind: fit.target_dose(effect, lowest, highest) for kind, fit in fits.items()}
@@ -281,7 +244,7 @@ def _target_rows(
     response: np.ndarray,
     extra: np.ndarray,
     models: Mapping[str, Mapping[str, float]],
-    fits: Mapping[str, ModelFit],
+    fits: Mapping[str, _ModelFit],
 ) -> Iterator[StatisticRow]:
     """Target dose of each model and of their average, named by the group."""
     effect, alpha = abs(float(analysis.target_effect or 0.0)), analysis.alpha
@@ -317,12 +280,7 @@ def _target_rows(
 
 
 def williams(dose: Any, response: Any) -> list[tuple[float, float, float]]:
-    """Williams' test of a response that rises with the dose, against the lowest dose.
-
-    Parameters
-    ----------
-    dose, response
-        (n,).
+    """Williams' test of a response (n,) that rises with the dose (n,), against the lowest dose.
 
     Returns
     -------
@@ -355,7 +313,7 @@ def williams(dose: Any, response: Any) -> list[tuple[float, float, float]]:
         weights = _amalgamations(sizes[: k + 1])
         error = math.sqrt(1 / sizes[k] + 1 / sizes[0])
         t = float((weights @ means[: k + 1]).max()) / (sd * error)
-        found.append((float(levels[k]), t, williams_tail(t, sizes[: k + 1], df)))
+        found.append((float(levels[k]), t, _williams_tail(t, sizes[: k + 1], df)))
     return found
 
 
@@ -372,26 +330,11 @@ def _amalgamations(sizes: np.ndarray) -> np.ndarray:
     return weights
 
 
-def williams_tail(t: float, sizes: Any, df: int) -> float:
+def _williams_tail(t: float, sizes: Any, df: int) -> float:
     """P(Williams' statistic of the highest of these doses > t), no dose having an effect.
 
-    It is the largest of k correlated differences, so the multivariate t gives it.
-
-    Parameters
-    ----------
-    t
-        Statistic.
-    sizes
-        Participants of each dose, the lowest dose first.
-    df
-        Residual degrees of freedom; 0 for known variance.
-
-    Examples
-    --------
-    Williams (1971), one-sided 5 % points of 3 doses, known variance: 1.739.
-
-    >>> round(williams_tail(1.739, [1, 1, 1, 1], 0), 3)
-    0.05
+    It is the largest of k correlated differences, so the multivariate t gives it; ``sizes`` are of
+    the lowest dose first, ``df`` is 0 for known variance.
     """
     n = np.asarray(sizes, float)
     weights = _amalgamations(n)

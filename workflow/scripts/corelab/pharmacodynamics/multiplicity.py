@@ -6,7 +6,7 @@ graphs of weighted Bonferroni tests (Bretz, Maurer, Brannath, Posch, Stat Med 20
 hold gatekeeping procedures as special cases.
 
 One analysis states one hypothesis per contrast and endpoint, at one visit: a covariate, a second
-method, a further visit and the candidates of MCP-Mod are none (:func:`hypotheses`).
+method, a further visit and the candidates of MCP-Mod are none (:func:`_hypotheses`).
 """
 
 from __future__ import annotations
@@ -41,28 +41,8 @@ _ALIASES = {
 }
 
 
-def adjust(p_values: Any, method: str = "holm") -> np.ndarray:
-    """Adjusted p values in the order given.
-
-    Parameters
-    ----------
-    p_values
-        Finite values in [0, 1]; a missing one is not a hypothesis and must be left out before.
-    method
-        One of :data:`PROCEDURES`. For ``fixed_sequence`` the order is the order of testing.
-
-    Raises
-    ------
-    ValueError
-        If a p value is missing or outside [0, 1], or the method is unknown.
-
-    Examples
-    --------
-    >>> [round(p, 3) for p in adjust([0.01, 0.04, 0.03], "holm").tolist()]
-    [0.03, 0.06, 0.06]
-    >>> adjust([0.01, 0.20, 0.03], "fixed_sequence").tolist()
-    [0.01, 0.2, 0.2]
-    """
+def _adjust(p_values: Any, method: str = "holm") -> np.ndarray:
+    """Adjusted p values in the order given, for ``fixed_sequence`` that of testing."""
     p = np.asarray(p_values, float)
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
         raise ValueError(f"p values must be finite and in [0, 1], got {p_values!r}")
@@ -92,38 +72,10 @@ def adjust(p_values: Any, method: str = "holm") -> np.ndarray:
     return adjusted
 
 
-def graph_adjust(p_values: Any, weights: Any, transitions: Any) -> np.ndarray:
-    """Adjusted p values of a graphical procedure of weighted Bonferroni tests.
+def _graph_adjust(p_values: Any, weights: Any, transitions: Any) -> np.ndarray:
+    """Adjusted p values of a graph of weighted Bonferroni tests (Bretz et al. 2009).
 
-    Parameters
-    ----------
-    p_values
-        (m,) in [0, 1].
-    weights
-        (m,) shares of the level, of sum 1 at most.
-    transitions
-        (m, m) share of a rejected hypothesis' weight that goes to each other one; rows of sum 1
-        at most, zeros on the diagonal.
-
-    Raises
-    ------
-    ValueError
-        For weights or transitions outside these bounds.
-
-    Examples
-    --------
-    The successive graph of graphicalMCP's vignette "shortcut-testing": H1, H2 and H4 are rejected
-    at 0.025.
-
-    >>> graph_adjust([0.018, 0.01, 0.105, 0.006], [0.5, 0.5, 0, 0],
-    ...     [[0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5], [0, 1, 0, 0], [1, 0, 0, 0]]).round(3).tolist()
-    [0.024, 0.02, 0.105, 0.024]
-
-    Equal weights that pass to all others are Holm's procedure.
-
-    >>> g = (np.ones((3, 3)) - np.eye(3)) / 2
-    >>> graph_adjust([0.01, 0.04, 0.03], [1 / 3] * 3, g).round(3).tolist()
-    [0.03, 0.06, 0.06]
+    ``transitions`` (m, m) are shares of a rejected hypothesis' weight that go to each other one.
     """
     p, w = np.asarray(p_values, float), np.array(weights, float)
     g = np.array(transitions, float)
@@ -170,8 +122,6 @@ def family_of(analysis: AnalysisSpec) -> tuple[str, str] | None:
     >>> plan = AnalysisSpec(id="a", type="", family="arms")
     >>> family_of(plan.changed(family="secondary:hochberg")), family_of(plan)
     (('secondary', 'hochberg'), ('arms', 'holm'))
-    >>> family_of(plan.changed(adjustment="bh"))
-    ('arms', 'benjamini_hochberg')
     """
     family = analysis.family
     if family in (None, ""):
@@ -192,7 +142,7 @@ def family_of(analysis: AnalysisSpec) -> tuple[str, str] | None:
 def adjust_families(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd.DataFrame:
     """Add ``family``, ``p_adjusted`` and simultaneous limits to statistics rows.
 
-    Rows keep their order and their own ``p_value``; only rows of :func:`hypotheses` get an
+    Rows keep their order and their own ``p_value``; only rows of :func:`_hypotheses` get an
     adjusted one. In a fixed sequence the order is that of the plan. ``ci_low_adjusted`` and
     ``ci_high_adjusted`` exist where the procedure has compatible intervals: Bonferroni and Dunnett.
 
@@ -227,7 +177,7 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd
         ((method, members),) = methods.items()
         inside = result["analysis_id"].isin([a.id for a in members])
         result.loc[inside, "family"] = f"{name} ({method})"
-        rows = {a.id: hypotheses(result, a) for a in members}
+        rows = {a.id: _hypotheses(result, a) for a in members}
         if method == "dunnett":
             _simultaneous(result, [row for own in rows.values() for row in own])
         elif method == "graphical":
@@ -241,12 +191,17 @@ def _by_p_values(result: pd.DataFrame, rows: list[Any], method: str) -> None:
     if not rows:
         return
     p = result.loc[rows, "p_value"].to_numpy(float)
-    adjusted = adjust(p, method)
-    _check_against_statsmodels(p, adjusted, method)
+    adjusted = _adjust(p, method)
+    if method in _STATSMODELS:
+        from statsmodels.stats.multitest import multipletests
+
+        theirs = multipletests(p, method=_STATSMODELS[method])[1]
+        for ours, other in zip(adjusted, theirs, strict=True):
+            compare(float(ours), float(other), "statsmodels multipletests", tolerance=1e-12)
     result.loc[rows, "p_adjusted"] = adjusted
     if method == "bonferroni" and "ci_low" in result:
         for row in rows:
-            limits = widened(result.loc[row], len(rows))
+            limits = _widened(result.loc[row], len(rows))
             result.loc[row, ["ci_low_adjusted", "ci_high_adjusted"]] = limits
 
 
@@ -266,7 +221,7 @@ def _by_graph(
     transitions = np.array(
         [[float((a.passes_to or {}).get(n, 0.0)) for n in names] for a in members]
     )
-    for name, value in zip(names, graph_adjust(p, weights, transitions), strict=True):
+    for name, value in zip(names, _graph_adjust(p, weights, transitions), strict=True):
         result.loc[rows[name], "p_adjusted"] = value
 
 
@@ -285,18 +240,11 @@ def _simultaneous(result: pd.DataFrame, rows: list[Any]) -> None:
             ]
 
 
-def widened(row: Any, number: int) -> tuple[float, float]:
+def _widened(row: Any, number: int) -> tuple[float, float]:
     """Limits of a row at the level alpha / number; nan where they are not of normal or t form.
 
-    The standard error is the width of the limits over twice the t quantile; the degrees of freedom
-    are those that the row prints. A ratio is taken on the log scale.
-
-    Examples
-    --------
-    >>> row = {"estimate": 2.0, "ci_low": 0.04, "ci_high": 3.96, "ci_level": 0.95,
-    ...     "p_value": 0.0455, "method": "Wald interval", "note": "", "statistic": "slope"}
-    >>> [round(v, 2) for v in widened(row, 2)]
-    [-0.24, 4.24]
+    The standard error is the width of the limits over twice the t quantile, with the degrees of
+    freedom that the row prints. A ratio is taken on the log scale.
     """
     low, high, level = (float(row[c]) for c in ("ci_low", "ci_high", "ci_level"))
     ratio = str(row["statistic"]).endswith("_ratio")
@@ -316,24 +264,13 @@ def widened(row: Any, number: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def hypotheses(frame: pd.DataFrame, analysis: AnalysisSpec) -> list[Any]:
+def _hypotheses(frame: pd.DataFrame, analysis: AnalysisSpec) -> list[Any]:
     """Rows (index labels) of the hypotheses of an analysis.
 
-    One statistic, ``primary_statistic`` or the first of the conclusions that it has; of its
-    first method; at ``primary_visit``, else its last visit; of the contrast ``primary_contrast``
-    (``high`` or ``arm=high|arm=placebo``), else of every contrast of ``by``. Terms of covariates
-    are none. The candidates of MCP-Mod are one hypothesis: their p are adjusted for each other.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"analysis_id": "a", "statistic": "mean_difference",
-    ...     "visit": ["w1", "w2", "w1", "w2"], "p_value": 0.01,
-    ...     "group": ["arm=x|arm=p", "arm=x|arm=p", "arm=y|arm=p", "arm=y|arm=p"]})
-    >>> plan = AnalysisSpec(id="a", type="")
-    >>> hypotheses(frame, plan)
-    [1, 3]
-    >>> hypotheses(frame, plan.changed(primary_contrast="y", primary_visit="w1"))
-    [2]
+    One statistic, ``primary_statistic`` or the first of the conclusions that it has; of its first
+    method; at ``primary_visit``, else its last visit; of the contrast ``primary_contrast``, else of
+    every contrast of ``by``. Terms of covariates are none. The candidates of MCP-Mod are one
+    hypothesis: their p are adjusted for each other.
     """
     rows = frame[(frame["analysis_id"] == analysis.id) & frame["p_value"].notna()]
     groups = rows["group"].astype(str)
@@ -372,13 +309,3 @@ def _contrasts(chosen: pd.DataFrame, analysis: AnalysisSpec) -> pd.DataFrame:
         first = groups.str.split("|").str[0]
         chosen = chosen[(groups == str(named)) | (first == f"{by}={named}") | (first == str(named))]
     return chosen
-
-
-def _check_against_statsmodels(p: np.ndarray, adjusted: np.ndarray, method: str) -> None:
-    if method not in _STATSMODELS:
-        return
-    from statsmodels.stats.multitest import multipletests
-
-    theirs = multipletests(p, method=_STATSMODELS[method])[1]
-    for ours, other in zip(adjusted, theirs, strict=True):
-        compare(float(ours), float(other), "statsmodels multipletests", tolerance=1e-12)

@@ -27,8 +27,9 @@ from corelab.pharmacodynamics.analysis_set import (
     each_visit,
     endpoints_of,
     levels_of,
-    outcome_values,
     participant_columns,
+    sheet_values,
+    strata_of,
     with_covariates,
     with_labels,
 )
@@ -50,30 +51,15 @@ from corelab.pharmacodynamics.proportions import risk_difference, two_counts
 from corelab.pharmacodynamics.two_samples import welch_t
 from corelab.provenance.two_computations import attempt, compare
 from corelab.settings.analyses.ordinal import OrdinalSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 
-def generalised_odds_ratio(a: Any, b: Any, alpha: float = 0.05, *, ties: str = "split") -> Estimate:
-    """Agresti's generalised odds ratio: odds that a value of a exceeds one of b.
-
-    Parameters
-    ----------
-    a, b
-        Values of the two groups.
-    alpha
-        1 - confidence level.
-    ties
-        ``split`` (half to each side, the win odds) or ``drop`` (Agresti 1980).
-
-    Notes
-    -----
-    Standard error by the delta method for the ratio of concordance to discordance probabilities
-    (Goodman and Kruskal), the estimator of R genodds.
-
-    Examples
-    --------
-    >>> round(generalised_odds_ratio([2, 3, 4], [1, 2, 3]).estimate, 3)
-    3.5
+def _generalised_odds_ratio(
+    a: Any, b: Any, alpha: float = 0.05, *, ties: str = "split"
+) -> Estimate:
+    """Agresti's generalised odds ratio: odds that a value of a exceeds one of b, ties split (win
+    odds) or dropped. Error by the delta method for concordance over discordance (Goodman and
+    Kruskal), as R genodds.
     """
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.size == 0 or second.size == 0:
@@ -100,43 +86,9 @@ def generalised_odds_ratio(a: Any, b: Any, alpha: float = 0.05, *, ties: str = "
     return ratio_estimate(odds, error, alpha)
 
 
-def pooled_odds_ratio(
-    strata: Sequence[Estimate], alpha: float = 0.05
-) -> tuple[Estimate, float, int, float]:
-    """Inverse-variance pooled odds ratio over strata with the test of heterogeneity.
-
-    Returns
-    -------
-    pooled, q, df, p_heterogeneity
-
-    Examples
-    --------
-    >>> one = generalised_odds_ratio([2, 3, 4], [1, 2, 3])
-    >>> round(pooled_odds_ratio([one, one])[0].estimate, 3)
-    3.5
-    """
-    logs = np.array([math.log(stratum.estimate) for stratum in strata])
-    weights = np.array([stratum.se**-2.0 for stratum in strata])
-    mean = float(weights @ logs / weights.sum())
-    q = float(weights @ (logs - mean) ** 2)
-    df = len(strata) - 1
-    pooled = ratio_estimate(math.exp(mean), 1 / math.sqrt(weights.sum()), alpha)
-    return pooled, q, df, float(stats.chi2.sf(q, df)) if df else math.nan
-
-
 @dataclass(frozen=True)
-class Wins:
-    """Pairwise comparison of two groups.
-
-    Attributes
-    ----------
-    win_ratio, win_odds
-        Wins over losses; with ties counted half to each.
-    net_benefit
-        P(win) - P(loss).
-    wins, losses, ties
-        Numbers of pairs.
-    """
+class _Wins:
+    """Wins over losses, the same with ties split, P(win) - P(loss), and numbers of pairs."""
 
     win_ratio: Estimate | None
     win_odds: Estimate | None
@@ -151,27 +103,9 @@ class Wins:
         return f"{self.wins} wins, {self.losses} losses, {self.ties} ties"
 
 
-def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
-    """Win ratio, win odds and net benefit from a matrix of pairwise results.
-
-    Parameters
-    ----------
-    score
-        (n_a, n_b) with 1 where the member of a wins, -1 where it loses, 0 for a tie. A hierarchy
-        of outcomes is put into it by :func:`hierarchical_scores`.
-    alpha
-        1 - confidence level.
-
-    Notes
-    -----
-    Variances by U-statistics (Bebchuk and Lachin; Dong et al., Pharm Stat 2016;15:430), log scale
-    for the ratios.
-
-    Examples
-    --------
-    >>> result = win_statistics([[1, 1, 0], [1, -1, 1], [0, 1, 1]])
-    >>> result.wins, result.losses, result.ties, result.win_ratio.estimate
-    (6, 1, 2, 6.0)
+def _win_statistics(score: Any, alpha: float = 0.05) -> _Wins:
+    """Win ratio, win odds and net benefit of (n_a, n_b) pairwise results: 1 a win of a, -1 a loss,
+    0 a tie. U-statistic variances (Dong et al., Pharm Stat 2016;15:430), ratios on the log scale.
     """
     s = np.asarray(score)
     n, m = s.shape
@@ -196,7 +130,7 @@ def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
     share = (1 + net) / 2
     if 0 < share < 1 and net_error > 0:
         odds = ratio_estimate(share / (1 - share), net_error / 2 / (share * (1 - share)), alpha)
-    return Wins(
+    return _Wins(
         ratio,
         odds,
         normal_estimate(net, net_error, alpha),
@@ -206,20 +140,9 @@ def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
     )
 
 
-def hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
-    """Pairwise results of a hierarchy of outcomes: the next one decides where one is tied.
-
-    Parameters
-    ----------
-    a, b
-        (n, k) and (m, k) outcomes, the most important first; a missing value ties.
-    better
-        k words ``low`` or ``high``.
-
-    Examples
-    --------
-    >>> hierarchical_scores([[0, 5.0]], [[0, 7.0], [1, 1.0]], ["low", "low"]).tolist()
-    [[1, 1]]
+def _hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
+    """Pairwise results of (n, k) and (m, k) outcomes, the most important first: the next one
+    decides where one is tied; a missing value ties. ``better`` is ``low`` or ``high`` of each.
     """
     first, second = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
     # A matrix of small integers: 10,000 participants are 25 million pairs.
@@ -264,12 +187,12 @@ def _odds_row(
             f"the log odds ratio per unit is {log:.3g}: give {term} in another unit"
         )
     ratio = fit.odds(position, alpha)
-    check: dict[str, float | str] = {}
+    check = Second()
     if second is not None:
         other, name = float(second[position]), "statsmodels OrderedModel"
         compare(log, other, name, tolerance=1e-3, scale=max(error, abs(log)))
         check = compare(ratio.estimate, math.exp(other), name, tolerance=1e-3)
-    return ratio.row("common_odds_ratio", n=len(plan.matrix), **check)
+    return ratio.row("common_odds_ratio", check, n=len(plan.matrix))
 
 
 def _ordered_model(plan: Design, y: np.ndarray) -> np.ndarray | None:
@@ -307,7 +230,7 @@ def _assumption(plan: Design, y: np.ndarray, fit: ProportionalOdds) -> str:
 
 def _arm_rows(analysis: OrdinalSpec, tables: Tables, outcome: str) -> Iterator[StatisticRow]:
     alpha, by, names = analysis.alpha, analysis.arms, list(analysis.covariates)
-    values, visit = outcome_values(analysis, tables, outcome)
+    values, visit = sheet_values(analysis, tables, "outcome", outcome)
     labelled = with_labels(analysis, by)
     frame = participant_columns(labelled, tables, [by])
     frame["value"] = values.reindex(frame.index)
@@ -320,11 +243,16 @@ def _arm_rows(analysis: OrdinalSpec, tables: Tables, outcome: str) -> Iterator[S
     rows = _common_odds_rows(analysis, arms, arms.design().slopes(), outcome)
     yield from guarded(rows, "common_odds_ratio", **head)
     words = f"without the covariates {', '.join(names)}" if names else ""
+    strata = strata_of(analysis, tables, arms.frame)
     for level in arms.others:
         a, b = arms.values(level), arms.values(arms.reference)
         place = {**head, "group": arms.group(level), "n": a.size + b.size}
         for row in _pair_rows(analysis, a, b, outcome, alpha):
             yield row.within(arms.note, words, **place)
+        if strata is not None:
+            part, inside = arms.part(level, strata.notna())
+            rows = _pooled_rows(part["value"], inside, strata[part.index], outcome, alpha)
+            yield from guarded(rows, "stratified_generalised_odds_ratio", arms.note, words, **place)
     if analysis.hierarchy:
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
             yield row.within(arms.said, words, endpoint=outcome)
@@ -386,13 +314,40 @@ def _pair_rows(
 def _odds_of_pairs(
     a: np.ndarray, b: np.ndarray, outcome: str, alpha: float
 ) -> Iterator[StatisticRow]:
-    odds = generalised_odds_ratio(a, b, alpha)
+    odds = _generalised_odds_ratio(a, b, alpha)
     # P(a > b) + P(ties) / 2 is Mann-Whitney's U / (n m).
     share = float(stats.mannwhitneyu(a, b).statistic) / (a.size * b.size)
     yield odds.row(
         "generalised_odds_ratio",
+        compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
         method=f"generalised odds ratio of a higher {outcome}, ties split; delta method",
-        **compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
+    )
+
+
+def _pooled_rows(
+    values: pd.Series, inside: pd.Series, strata: pd.Series, outcome: str, alpha: float
+) -> Iterator[StatisticRow]:
+    """Inverse-variance mean of the strata's log generalised odds ratios, as R genodds."""
+    found = []
+    for level in sorted(set(strata)):
+        own = strata == level
+        try:
+            found.append(_generalised_odds_ratio(values[own & inside], values[own & ~inside]))
+        except NotComputable:
+            continue
+    if not found:
+        raise NotComputable("no stratum has both arms and grades that overlap")
+    logs = np.array([math.log(one.estimate) for one in found])
+    weights = np.array([one.se**-2.0 for one in found])
+    mean = float(weights @ logs / weights.sum())
+    q, df = float(weights @ (logs - mean) ** 2), len(found) - 1
+    p = f"{stats.chi2.sf(q, df):.3g}" if df else "n/a"
+    yield ratio_estimate(math.exp(mean), 1 / math.sqrt(weights.sum()), alpha).row(
+        "stratified_generalised_odds_ratio",
+        n=len(values),
+        method=f"generalised odds ratio of a higher {outcome}, ties split; inverse-variance mean "
+        f"of {len(found)} strata",
+        note=f"{len(found)} of {strata.nunique()} strata; heterogeneity Q {q:.4g}, df {df}, p {p}",
     )
 
 
@@ -426,7 +381,7 @@ def _hierarchy_rows(
     names = [name for name, _ in levels]
     frame = participant_columns(labelled, tables, [by]).dropna()
     for name in names:
-        frame[name] = outcome_values(analysis, tables, name)[0].reindex(frame.index)
+        frame[name] = sheet_values(analysis, tables, "outcome", name)[0].reindex(frame.index)
     frame = frame[frame[names].notna().any(axis=1)]
     reference, others, _ = levels_of(frame[by], by, analysis.reference)
     labels = frame[by].map(str)
@@ -441,7 +396,7 @@ def _hierarchy_of(
     a: np.ndarray, b: np.ndarray, levels: Sequence[tuple[str, str]], alpha: float
 ) -> Iterator[StatisticRow]:
     order = ", then ".join(f"{name} ({better} is better)" for name, better in levels)
-    wins = win_statistics(hierarchical_scores(a, b, [better for _, better in levels]), alpha)
+    wins = _win_statistics(_hierarchical_scores(a, b, [better for _, better in levels]), alpha)
     for statistic, ratio in (("win_ratio", wins.win_ratio), ("win_odds", wins.win_odds)):
         if ratio is None:
             yield not_computable(statistic, f"no wins or no losses ({wins.words})")
@@ -456,7 +411,7 @@ def _hierarchy_of(
 
 def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterator[StatisticRow]:
     method = f"all pairs, {better} is better; U-statistic variance"
-    wins = win_statistics(hierarchical_scores(a[:, None], b[:, None], [better]), alpha)
+    wins = _win_statistics(_hierarchical_scores(a[:, None], b[:, None], [better]), alpha)
     u = float(stats.mannwhitneyu(a, b).statistic)
     u_better = u if better == "high" else a.size * b.size - u
     if wins.win_ratio is None:
@@ -466,16 +421,16 @@ def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterat
         library = "scipy.stats.mannwhitneyu less half the ties"
         yield wins.win_ratio.row(
             "win_ratio",
+            compare(wins.win_ratio.estimate, theirs, library),
             method=f"win ratio, {method}, log scale",
             note=wins.words,
-            **compare(wins.win_ratio.estimate, theirs, library),
         )
     net, theirs = wins.net_benefit, 2 * u_better / (a.size * b.size) - 1
     yield net.row(
         "net_benefit",
+        compare(net.estimate, theirs, "scipy.stats.mannwhitneyu"),
         method=f"P(win) - P(loss), {method}",
         note=wins.words,
-        **compare(net.estimate, theirs, "scipy.stats.mannwhitneyu"),
     )
 
 
@@ -485,7 +440,7 @@ def _endpoint_rows(
     names = list(analysis.covariates)
 
     def rows(visit: str, values: pd.DataFrame) -> Iterator[StatisticRow]:
-        scores, at = outcome_values(analysis, tables, outcome, visit)
+        scores, at = sheet_values(analysis, tables, "outcome", outcome, visit)
         frame = values.rename(columns={"value": "imaging"})
         frame["outcome"] = scores.reindex(frame.index)
         frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)

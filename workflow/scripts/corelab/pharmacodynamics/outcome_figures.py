@@ -47,7 +47,7 @@ def _canvas(width: float, height: float, **more: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(**more)
 
 
-def kaplan_meier_panel(
+def _kaplan_meier_panel(
     times: pd.DataFrame, groups: Any, what: str, reference: Any = None
 ) -> Figure:
     """Kaplan-Meier curves with numbers at risk on a canvas of their own."""
@@ -66,18 +66,10 @@ def kaplan_meier_panel(
     return figure
 
 
-def turnbull_panel(
+def _turnbull_panel(
     frame: pd.DataFrame, groups: pd.Series | None, what: str, reference: Any = None
 ) -> Figure:
-    """Turnbull's curves of interval-censored times; a sloping piece says only that they fall there.
-
-    ``frame`` has ``time_days``, ``event`` and ``last_free_days``; ``groups`` the label of each row.
-
-    Raises
-    ------
-    NotComputable
-        Where the frame has no intervals.
-    """
+    """Turnbull's curves of interval-censored times; a sloping piece has its fall somewhere."""
     figure, axes = _canvas(6.8, 4.3)
     figure.subplots_adjust(left=0.13, right=0.97, top=0.96, bottom=0.14)
     left, right = intervals_of(frame)
@@ -114,7 +106,7 @@ def _survival(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Ite
                 groups = levels.dropna().map(str)
             reference = analysis.reference
             if methods != {"interval"}:
-                figure = kaplan_meier_panel(times, groups, event, reference)
+                figure = _kaplan_meier_panel(times, groups, event, reference)
                 caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
                 yield Drawn(figure, f"Time to {event}", caption, name=f"km_{event}")
             if "interval" in methods:
@@ -131,7 +123,7 @@ def _turnbull(
     times: pd.DataFrame, groups: pd.Series | None, event: str, reference: Any
 ) -> Iterator[Drawn]:
     try:
-        figure = turnbull_panel(times, groups, event, reference)
+        figure = _turnbull_panel(times, groups, event, reference)
     except NotComputable:
         return
     caption = (
@@ -218,14 +210,14 @@ def _progression(analysis: ProgressionSpec, tables: Tables, rows: pd.DataFrame) 
     stacked = pd.concat([a, b])
     labels = np.repeat(criteria, [len(a), len(b)])
     yield Drawn(
-        kaplan_meier_panel(stacked, labels, endpoint),
+        _kaplan_meier_panel(stacked, labels, endpoint),
         f"Time to {endpoint} by both criteria",
         "Kaplan-Meier of the same participants, log-log bands; numbers at risk below.",
         name="km",
     )
     both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
     yield Drawn(
-        progression_scatter(both, criteria, window, early),
+        _progression_scatter(both, criteria, window, early),
         f"{criteria[0]} against {criteria[1]}",
         f"One mark per participant. Band: dates within {window:g} days; shaded: first progression "
         f"up to {early:g} days. Open marks: censored by one or both.",
@@ -233,14 +225,10 @@ def _progression(analysis: ProgressionSpec, tables: Tables, rows: pd.DataFrame) 
     )
 
 
-def progression_scatter(
+def _progression_scatter(
     both: pd.DataFrame, criteria: list[str], window_days: float, early_days: float
 ) -> Figure:
-    """Dates by two criteria against each other, discordant participants marked.
-
-    ``both`` has ``time_days`` and ``event`` of the criteria, with ``_a`` and ``_b``. Dates within
-    the window agree; discordance up to ``early_days`` is early.
-    """
+    """Dates by two criteria against each other, discordant participants marked."""
     differ, soon = discordance(both, window_days, early_days)
     figure, axes = _canvas(6.0, 5.6)
     figure.subplots_adjust(left=0.13, right=0.97, top=0.97, bottom=0.1)
@@ -283,7 +271,7 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
             f"; crossed out: below {least:g}, not modelled." if least is not None else "."
         )
         yield Drawn(
-            icc_heat_map(part, least),
+            _icc_heat_map(part, least),
             f"Reproducibility of features over {kind}",
             caption,
             name=f"icc_{_file(str(kind))}",
@@ -291,7 +279,7 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
     chosen = rows[rows["statistic"] == "importance"]
     if len(chosen):
         yield Drawn(
-            importance_bars(chosen),
+            _importance_bars(chosen),
             "Importance of the selected features",
             "Correlation with the first supervised component; orange: more means higher risk.",
             name="importance",
@@ -302,14 +290,14 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
         times = times[times.index.isin(groups.index)]
         labels = np.where(groups.reindex(times.index) > 0.5, "high risk", "low risk")
         yield Drawn(
-            kaplan_meier_panel(times, labels, analysis.event_endpoint),
+            _kaplan_meier_panel(times, labels, analysis.event_endpoint),
             "Survival by radiomic risk group",
             "Each participant's group is from a model that did not see the participant.",
             name="km_risk",
         )
 
 
-def icc_heat_map(icc: pd.DataFrame, least: float | None = None) -> Figure:
+def _icc_heat_map(icc: pd.DataFrame, least: float | None = None) -> Figure:
     """ICC of every feature: features by series and volume; those below ``least`` crossed out.
 
     ``group`` of the statistics rows is ``<series>/<label>/<feature>``, with ``|<kind>`` or without.
@@ -347,7 +335,7 @@ def icc_heat_map(icc: pd.DataFrame, least: float | None = None) -> Figure:
     return figure
 
 
-def importance_bars(rows: pd.DataFrame, most: int = 30) -> Figure:
+def _importance_bars(rows: pd.DataFrame, most: int = 30) -> Figure:
     """Features by importance, the ``most`` important ones."""
     order = rows["estimate"].abs().sort_values(ascending=False, kind="stable").index[:most]
     part = rows.loc[order[::-1]]

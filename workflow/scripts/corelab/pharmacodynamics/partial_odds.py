@@ -27,23 +27,9 @@ from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 
 @dataclass(frozen=True)
-class PartialOdds:
-    """A fitted model.
-
-    Attributes
-    ----------
-    by_cut
-        (c - 1, k) log odds ratios of a category above each cut, of the k terms with one per cut.
-    coefficients
-        (p,) log odds ratios of the other terms.
-    thresholds
-        (c - 1,) logit of P(Y <= j) where every term is 0.
-    covariance
-        Of (coefficients, thresholds, by_cut row by row).
-    log_likelihood
-        At the maximum.
-    categories
-        Categories that occur, lowest first.
+class _PartialOdds:
+    """Log odds ratios above each cut (c - 1, k) of the terms with one per cut, and of the others
+    (p,); ``covariance`` is of (coefficients, thresholds, by_cut row by row).
     """
 
     by_cut: np.ndarray
@@ -59,33 +45,10 @@ class PartialOdds:
         return np.sqrt(np.diag(self.covariance)[free:]).reshape(self.by_cut.shape)
 
 
-def fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = None) -> PartialOdds:
+def _fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = None) -> _PartialOdds:
     """Maximum likelihood by Newton's method from the proportional fit.
 
-    Parameters
-    ----------
-    varying
-        (n, k) terms with a coefficient per cut.
-    matrix
-        (n, p) terms with one coefficient; p may be 0.
-    outcome
-        (n,) ordered numbers.
-    weights
-        (n,) frequencies.
-
-    Raises
-    ------
-    NotComputable
-        With fewer than three categories, separation at a cut, or a maximum at which curves of
-        two cuts cross.
-
-    Examples
-    --------
-    One binary term and nothing else: the odds ratio of each dichotomy.
-
-    >>> w, y = [[0], [0], [0], [0], [1], [1], [1], [1]], [0, 1, 2, 0, 1, 2, 2, 0]
-    >>> np.exp(fit_partial_odds(w, np.empty((8, 0)), y).by_cut).round(3).ravel().tolist()
-    [3.0, 3.0]
+    ``varying`` (n, k) has coefficients per cut, ``matrix`` (n, p) one; ``weights`` are frequencies.
     """
     y = np.asarray(outcome, float)
     w, x = (np.asarray(part, float).reshape(y.size, -1) for part in (varying, matrix))
@@ -113,7 +76,7 @@ def fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = Non
     span = np.ptp(w, axis=0)
     if np.any((np.abs(by_cut) * span > 12) | (errors * span > 50)):
         raise NotComputable("a cut separates the arms: its odds ratio has no finite estimate")
-    return PartialOdds(by_cut, theta[:p], theta[p : p + q], covariance, -value, categories)
+    return _PartialOdds(by_cut, theta[:p], theta[p : p + q], covariance, -value, categories)
 
 
 def _derivatives(
@@ -168,7 +131,7 @@ def odds_by_cut_rows(
     own = [plan.index(term) for term in groups]
     rest = [k for k in range(len(plan.terms)) if k not in own]
     try:
-        fit = fit_partial_odds(plan.matrix[:, own], plan.matrix[:, rest], y)
+        fit = _fit_partial_odds(plan.matrix[:, own], plan.matrix[:, rest], y)
     except NotComputable as reason:
         yield not_computable("odds_ratio_by_cut", str(reason))
         return

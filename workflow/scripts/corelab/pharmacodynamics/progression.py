@@ -26,49 +26,34 @@ from corelab.pharmacodynamics.estimates import (
 from corelab.pharmacodynamics.proportions import wilson_interval
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
+from corelab.pharmacodynamics.two_samples import second_t
 from corelab.provenance.two_computations import LIFELINES_NEWTON, compare
 from corelab.settings.analyses.base import RESAMPLES
 from corelab.settings.analyses.progression import ProgressionSpec
 from corelab.terms.results import (
     NOT_COMPUTABLE,
     Estimate,
+    Second,
     StatisticRow,
     join_notes,
     not_computable,
 )
 
 
-def squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """R2 of the straight line of y on x.
-
-    Examples
-    --------
-    >>> round(squared_correlation(np.array([1.0, 2, 3]), np.array([1.0, 2, 4])), 4)
-    0.9643
-    """
+def _squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """R2 of the straight line of y on x."""
     u, v = x - x.mean(), y - y.mean()
     norm = (u @ u) * (v @ v)
     return float((u @ v) ** 2 / norm) if norm > 0 else math.nan
 
 
-def paired_log_rank(
+def _paired_log_rank(
     time_a: Any, event_a: Any, time_b: Any, event_b: Any
 ) -> tuple[float, float, float, float]:
-    """Hazard ratio a / b and log-rank p for two times of the same participants.
+    """Log hazard ratio a / b, its robust error, log-rank z and p of two times per participant.
 
     Marginal Cox model with the grouped robust variance (Lee, Wei and Amato 1992); p is the robust
     score test, the log-rank test for clustered pairs.
-
-    Returns
-    -------
-    log_hazard_ratio, robust_standard_error, score_z, p_value
-
-    Examples
-    --------
-    >>> t = np.arange(1.0, 21.0)
-    >>> log, error, z, p = paired_log_rank(t, np.ones(20), t + 0.5, np.ones(20))
-    >>> log > 0 and error < 0.1 and p < 0.05
-    True
     """
     n = len(np.asarray(time_a))
     t = np.concatenate([np.asarray(time_a, float), np.asarray(time_b, float)])
@@ -98,12 +83,7 @@ def confirmed_events(
 
     Enhancement within 12 weeks of irradiation may be pseudoprogression (RANO, J Clin Oncol
     2010;28:1963). A progression up to ``within_days`` whose ``confirmed`` is 0 is replaced by
-    ``later_time_days`` and ``later_event``.
-
-    Returns
-    -------
-    tables, notes
-        Tables with the events under the rule; criterion -> what the rule changed.
+    ``later_time_days`` and ``later_event``. Returns the tables, and criterion -> what changed.
 
     Raises
     ------
@@ -231,9 +211,9 @@ def _call_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Statis
     theirs = cohens_kappa(table)
     yield normal_estimate(kappa, float(theirs.std_kappa), analysis.alpha).row(
         "kappa",
+        compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
         p_value=math.nan,
         method="Cohen's kappa of the call, asymptotic standard error",
-        **compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
     )
 
 
@@ -259,15 +239,12 @@ def _date_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Statis
         return
     error, alpha = gap.std(ddof=1) / math.sqrt(gap.size), analysis.alpha
     result = t_estimate(gap.mean(), error, gap.size - 1, alpha)
-    theirs, library = scipy.stats.ttest_1samp(gap, 0.0), "scipy.stats.ttest_1samp"
-    compare(result.p_value, float(theirs.pvalue), library)
-    interval = theirs.confidence_interval(1 - alpha)
-    middle = float(interval.low + interval.high) / 2
+    theirs = scipy.stats.ttest_1samp(gap, 0.0)
     yield result.row(
         "bias",
+        second_t(result, theirs, "scipy.stats.ttest_1samp", alpha),
         n=len(seen),
         method="mean difference of dates, days, progression by both; paired t interval",
-        **compare(result.estimate, middle, library, scale=max(result.se, abs(result.estimate))),
     )
 
 
@@ -298,7 +275,7 @@ def _early_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[Stati
 def _pair_test_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[StatisticRow]:
     from lifelines import CoxPHFitter
 
-    log, error, score, p_value = paired_log_rank(
+    log, error, score, p_value = _paired_log_rank(
         both["time_days_a"], both["event_a"], both["time_days_b"], both["event_b"]
     )
     table = pd.DataFrame(
@@ -313,9 +290,8 @@ def _pair_test_rows(analysis: ProgressionSpec, both: pd.DataFrame) -> Iterator[S
     compare(log, theirs, "lifelines", tolerance=1e-5)
     yield exponentiated(normal_estimate(log, error, analysis.alpha)).row(
         "hazard_ratio",
+        Second(math.exp(theirs), "lifelines.CoxPHFitter, precision 1e-12"),
         method="marginal Cox model of both times, participants as clusters, robust interval",
-        second_estimate=math.exp(theirs),
-        second_method="lifelines.CoxPHFitter, precision 1e-12",
     )
     yield Estimate(p_value, p_value=p_value).row(
         "logrank_p", method=f"log-rank test for clustered pairs (robust score test, z {score:.4g})"
@@ -343,7 +319,7 @@ def _surrogacy_rows(
 
     def of_column(name: str) -> Callable[[np.ndarray], float]:
         x = frame[name].to_numpy()
-        return lambda rows: squared_correlation(x[rows], y[rows])
+        return lambda rows: _squared_correlation(x[rows], y[rows])
 
     everybody = np.arange(y.size)
     first, second = of_column("time_days_a"), of_column("time_days_b")
@@ -356,11 +332,11 @@ def _surrogacy_rows(
         limits = bca_limits(r2_of, y.size, alpha)
         yield Estimate(r2, *limits, float(line.pvalue), y.size).row(
             "r_squared",
+            compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
             group=group,
             method=f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
             f"{RESAMPLES} resamples",
             note=note,
-            **compare(r2, float(line.rvalue**2), "scipy.stats.linregress"),
         )
 
     def difference(rows: np.ndarray) -> float:

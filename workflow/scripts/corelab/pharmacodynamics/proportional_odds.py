@@ -19,18 +19,8 @@ from corelab.terms.results import Estimate
 class ProportionalOdds:
     """Maximum-likelihood fit of logit P(Y <= j) = zeta_j - x b, as MASS::polr.
 
-    Attributes
-    ----------
-    coefficients
-        (p,) log odds ratios of a higher category.
-    thresholds
-        (c - 1,) zeta.
-    covariance
-        (p + c - 1, p + c - 1), coefficients first.
-    log_likelihood
-        At the maximum.
-    categories
-        Categories that occur, lowest first.
+    (p,) log odds ratios of a higher category, (c - 1,) thresholds zeta, their covariance
+    (coefficients first), log likelihood at the maximum, and the categories that occur, rising.
     """
 
     coefficients: np.ndarray
@@ -51,16 +41,10 @@ class ProportionalOdds:
 
 
 def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> ProportionalOdds:
-    """Proportional-odds logistic regression by Newton's method.
+    """Proportional-odds logistic regression of ordered numbers (n,) by Newton's method.
 
-    Parameters
-    ----------
-    matrix
-        (n, p) without intercept; p may be 0.
-    outcome
-        (n,) ordered numbers. Categories that nobody has play no part.
-    weights
-        (n,) frequencies.
+    ``matrix`` is (n, p) without intercept, p may be 0; ``weights`` are frequencies. Categories that
+    nobody has play no part.
 
     Raises
     ------
@@ -120,12 +104,6 @@ def minimum(
 
     It ends where a step gains less than the first tolerance (relative) and the gradient is below
     the second, or where no step gains anything.
-
-    Examples
-    --------
-    >>> square = lambda v: (float(v @ v), 2 * v, 2 * np.eye(1))
-    >>> minimum(square, np.array([3.0]), (1e-12, 1e-6))[0].tolist()
-    [0.0]
     """
     value, gradient, hessian = derivatives(theta)
     for _ in range(200):
@@ -180,14 +158,7 @@ def _po_derivatives(
 
 
 def category_scores(fit: ProportionalOdds, matrix: Any, outcome: Any) -> np.ndarray:
-    """(n, p + c - 1) score of each value at the fit, coefficients first, then thresholds.
-
-    Examples
-    --------
-    >>> x, y = [[0], [0], [0], [1], [1], [1]], [0, 1, 2, 1, 2, 2]
-    >>> bool(np.abs(category_scores(fit_proportional_odds(x, y), x, y).sum(axis=0)).max() < 1e-6)
-    True
-    """
+    """(n, p + c - 1) score of each value at the fit, coefficients first, then thresholds."""
     y = np.asarray(outcome, float)
     x = np.asarray(matrix, float).reshape(y.size, -1)
     code = np.searchsorted(fit.categories, y)
@@ -207,22 +178,14 @@ def category_scores(fit: ProportionalOdds, matrix: Any, outcome: Any) -> np.ndar
 
 
 def logistic(values: np.ndarray) -> np.ndarray:
-    """Inverse logit, without overflow.
-
-    Examples
-    --------
-    >>> logistic(np.array([0.0, 1e9])).tolist()
-    [0.5, 1.0]
-    """
+    """Inverse logit, without overflow."""
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
 
 
 def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:
     """Brant's (1990) test of proportional odds: are the odds ratios of all dichotomies one?
 
-    Returns
-    -------
-    chi_squared, df, p_value
+    Returns chi squared, degrees of freedom and p.
 
     Raises
     ------
@@ -233,8 +196,7 @@ def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:
     --------
     >>> rng = np.random.default_rng(1)
     >>> x = rng.normal(size=300)
-    >>> y = np.digitize(x + rng.logistic(size=300), [-1, 0, 1])
-    >>> brant_test(x[:, None], y)[1]
+    >>> brant_test(x[:, None], np.digitize(x + rng.logistic(size=300), [-1, 0, 1]))[1]
     2
     """
     x, y = np.asarray(matrix, float), np.asarray(outcome, float)
@@ -277,12 +239,9 @@ def proportional_odds_score_test(
 ) -> tuple[float, int, float]:
     """Score test of proportional odds (Peterson and Harrell 1990), as SAS PROC LOGISTIC prints.
 
-    It needs the fitted model only, so it exists where Brant's test does not because a dichotomy
-    has too few participants; with sparse categories it rejects too often.
-
-    Returns
-    -------
-    chi_squared, df, p_value
+    It needs the fitted model only, so it exists where Brant's test does not because a dichotomy has
+    too few participants; with sparse categories it rejects too often. Returns chi squared, degrees
+    of freedom and p.
 
     Raises
     ------

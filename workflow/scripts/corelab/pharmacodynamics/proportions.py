@@ -43,7 +43,7 @@ def risk_difference(
 ) -> Estimate:
     """Difference of proportions a - b with Newcombe's (1998) hybrid score interval.
 
-    Its p value is that of :func:`two_shares_p`, its ``method`` the name of that test.
+    Its p value is that of :func:`_two_shares_p`, its ``method`` the name of that test.
 
     Examples
     --------
@@ -58,55 +58,33 @@ def risk_difference(
     lb, ub = wilson_interval(events_b, n_b, alpha)
     d = pa - pb
     below, above = math.hypot(pa - la, ub - pb), math.hypot(ua - pa, pb - lb)
-    p_value, test = two_shares_p(events_a, n_a, events_b, n_b)
+    p_value, test = _two_shares_p(events_a, n_a, events_b, n_b)
     return Estimate(d, d - below, d + above, p_value, n_a + n_b, test)
 
 
-def fisher_p(events_a: int, n_a: int, events_b: int, n_b: int) -> float:
-    """Two-sided p of Fisher's exact test of two proportions.
-
-    Examples
-    --------
-    >>> round(fisher_p(56, 70, 48, 80), 4)
-    0.0125
-    """
+def _fisher_p(events_a: int, n_a: int, events_b: int, n_b: int) -> float:
+    """Two-sided p of Fisher's exact test of two proportions."""
     table = np.array([[events_a, n_a - events_a], [events_b, n_b - events_b]])
     return float(stats.fisher_exact(table)[1])
 
 
-def two_shares_p(events_a: int, n_a: int, events_b: int, n_b: int) -> tuple[float, str]:
+def _two_shares_p(events_a: int, n_a: int, events_b: int, n_b: int) -> tuple[float, str]:
     """Two-sided p that two proportions are equal, and the name of the test.
 
     The chi-squared test with factor (N - 1) / N where every expected count is 1 or more, else
-    Fisher's exact test (Campbell, Stat Med 2007;26:3661): at 60 participants Fisher's test has
-    half its nominal level.
-
-    Examples
-    --------
-    >>> p, name = two_shares_p(56, 70, 48, 80)
-    >>> round(p, 5), name
-    (0.00826, "'N - 1' chi-squared")
-    >>> two_shares_p(3, 3, 0, 3)[1]
-    "'N - 1' chi-squared"
-    >>> two_shares_p(1, 40, 0, 40)[1]
-    'Fisher exact'
+    Fisher's exact test (Campbell, Stat Med 2007;26:3661): at 60 participants Fisher's test has half
+    its nominal level.
     """
     table = np.array([[events_a, n_a - events_a], [events_b, n_b - events_b]], float)
     total = table.sum()
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / total
     if expected.min() < 1:
-        return fisher_p(events_a, n_a, events_b, n_b), "Fisher exact"
+        return _fisher_p(events_a, n_a, events_b, n_b), "Fisher exact"
     chi2 = float(np.sum((table - expected) ** 2 / expected)) * (total - 1) / total
     return float(stats.chi2.sf(chi2, 1)), "'N - 1' chi-squared"
 
 
 def two_counts(events_a: int, n_a: int, events_b: int, n_b: int) -> str:
-    """Note of a difference of two proportions.
-
-    Examples
-    --------
-    >>> two_counts(56, 70, 48, 80)
-    '56/70 against 48/80; Fisher exact p 0.0125'
-    """
-    p_value = fisher_p(events_a, n_a, events_b, n_b)
+    """Note of a difference of two proportions."""
+    p_value = _fisher_p(events_a, n_a, events_b, n_b)
     return f"{events_a}/{n_a} against {events_b}/{n_b}; Fisher exact p {p_value:.3g}"

@@ -27,11 +27,8 @@ from corelab.pharmacodynamics.analysis_set import (
     design,
     each_visit,
     endpoints_of,
-    exposure_values,
     levels_of,
-    outcome_values,
-    participant_columns,
-    typed,
+    sheet_values,
     with_covariates,
     with_labels,
 )
@@ -40,7 +37,7 @@ from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.quantile import QuantileSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes
 
 DEFAULT_RESAMPLES = 500
 #: A linear programme of no more rows than these is solved as it is.
@@ -48,19 +45,9 @@ FEW_ROWS = 500
 
 
 @dataclass(frozen=True)
-class QuantileFit:
-    """Quantile regression at one quantile.
-
-    Attributes
-    ----------
-    coefficients
-        (p,) estimates.
-    covariance
-        (p, p); None where the sparsity cannot be estimated from these data.
-    loss
-        Minimised sum of the check function.
-    df
-        n - p.
+class _QuantileFit:
+    """Coefficients with their (p, p) covariance, None where the sparsity cannot be estimated; the
+    sum of the check function, and n - p.
     """
 
     coefficients: np.ndarray
@@ -69,37 +56,18 @@ class QuantileFit:
     df: int
 
 
-def check_loss(residuals: np.ndarray, quantile: float) -> float:
-    """Sum of the check function.
-
-    Examples
-    --------
-    >>> check_loss(np.array([-1.0, 2.0]), 0.25)
-    1.25
-    """
+def _check_loss(residuals: np.ndarray, quantile: float) -> float:
+    """Sum of the check function."""
     return float(np.sum(residuals * (quantile - (residuals < 0))))
 
 
-def quantile_coefficients(
+def _quantile_coefficients(
     matrix: Any, values: Any, quantile: float, near: np.ndarray | None = None
 ) -> np.ndarray:
-    """Coefficients of the regression quantile, by linear programming.
+    """(p,) coefficients of the regression quantile, by linear programming.
 
-    Parameters
-    ----------
-    matrix, values
-        (n, p) design and (n,) values.
-    quantile
-        Between 0 and 1.
-    near
-        (p,) coefficients close to the solution. Rows far from their plane are then summed into two
-        rows, one of each side (Portnoy and Koenker, Stat Sci 1997;12:279): the solution is the
-        same, the programme is small.
-
-    Examples
-    --------
-    >>> quantile_coefficients([[1.0], [1.0], [1.0]], [1.0, 5.0, 9.0], 0.5).tolist()
-    [5.0]
+    ``near`` are coefficients close to them: rows far from their plane are then summed into two, one
+    of each side (Portnoy and Koenker, Stat Sci 1997;12:279), which makes the programme small.
     """
     x, back = conditioned(matrix)
     y, shift, spread = _of_order_one(matrix, values)
@@ -155,7 +123,7 @@ def _programme(x: np.ndarray, y: np.ndarray, quantile: float) -> np.ndarray:
     basis = np.argsort(residuals, kind="stable")[:p]
     if np.linalg.matrix_rank(x[basis]) == p:
         exact = np.linalg.solve(x[basis], y[basis])
-        if check_loss(y - x @ exact, quantile) <= check_loss(y - x @ beta, quantile) + 1e-9:
+        if _check_loss(y - x @ exact, quantile) <= _check_loss(y - x @ beta, quantile) + 1e-9:
             beta = exact
     return beta
 
@@ -168,14 +136,8 @@ def _of_order_one(matrix: Any, values: Any) -> tuple[np.ndarray, float, float]:
     return (y - shift) / spread, shift, spread
 
 
-def hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> float:
-    """Bandwidth of Hall and Sheather (1988), as quantreg's ``bandwidth.rq(hs = TRUE)``.
-
-    Examples
-    --------
-    >>> round(hall_sheather_bandwidth(0.5, 235), 4)
-    0.1574
-    """
+def _hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> float:
+    """Bandwidth of Hall and Sheather (1988), as quantreg's ``bandwidth.rq(hs = TRUE)``."""
     z = stats.norm.ppf(quantile)
     density = stats.norm.pdf(z)
     return float(
@@ -185,37 +147,21 @@ def hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> flo
     )
 
 
-def fit_quantile(matrix: Any, values: Any, quantile: float) -> QuantileFit:
-    """Regression quantile with Hendricks-Koenker ("nid") covariance.
-
-    Raises
-    ------
-    ValueError
-        For a quantile outside (0, 1).
-    NotComputable
-        With too few values for the terms.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(40), np.arange(40.0)])
-    >>> y = x[:, 1] * 2 + np.tile([-3.0, -1.0, 1.0, 3.0], 10) * (1 + x[:, 1] / 40)
-    >>> fit = fit_quantile(x, y, 0.5)
-    >>> round(float(fit.coefficients[1]), 2), fit.df
-    (2.08, 38)
-    """
+def _fit_quantile(matrix: Any, values: Any, quantile: float) -> _QuantileFit:
+    """Regression quantile with Hendricks-Koenker ("nid") covariance."""
     if not 0 < quantile < 1:
         raise ValueError(f"quantile {quantile!r} must lie between 0 and 1")
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     n, p = x.shape
     if n <= p:
         raise NotComputable(f"{n} participants for {p} terms")
-    beta = quantile_coefficients(x, y, quantile)
-    loss = check_loss(y - x @ beta, quantile)
-    h = hall_sheather_bandwidth(quantile, n)
+    beta = _quantile_coefficients(x, y, quantile)
+    loss = _check_loss(y - x @ beta, quantile)
+    h = _hall_sheather_bandwidth(quantile, n)
     while quantile - h <= 0 or quantile + h >= 1:
         h /= 2
-    upper = quantile_coefficients(x, y, quantile + h)
-    lower = quantile_coefficients(x, y, quantile - h)
+    upper = _quantile_coefficients(x, y, quantile + h)
+    lower = _quantile_coefficients(x, y, quantile - h)
     spread = x @ (upper - lower)
     density = np.maximum(0.0, 2 * h / (spread - math.sqrt(np.finfo(float).eps)))
     bread = (x * density[:, None]).T @ x
@@ -224,10 +170,10 @@ def fit_quantile(matrix: Any, values: Any, quantile: float) -> QuantileFit:
     if np.isfinite(bread).all() and dense.sum() >= p and np.linalg.matrix_rank(x[dense]) == p:
         inverse = np.linalg.inv(bread)
         covariance = quantile * (1 - quantile) * inverse @ (x.T @ x) @ inverse
-    return QuantileFit(beta, covariance, loss, n - p)
+    return _QuantileFit(beta, covariance, loss, n - p)
 
 
-def cluster_bootstrap(
+def _cluster_bootstrap(
     matrix: Any,
     values: Any,
     quantile: float,
@@ -236,66 +182,21 @@ def cluster_bootstrap(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = SEED,
 ) -> np.ndarray:
-    """Bootstrap draws of the coefficients; whole clusters are resampled where given.
-
-    Returns
-    -------
-    numpy.ndarray
-        (resamples, p); draws without full rank are left out.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(12), np.arange(12.0)])
-    >>> cluster_bootstrap(x, np.arange(12.0) ** 1.1, 0.5, resamples=5).shape
-    (5, 2)
-    """
+    """(resamples, p) draws of the coefficients, of whole clusters where given; full rank only."""
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     labels = np.arange(y.size) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     groups = [np.flatnonzero(labels == k) for k in range(labels.max() + 1)]
     generator = np.random.default_rng(seed)
-    draws, whole = [], quantile_coefficients(x, y, quantile)
+    draws, whole = [], _quantile_coefficients(x, y, quantile)
     for _ in range(resamples):
         picked = generator.integers(0, len(groups), len(groups))
         rows = np.concatenate([groups[k] for k in picked])
         if np.linalg.matrix_rank(x[rows]) == x.shape[1]:
-            draws.append(quantile_coefficients(x[rows], y[rows], quantile, whole))
+            draws.append(_quantile_coefficients(x[rows], y[rows], quantile, whole))
     return np.array(draws)
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """Coefficients of one quantile with their limits, as printed.
-
-    Attributes
-    ----------
-    fit
-        The regression quantile.
-    standard_error, ci_low, ci_high, p_value
-        (p,) each.
-    interval
-        How the limits were made.
-    """
-
-    fit: QuantileFit
-    standard_error: np.ndarray
-    ci_low: np.ndarray
-    ci_high: np.ndarray
-    p_value: np.ndarray
-    interval: str
-
-    def term(self, position: int) -> Estimate:
-        """One coefficient."""
-        value, low, high, p_value, error = (
-            float(column[position])
-            for column in (
-                *(self.fit.coefficients, self.ci_low, self.ci_high, self.p_value),
-                self.standard_error,
-            )
-        )
-        return Estimate(value, low, high, p_value, se=error)
-
-
-def slopes(
+def _slopes(
     matrix: Any,
     values: Any,
     quantile: float,
@@ -304,35 +205,15 @@ def slopes(
     clusters: Any = None,
     resamples: int | None = None,
     seed: int = SEED,
-) -> Slopes:
-    """Regression quantile with limits and tests of its coefficients.
+) -> tuple[_QuantileFit, list[Estimate], str]:
+    """Regression quantile, its coefficients with limits and tests, and how these were made.
 
-    Parameters
-    ----------
-    matrix, values, quantile
-        As :func:`fit_quantile` has them.
-    alpha
-        1 - confidence level.
-    clusters
-        (n,) labels: whole clusters are resampled.
-    resamples
-        Of the bootstrap. None: a bootstrap of :data:`DEFAULT_RESAMPLES` only where clusters are
-        given or the sparsity estimate fails.
-    seed
-        Of the bootstrap.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(40), np.arange(40.0)])
-    >>> y = x[:, 1] * 2 + np.tile([-3.0, -1.0, 1.0, 3.0], 10) * (1 + x[:, 1] / 40)
-    >>> found = slopes(x, y, 0.5)
-    >>> bool(found.ci_low[1] < 2 < found.ci_high[1])
-    True
+    Without ``resamples`` it is a bootstrap where clusters are given or the sparsity estimate fails.
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
-    fit = fit_quantile(x, y, quantile)
+    fit = _fit_quantile(x, y, quantile)
     if clusters is not None or fit.covariance is None or resamples is not None:
-        draws = cluster_bootstrap(
+        draws = _cluster_bootstrap(
             x, y, quantile, clusters, resamples=resamples or DEFAULT_RESAMPLES, seed=seed
         )
         if len(draws) < 2:
@@ -350,7 +231,8 @@ def slopes(
         interval = "Hendricks-Koenker (nid) standard error, normal interval"
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
-    return Slopes(fit, error, low, high, np.asarray(p_value), interval)
+    columns = np.column_stack([fit.coefficients, low, high, p_value, error]).tolist()
+    return fit, [Estimate(v, lo, hi, p, se=s) for v, lo, hi, p, s in columns], interval
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -373,21 +255,13 @@ def _visit_rows(
     by, names = analysis.by, list(analysis.covariates)
     labelled = with_labels(analysis, by)
     columns = [*as_list(by), *as_list(analysis.cluster or None)]
-    frame = values.join(participant_columns(labelled, tables, columns), how="inner")
-    terms: list[str] = []
-    for dose in as_list(analysis.dose):
-        name = "dose" if dose is True else str(dose)
-        frame[name] = typed(participant_columns(analysis, tables, [name])[name]).reindex(
-            frame.index
-        )
-        terms.append(name)
-    for exposure in as_list(analysis.exposure):
-        frame[exposure] = exposure_values(analysis, tables, exposure, visit)[0].reindex(frame.index)
-        terms.append(exposure)
-    for outcome in as_list(analysis.outcome):
-        frame[outcome] = outcome_values(analysis, tables, outcome, visit)[0].reindex(frame.index)
-        terms.append(outcome)
-    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
+    terms = ["dose" if dose is True else str(dose) for dose in as_list(analysis.dose)]
+    people = [*columns, *terms, *names]
+    frame = with_covariates(values, labelled, tables, endpoint=endpoint, names=people)
+    for kind in ("exposure", "outcome"):
+        for name in as_list(getattr(analysis, kind)):
+            frame[name] = sheet_values(analysis, tables, kind, name, visit)[0].reindex(frame.index)
+            terms.append(name)
     frame, note = complete_cases(frame, ["value", *columns, *terms, *names], analysis, tables)
     reference, said = None, ""
     if by:
@@ -412,7 +286,7 @@ def _rows_at(
     alpha = analysis.alpha
     if np.ptp(y) == 0:
         raise NotComputable(f"all {y.size} values are {y[0]:g}: a quantile has no variation")
-    found = slopes(
+    fit, estimates, interval = _slopes(
         x,
         y,
         quantile,
@@ -421,13 +295,10 @@ def _rows_at(
         resamples=analysis.resamples,
         seed=analysis.seed,
     )
-    theirs = _statsmodels(x, y, quantile, found.fit)
+    theirs = _statsmodels(x, y, quantile, fit)
     few = min(quantile, 1 - quantile) * y.size < 5
-    for position, term in enumerate(plan.terms):
-        result = found.term(position)
-        second: dict[str, float | str] = {
-            "second_method": "statsmodels QuantReg: none, or another optimum of equal loss"
-        }
+    for position, (term, result) in enumerate(zip(plan.terms, estimates, strict=True)):
+        second = Second(method="statsmodels QuantReg: none, or another optimum of equal loss")
         if theirs is not None:
             scale = max(
                 result.se,
@@ -438,20 +309,20 @@ def _rows_at(
             second = compare(result.estimate, other, library, tolerance=5e-2, scale=scale)
         words = ""
         if clusters is None:
-            words = _rank_words(x, y, found.fit, position, quantile, alpha)
+            words = _rank_words(x, y, fit, position, quantile, alpha)
         yield result.row(
             "quantile_coefficient",
+            second,
             group=f"q={quantile:.2f}|{term}",
-            method=f"quantile regression, linear programme; {found.interval}",
+            method=f"quantile regression, linear programme; {interval}",
             note=join_notes("fewer than 5 values beyond the quantile" * few, words),
-            **second,
         )
 
 
 def _rank_words(
     matrix: np.ndarray,
     y: np.ndarray,
-    fit: QuantileFit,
+    fit: _QuantileFit,
     position: int,
     quantile: float,
     alpha: float,
@@ -465,7 +336,7 @@ def _rank_words(
 
 
 def _statsmodels(
-    matrix: np.ndarray, y: np.ndarray, quantile: float, fit: QuantileFit
+    matrix: np.ndarray, y: np.ndarray, quantile: float, fit: _QuantileFit
 ) -> np.ndarray | None:
     """Coefficients by statsmodels' iterated weighted least squares.
 
@@ -485,7 +356,7 @@ def _statsmodels(
     level = np.zeros(scaled.shape[1])
     level[0] = shift
     mine = np.linalg.solve(back, fit.coefficients - level) / spread
-    loss, ours = (check_loss(own - scaled @ b, quantile) for b in (found.params, mine))
+    loss, ours = (_check_loss(own - scaled @ b, quantile) for b in (found.params, mine))
     rounding = own.size * (1e-9 + 1e-15 * abs(shift) / spread)
     if loss < ours - 1e-8 * ours - rounding:
         raise ComputationsDisagree(

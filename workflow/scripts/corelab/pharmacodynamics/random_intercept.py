@@ -26,20 +26,9 @@ LARGEST_SPREAD = 30.0
 
 @dataclass(frozen=True)
 class RandomIntercept:
-    """Log odds ratios within a participant.
-
-    Attributes
-    ----------
-    coefficients, covariance
-        (p,) of a higher grade and (p, p), from the observed information of all parameters.
-    thresholds
-        (k - 1,) rising.
-    spread
-        Standard deviation of the intercept.
-    log_likelihood
-        At the maximum.
-    clusters
-        Number of participants.
+    """(p,) log odds ratios of a higher grade within a participant and their covariance, from the
+    observed information of all parameters; (k - 1,) rising thresholds, standard deviation of the
+    intercept, log likelihood at the maximum, number of participants.
     """
 
     coefficients: np.ndarray
@@ -125,18 +114,9 @@ def _likelihood(data: _Data, theta: np.ndarray, points: int = POINTS) -> tuple[f
 def fit_random_intercept(
     cluster: Any, outcome: Any, matrix: Any, *, points: int = POINTS
 ) -> RandomIntercept:
-    """Cumulative logistic model with a random intercept.
+    """Cumulative logistic model of ordered numbers (n,) with a random intercept of the ``cluster``.
 
-    Parameters
-    ----------
-    cluster
-        (n,) participants.
-    outcome
-        (n,) ordered numbers, two or more different ones.
-    matrix
-        (n, p) design without intercept.
-    points
-        Nodes of the quadrature; 1 is Laplace's approximation.
+    ``matrix`` is (n, p) without intercept; quadrature by one of ``points`` is Laplace's method.
 
     Raises
     ------
@@ -148,9 +128,8 @@ def fit_random_intercept(
     --------
     >>> x = np.tile([0.0, 1.0], 8)[:, None]
     >>> y = [0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 1, 1, 1]
-    >>> fit = fit_random_intercept(np.repeat(range(8), 2), y, x)
-    >>> fit.coefficients.round(2).tolist(), fit.clusters
-    ([1.61], 8)
+    >>> fit_random_intercept(np.repeat(range(8), 2), y, x).coefficients.round(2).tolist()
+    [1.61]
     """
     y, x = np.asarray(outcome, float), np.asarray(matrix, float)
     start = fit_proportional_odds(x, y)

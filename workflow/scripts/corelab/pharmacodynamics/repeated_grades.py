@@ -33,7 +33,7 @@ MOST_GRADES = 12
 
 
 @dataclass(frozen=True)
-class Marginal:
+class _Marginal:
     """Log odds ratios with their covariance, and the model in words."""
 
     coefficients: np.ndarray
@@ -43,31 +43,8 @@ class Marginal:
     correlation: float = math.nan
 
 
-def fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
-    """Logistic GEE with exchangeable correlation.
-
-    Parameters
-    ----------
-    cluster
-        (n,) participants.
-    outcome
-        (n,) of 0 and 1.
-    matrix
-        (n, p) design with its intercept or an indicator of every visit.
-
-    Raises
-    ------
-    NotComputable
-        With one value only, or where a term separates (no finite estimate).
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(12), np.tile([0, 1], 6)])
-    >>> y = [0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 1]
-    >>> fit = fit_binary_gee(np.repeat(range(6), 2), y, x)
-    >>> fit.coefficients.round(3).tolist(), fit.clusters
-    ([-0.693, 1.386], 6)
-    """
+def _fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> _Marginal:
+    """Logistic GEE, exchangeable correlation; the (n, p) design has its intercept or visits."""
     from statsmodels.genmod.cov_struct import Exchangeable
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_estimating_equations import GEE
@@ -94,7 +71,7 @@ def fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
     correlation = float(np.asarray(model.cov_struct.dep_params))
     words = f"logistic GEE, exchangeable correlation {correlation:.4f}, robust covariance"
     words += " corrected after Mancl and DeRouen" * (number < FEW) + " (statsmodels)"
-    return Marginal(coefficients, covariance, number, words, correlation)
+    return _Marginal(coefficients, covariance, number, words, correlation)
 
 
 def _finite_odds(x: np.ndarray, y: np.ndarray) -> None:
@@ -107,35 +84,9 @@ def _finite_odds(x: np.ndarray, y: np.ndarray) -> None:
     fit_proportional_odds(x[:, 1:], y)
 
 
-def fit_grades(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
-    """Proportional odds of repeated grades, covariance summed by participant.
-
-    Parameters
-    ----------
-    cluster
-        (n,) participants.
-    outcome
-        (n,) ordered numbers.
-    matrix
-        (n, p) design without intercept.
-
-    Raises
-    ------
-    NotComputable
-        As :func:`fit_proportional_odds`.
-
-    Notes
-    -----
-    Covariance times g / (g - 1) for g participants.
-
-    Examples
-    --------
-    Each participant once: the robust covariance of one value each.
-
-    >>> x = np.array([[0], [0], [0], [1], [1], [1.0]])
-    >>> fit = fit_grades(range(6), [0, 1, 2, 1, 2, 2], x)
-    >>> fit.coefficients.round(3).tolist()
-    [1.724]
+def _fit_grades(cluster: Any, outcome: Any, matrix: Any) -> _Marginal:
+    """Proportional odds of repeated grades, covariance summed by participant, times g / (g - 1) for
+    g of them; the (n, p) design has no intercept.
     """
     y, x = np.asarray(outcome, float), np.asarray(matrix, float)
     fit = fit_proportional_odds(x, y)
@@ -150,17 +101,17 @@ def fit_grades(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
     covariance = fit.covariance @ meat @ fit.covariance
     p = fit.coefficients.size
     words = "independence working model, covariance by participant"
-    return Marginal(fit.coefficients, covariance[:p, :p], number, words)
+    return _Marginal(fit.coefficients, covariance[:p, :p], number, words)
 
 
-def fit_within(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
+def _fit_within(cluster: Any, outcome: Any, matrix: Any) -> _Marginal:
     """Log odds ratios within a participant, of :func:`fit_random_intercept`."""
     fit = fit_random_intercept(cluster, outcome, matrix)
     words = (
         "random intercept of the participant (odds ratios are those within a participant), SD "
         f"{fit.spread:.4f} log odds, adaptive quadrature, log likelihood {fit.log_likelihood:.4f}"
     )
-    return Marginal(fit.coefficients, fit.covariance, fit.clusters, words)
+    return _Marginal(fit.coefficients, fit.covariance, fit.clusters, words)
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -194,12 +145,12 @@ def _rows(
         )
     matrix, terms = fixed_effects(long, analysis.interactions or [])
     if binary and not within:
-        fit = fit_binary_gee(subject, y, matrix)
+        fit = _fit_binary_gee(subject, y, matrix)
         model, df = fit.words, fit.clusters - len(terms)
     else:
         # The thresholds take the place of the first visit's indicator.
         matrix, terms = matrix[:, 1:], terms[1:]
-        fit = (fit_within if within else fit_grades)(subject, y, matrix)
+        fit = (_fit_within if within else _fit_grades)(subject, y, matrix)
         what = "logistic model" if binary else f"proportional odds of a higher {endpoint}"
         model, df = f"{what}, {fit.words}", fit.clusters - len(terms) - grades.size + 1
     if df < 1:
@@ -225,7 +176,7 @@ def _rows(
             )
 
 
-def _odds_ratio(fit: Marginal, weights: np.ndarray, df: int, alpha: float) -> Estimate:
+def _odds_ratio(fit: _Marginal, weights: np.ndarray, df: int, alpha: float) -> Estimate:
     log = float(weights @ fit.coefficients)
     error = math.sqrt(float(weights @ fit.covariance @ weights))
     result = t_estimate(log, error, df, alpha)

@@ -27,26 +27,19 @@ from corelab.pharmacodynamics.supervised_components import (
     scaled,
     train,
 )
-from corelab.pharmacodynamics.survival import concordance, risk_order
 from corelab.pharmacodynamics.time_to_event import (
+    concordance_row,
     event_times,
     hazard_rows,
     logrank_row,
     median_row,
 )
-from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.radiomics import RadiomicsSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
 
-def feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
-    """Features of the plan's series, labels and visit: long, with one ``name`` per feature.
-
-    Raises
-    ------
-    NotComputable
-        If there are none.
-    """
+def _feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
+    """Features of the plan's series, labels and visit: long, with one ``name`` per feature."""
     rows = tables.radiomics
     if rows.empty or "feature" not in rows.columns:
         raise NotComputable("no radiomics features in this study")
@@ -94,7 +87,7 @@ def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[StatisticRow]:
     """
     head = {"endpoint": "radiomics"}
     try:
-        rows = feature_table(analysis, tables)
+        rows = _feature_table(analysis, tables)
     except NotComputable as reason:
         yield not_computable("c_index", str(reason), **head)
         return
@@ -210,7 +203,7 @@ def _superpc_rows(
     folds, seed = analysis.folds, analysis.seed
     threshold = fixed
     if threshold is None:
-        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed, scale=True)
+        threshold = cross_validate(raw, t, e, n_folds=folds, seed=seed)
     x = scaled(raw, np.ones(n, bool))
     model = train(x, t, e, threshold)
     chosen = "fixed" if fixed is not None else "cross-validated"
@@ -218,7 +211,7 @@ def _superpc_rows(
     yield Estimate(float(model.selected.size), n=n).row("n_selected", method=how, note=said)
     for row in _importance_rows(model, x, names):
         yield replace(row, n=n, method=f"{row.method}; {how}")
-    validated = prevalidate(raw, t, e, threshold=fixed, n_folds=folds, seed=seed, scale=True)
+    validated = prevalidate(raw, t, e, threshold=fixed, n_folds=folds, seed=seed)
     for person, risk, high in zip(frame.index, validated.risk, validated.high_risk, strict=True):
         for statistic, value, note in (
             ("risk_score", risk, ""),
@@ -238,14 +231,7 @@ def _superpc_rows(
     permutations = analysis.permutations
     if permutations:
         c, p = permutation_p(
-            raw,
-            t,
-            e,
-            permutations=permutations,
-            threshold=fixed,
-            n_folds=folds,
-            seed=seed,
-            scale=True,
+            raw, t, e, permutations=permutations, threshold=fixed, n_folds=folds, seed=seed
         )
         yield Estimate(p, p_value=p, n=n).row(
             "permutation_p",
@@ -271,19 +257,10 @@ def _importance_rows(
 def _risk_group_rows(
     analysis: RadiomicsSpec, frame: pd.DataFrame, validated: Prevalidated
 ) -> Iterator[StatisticRow]:
-    from lifelines.utils import concordance_index
-
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     alpha, risk, high = analysis.alpha, validated.risk, validated.high_risk
-    c = concordance(t, e, risk)
-    theirs = float(concordance_index(t, -risk_order(risk), e))
-    yield c.within_bounds(alpha).row(
-        "c_index",
-        group=f"risk|{analysis.event_endpoint}",
-        n=t.size,
-        method="Harrell's concordance of the pre-validated risk",
-        **compare(c.estimate, theirs, "lifelines concordance_index"),
-    )
+    row = concordance_row(t, e, risk, alpha, "Harrell's concordance of the pre-validated risk")
+    yield replace(row, group=f"risk|{analysis.event_endpoint}")
     groups = np.where(high, "high", "low")
     for level in ("high", "low"):
         inside = groups == level

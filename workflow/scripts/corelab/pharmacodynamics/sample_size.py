@@ -16,21 +16,16 @@ from corelab.pharmacodynamics.estimates import guarded
 from corelab.provenance.two_computations import compare
 from corelab.settings.analyses.base import Placed
 from corelab.settings.analyses.sample_size import SampleSizeSpec
-from corelab.terms.results import Estimate, StatisticRow, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
 
 #: Fewest participants per arm, before rounding up.
 SMALLEST = 1.5
 
 
-def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float = 0.05) -> float:
+def _two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float = 0.05) -> float:
     """Participants per arm of a two-sample t test (exact, non-central t), not rounded.
 
     Not below 1.5, which is two when rounded up: a variance needs two participants.
-
-    Examples
-    --------
-    >>> round(two_arm_means(0.5, 1.0), 4)
-    85.0313
     """
     effect = abs(difference) / sd
     if effect == 0:
@@ -40,11 +35,7 @@ def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float
     rough = 2 * (z / effect) ** 2
 
     def missing(n: float) -> float:
-        df = 2 * n - 2
-        critical, shift = stats.t.ppf(1 - alpha / 2, df), effect * math.sqrt(n / 2)
-        # The lower tail as the mirrored upper one: scipy's nct.cdf is nan far out.
-        reached = stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
-        return float(reached) - power
+        return _power_two_arms(difference, sd, n, alpha) - power
 
     fewest = max(SMALLEST, 0.9 * rough)
     if effect > 50 or missing(fewest) >= 0:
@@ -52,30 +43,12 @@ def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float
     return float(optimize.brentq(missing, fewest, 2 * rough + 10, xtol=1e-9))
 
 
-def ordinal_total(
+def _ordinal_total(
     odds_ratio: float, shares: Sequence[float], power: float = 0.9, alpha: float = 0.05
 ) -> float:
-    """Total participants of a two-arm trial with an ordinal outcome (Whitehead 1993), 1:1.
+    """Total participants of two arms, ordinal outcome (Whitehead, Stat Med 1993;12:2257).
 
-    Parameters
-    ----------
-    odds_ratio
-        Common odds ratio to be detected.
-    shares
-        Expected share of each category, averaged over the arms; they add up to 1.
-    power, alpha
-        Power and two-sided level.
-
-    Examples
-    --------
-    Whitehead (Stat Med 1993;12:2257): control 0.2, 0.5, 0.2, 0.1, log odds ratio 0.887: 187.
-
-    >>> from corelab.pharmacodynamics.sample_size import shifted_shares
-    >>> control = [0.2, 0.5, 0.2, 0.1]
-    >>> treated = shifted_shares(control, math.exp(0.887))
-    >>> mean = [(c + t) / 2 for c, t in zip(control, treated)]
-    >>> round(ordinal_total(math.exp(0.887), mean), 2)
-    186.99
+    ``shares`` of the categories are averaged over the arms.
     """
     total = math.fsum(shares)
     if abs(total - 1) > 1e-6:
@@ -85,14 +58,8 @@ def ordinal_total(
     return float(12 * z**2 / (math.log(odds_ratio) ** 2 * spread))
 
 
-def shifted_shares(shares: Sequence[float], odds_ratio: float) -> list[float]:
-    """Shares after a proportional-odds shift towards the first category.
-
-    Examples
-    --------
-    >>> [round(v, 3) for v in shifted_shares([0.5, 0.5], 3.0)]
-    [0.75, 0.25]
-    """
+def _shifted_shares(shares: Sequence[float], odds_ratio: float) -> list[float]:
+    """Shares after a proportional-odds shift towards the first category."""
     result, before, cumulated = [], 0.0, 0.0
     for share in shares[:-1]:
         cumulated += share
@@ -103,21 +70,15 @@ def shifted_shares(shares: Sequence[float], odds_ratio: float) -> list[float]:
     return [*result, 1 - before]
 
 
-def icc_precision(icc: float, raters: int, width: float, alpha: float = 0.05) -> float:
-    """Participants for an ICC with a confidence interval of a given width (Bonett 2002).
-
-    Examples
-    --------
-    >>> round(icc_precision(0.85, 4, 0.2), 3)
-    19.154
-    """
+def _icc_precision(icc: float, raters: int, width: float, alpha: float = 0.05) -> float:
+    """Participants for an ICC with a confidence interval of a given width (Bonett 2002)."""
     z = stats.norm.ppf(1 - alpha / 2)
     k = raters
     spread = (1 - icc) ** 2 * (1 + (k - 1) * icc) ** 2
     return float(8 * z**2 * spread / (k * (k - 1) * width**2) + 1)
 
 
-def per_arm_with_error(
+def _per_arm_with_error(
     difference: float,
     sd_true: float,
     icc: float,
@@ -128,47 +89,27 @@ def per_arm_with_error(
     """Participants per arm when the endpoint is read with reliability ``icc``, ``reads`` averaged.
 
     The variance of the mean of m reads is sd_true^2 (1 + (1 - icc) / (m icc)).
-
-    Examples
-    --------
-    How many a rise of the ICC from 0.7 to 0.9 saves:
-
-    >>> round(per_arm_with_error(5, 10, 0.7)), round(per_arm_with_error(5, 10, 0.9))
-    (121, 94)
     """
     if not 0 < icc <= 1:
         raise ValueError(f"icc {icc:g} must lie in (0, 1]")
     sd = sd_true * math.sqrt(1 + (1 - icc) / (reads * icc))
-    return two_arm_means(difference, sd, power, alpha)
+    return _two_arm_means(difference, sd, power, alpha)
 
 
-def power_two_arms(difference: float, sd: float, per_arm: float, alpha: float = 0.05) -> float:
-    """Power of a two-sample t test with ``per_arm`` participants in each arm.
-
-    Examples
-    --------
-    >>> round(power_two_arms(0.5, 1.0, 85.0313), 4)
-    0.9
-    """
+def _power_two_arms(difference: float, sd: float, per_arm: float, alpha: float = 0.05) -> float:
+    """Power of a two-sample t test with ``per_arm`` participants in each arm."""
     df = 2 * per_arm - 2
     critical = stats.t.ppf(1 - alpha / 2, df)
     shift = abs(difference) / sd * math.sqrt(per_arm / 2)
+    # The lower tail as the mirrored upper one: scipy's nct.cdf is nan far out.
     return float(stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift))
 
 
-def icc_exceeding(
+def _icc_exceeding(
     icc: float, threshold: float, raters: int, power: float = 0.9, alpha: float = 0.05
 ) -> float:
-    """Participants to show that an ICC exceeds a threshold (Walter, Eliasziw and Donner 1998).
-
-    ``alpha`` is one-sided.
-
-    Examples
-    --------
-    Walter et al. (Stat Med 1998;17:101), table II: 0.8 against 0.6, two raters, power 0.8: 39.
-
-    >>> round(icc_exceeding(0.8, 0.6, 2, power=0.8), 1)
-    38.6
+    """Participants to show that an ICC exceeds a threshold at the one-sided level ``alpha``
+    (Walter, Eliasziw and Donner, Stat Med 1998;17:101).
     """
     if not threshold < icc < 1:
         raise NotComputable(f"the ICC {icc:g} must lie between the threshold {threshold:g} and 1")
@@ -178,18 +119,13 @@ def icc_exceeding(
     return float(1 + 2 * z**2 * raters / ((raters - 1) * math.log(ratio) ** 2))
 
 
-def kappa_precision(
+def _kappa_precision(
     kappa: float, shares: Sequence[float], width: float, alpha: float = 0.05
 ) -> float:
     """Participants for Cohen's kappa with a confidence interval of a given width.
 
     Both raters have the given shares; the table is (1 - kappa) p_i p_j + kappa p_i on the diagonal
     (Donner and Eliasziw's common correlation model), the variance Fleiss, Cohen and Everitt's.
-
-    Examples
-    --------
-    >>> round(kappa_precision(0.6, [0.5, 0.5], 0.2), 1)
-    245.9
     """
     p = np.asarray(shares, float)
     if abs(p.sum() - 1) > 1e-6:
@@ -206,28 +142,10 @@ def kappa_precision(
     return float((2 * z / width) ** 2 * variance)
 
 
-def limits_precision(sd: float, width: float, share: float = 0.95, alpha: float = 0.05) -> float:
-    """Pairs for limits of agreement whose confidence intervals have a given width.
+def _limits_precision(sd: float, width: float, share: float = 0.95, alpha: float = 0.05) -> float:
+    """Pairs for limits of agreement (``share`` of differences) with intervals of a full width.
 
-    Bland and Altman 1999: full width 2 t SD sqrt(1/n + z^2 / (2 (n - 1))).
-
-    Parameters
-    ----------
-    sd
-        SD of the differences, unit of the endpoint.
-    width
-        Full width of the interval of each limit, the same unit.
-    share
-        Share of differences within the limits.
-    alpha
-        1 - confidence level.
-
-    Examples
-    --------
-    Bland's web page: 100 pairs give a limit to within 0.34 SD (1.96 sqrt(3 / n) SD).
-
-    >>> round(limits_precision(1.0, 0.68))
-    100
+    Bland and Altman 1999: 2 t SD sqrt(1/n + z^2 / (2 (n - 1))).
     """
     z = 1.96 if share == 0.95 else float(stats.norm.ppf((1 + share) / 2))
 
@@ -243,7 +161,7 @@ def limits_precision(sd: float, width: float, share: float = 0.95, alpha: float 
     return float(optimize.brentq(excess, high / 2, high, xtol=1e-9))
 
 
-def mmrm_per_arm(
+def _mmrm_per_arm(
     difference: float,
     sd: float,
     correlation: float,
@@ -255,27 +173,6 @@ def mmrm_per_arm(
 
     Information of a participant who leaves after visit j is that of visits 1 to j; visits correlate
     alike, both arms lose alike. R longpower::power.mmrm.
-
-    Parameters
-    ----------
-    difference
-        At the last visit, to be detected.
-    sd
-        At the last visit.
-    correlation
-        Of two visits of a participant.
-    retention
-        Share of participants still there at each visit, falling.
-    power, alpha
-        Power and two-sided level.
-
-    Examples
-    --------
-    One visit without loss is the two-sample z test (2 (1.96 + 1.28)^2 / 0.25); a second visit helps
-    only where people are lost:
-
-    >>> round(mmrm_per_arm(0.5, 1.0, 0.5, [1.0]), 1), round(mmrm_per_arm(0.5, 1, 0.5, [1, 0.8]), 1)
-    (84.1, 99.8)
     """
     kept = np.asarray(retention, float)
     if (np.diff(kept) > 1e-12).any():
@@ -360,7 +257,7 @@ def _mmrm_size(analysis: SampleSizeSpec) -> tuple[float, str]:
     kept = [float(v) for v in as_list(analysis.retention)]
     keys = ("difference", "sd", "correlation")
     difference, sd, correlation = (_number(analysis, key) for key in keys)
-    return mmrm_per_arm(difference, sd, correlation, kept, power, alpha), (
+    return _mmrm_per_arm(difference, sd, correlation, kept, power, alpha), (
         f"MMRM at the last of {len(kept)} visits, difference {difference:g}, SD "
         f"{sd:g}, correlation {correlation:g}, power {power:g}, two-sided "
         f"level {alpha:g} (Lu 2008)"
@@ -373,25 +270,25 @@ def _precision_size(analysis: SampleSizeSpec, method: str) -> tuple[float, str]:
     if method == "limits":
         share, sd = analysis.limits_coverage, _number(analysis, "sd")
         width = _number(analysis, "width")
-        return limits_precision(sd, width, share, alpha), (
+        return _limits_precision(sd, width, share, alpha), (
             f"limits of agreement ({100 * share:g} %) with intervals of width "
             f"{width:g}, SD of differences {sd:g} (Bland-Altman 1999)"
         )
     reliability = _number(analysis, "reliability")
     if method == "icc_exceeds":
         least = _number(analysis, "exceeds")
-        return icc_exceeding(reliability, least, raters, power, alpha), (
+        return _icc_exceeding(reliability, least, raters, power, alpha), (
             f"ICC {reliability:g} shown to exceed {least:g}, {raters} "
             f"readings each, power {power:g}, one-sided level {alpha:g} (Walter 1998)"
         )
     width = _number(analysis, "width")
     if method == "icc":
-        return icc_precision(reliability, raters, width, alpha), (
+        return _icc_precision(reliability, raters, width, alpha), (
             f"ICC {reliability:g} with an interval of width {width:g}, "
             f"{raters} readings each (Bonett 2002)"
         )
     shares = [float(v) for v in analysis.shares or ()]
-    return kappa_precision(reliability, shares, width, alpha), (
+    return _kappa_precision(reliability, shares, width, alpha), (
         f"kappa {reliability:g} with an interval of width {width:g}, two "
         "raters with the given shares (Fleiss-Cohen-Everitt variance)"
     )
@@ -402,9 +299,9 @@ def _outcome_size(analysis: SampleSizeSpec, method: str) -> tuple[float, str]:
     power, alpha = analysis.power, analysis.alpha
     if method == "ordinal":
         odds, control = _number(analysis, "odds_ratio"), [float(v) for v in analysis.shares or ()]
-        treated = shifted_shares(control, odds)
+        treated = _shifted_shares(control, odds)
         mean = [(c + t) / 2 for c, t in zip(control, treated, strict=True)]
-        return ordinal_total(odds, mean, power, alpha), (
+        return _ordinal_total(odds, mean, power, alpha), (
             f"common odds ratio {odds:g}, two arms alike, power {power:g}, "
             f"two-sided level {alpha:g} (Whitehead 1993)"
         )
@@ -524,7 +421,7 @@ def _planned_rows(
     if not 0 < icc <= 1:
         raise NotComputable(f"the reliability {icc:.3g} is not above 0: reads carry no signal")
     yield found.icc.row("icc_a_1", method=f"reliability of one read: {found.icc.method}")
-    usual = per_arm_with_error(difference, sd * math.sqrt(icc), icc, 1, power, alpha)
+    usual = _per_arm_with_error(difference, sd * math.sqrt(icc), icc, 1, power, alpha)
     for reads in map(int, as_list(analysis.reads) or [1, 2]):
         limits = found.limits(reads, analysis)
         row = _per_arm_row(analysis, sd * math.sqrt(icc), icc, reads, usual, limits)
@@ -534,7 +431,7 @@ def _planned_rows(
         yield replace(row, group=f"icc={value:g}")
     if analysis.per_arm is not None:
         per_arm = float(analysis.per_arm)
-        yield Estimate(power_two_arms(difference, sd, per_arm, alpha)).row(
+        yield Estimate(_power_two_arms(difference, sd, per_arm, alpha)).row(
             "power",
             group=f"per_arm={per_arm:g}",
             method=f"two-sample t test, difference {difference:g}, SD {sd:.4g}, two-sided "
@@ -554,9 +451,9 @@ def _per_arm_row(
     from statsmodels.stats.power import TTestIndPower
 
     alpha, power, difference = analysis.alpha, analysis.power, float(analysis.difference or 0.0)
-    size = per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
+    size = _per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
     spread = sd_true * math.sqrt(1 + (1 - reliability) / (reads * reliability))
-    checked: dict[str, float | str] = {}
+    checked = Second()
     # Its search does not end at sizes of one or two.
     if size > 3:
         theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
@@ -564,14 +461,14 @@ def _per_arm_row(
         checked = compare(size, float(theirs), library, tolerance=1e-4, scale=size)
     low, high = math.nan, math.nan
     if all(math.isfinite(v) and v > 0 for v in limits):
-        low, high = (float(math.ceil(two_arm_means(difference, v, power, alpha))) for v in limits)
+        low, high = (float(math.ceil(_two_arm_means(difference, v, power, alpha))) for v in limits)
     saved = 2 * (math.ceil(usual) - math.ceil(size))
     return Estimate(float(math.ceil(size)), low, high).row(
         "n_per_arm",
+        checked,
         method=f"two-sample t test, difference {difference:g}, power {power:g}, two-sided "
         f"level {alpha:g}; SD of the mean of {reads} read(s) {spread:.4g} with reliability "
         f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
         note=f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
         "read at the measured reliability",
-        **checked,
     )

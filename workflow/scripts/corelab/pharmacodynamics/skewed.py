@@ -27,24 +27,16 @@ from corelab.pharmacodynamics.proportions import (
 from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 from corelab.settings.analyses.base import SEED
 from corelab.settings.analyses.comparison import ComparisonSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 #: A logistic coefficient beyond this is separation, not an effect.
 SEPARATED = 10.0
 
 
 @dataclass(frozen=True)
-class LogLinkFit:
-    """A generalised linear model: coefficients on the scale of the link.
-
-    Attributes
-    ----------
-    coefficients, covariance
-        (p,) and (p, p).
-    dispersion
-        Pearson's; 1 for a binomial model.
-    df
-        Residual degrees of freedom; inf where the dispersion is known.
+class _LogLinkFit:
+    """A generalised linear model on the scale of its link; Pearson's dispersion (1 of a binomial
+    model), ``df`` is inf where it is known.
     """
 
     coefficients: np.ndarray
@@ -58,29 +50,8 @@ class LogLinkFit:
         return t_estimate(float(self.coefficients[position]), error, self.df, alpha)
 
 
-def fit_gamma(matrix: Any, values: Any) -> LogLinkFit:
-    """Gamma regression with a log link by Fisher scoring; Pearson dispersion, as R's ``glm``.
-
-    Parameters
-    ----------
-    matrix
-        (n, p) design with intercept.
-    values
-        (n,) responses above 0.
-
-    Raises
-    ------
-    NotComputable
-        For a response of 0 or below, or too few participants.
-
-    Examples
-    --------
-    Two groups: the coefficients are the logarithms of the means.
-
-    >>> fit = fit_gamma([[1, 0], [1, 0], [1, 1], [1, 1]], [2.0, 4.0, 8.0, 16.0])
-    >>> np.exp(fit.coefficients).round(6).tolist()
-    [3.0, 4.0]
-    """
+def _fit_gamma(matrix: Any, values: Any) -> _LogLinkFit:
+    """Gamma regression with a log link by Fisher scoring; Pearson dispersion, as R's ``glm``."""
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     n, p = x.shape
     if n <= p:
@@ -105,24 +76,11 @@ def fit_gamma(matrix: Any, values: Any) -> LogLinkFit:
     dispersion = float(np.sum(((y - mu) / mu) ** 2) / (n - p))
     if dispersion < 1e-20:
         raise NotComputable("the model reproduces every value exactly: no residual variance")
-    return LogLinkFit(beta, dispersion * inverse, dispersion, float(n - p))
+    return _LogLinkFit(beta, dispersion * inverse, dispersion, float(n - p))
 
 
-def fit_logistic(matrix: Any, events: Any) -> LogLinkFit:
-    """Logistic regression by Newton's method.
-
-    Raises
-    ------
-    NotComputable
-        If events and non-events are separated by the design, so that no maximum exists.
-
-    Examples
-    --------
-    >>> x = [[1, 0]] * 4 + [[1, 1]] * 4
-    >>> fit = fit_logistic(x, [1, 0, 0, 0, 1, 1, 1, 0])
-    >>> round(float(np.exp(fit.coefficients[1])), 6)
-    9.0
-    """
+def _fit_logistic(matrix: Any, events: Any) -> _LogLinkFit:
+    """Logistic regression by Newton's method."""
     x, y = np.asarray(matrix, float), np.asarray(events, float)
     if y.min() == y.max():
         raise NotComputable(f"every participant {'has' if y[0] else 'is without'} the event")
@@ -142,24 +100,13 @@ def fit_logistic(matrix: Any, events: Any) -> LogLinkFit:
             break
     mu = 1 / (1 + np.exp(-z @ beta))
     covariance = np.linalg.inv(z.T @ (z * (mu * (1 - mu))[:, None]))
-    return LogLinkFit(beta / scale, covariance / np.outer(scale, scale), 1.0, math.inf)
+    return _LogLinkFit(beta / scale, covariance / np.outer(scale, scale), 1.0, math.inf)
 
 
 @dataclass(frozen=True)
-class TwoPart:
-    """Odds of any lesion, ratio of the sizes of lesions, and both together.
-
-    Attributes
-    ----------
-    odds
-        Log odds ratio of a value above 0.
-    size
-        Log ratio of means among values above 0.
-    ratio
-        Ratio of the overall means (covariates standardised over all participants) with the
-        percentile interval of a bootstrap within arms, and the joint Wald test of both parts.
-    chi2
-        Of that test, two degrees of freedom (Lachenbruch 1976).
+class _TwoPart:
+    """Log odds ratio of a value above 0, log ratio of means among these, ratio of the overall means
+    (covariates standardised over all participants), and chi2 of the joint Wald test of both parts.
     """
 
     odds: Estimate
@@ -171,7 +118,7 @@ class TwoPart:
 def _overall_ratio(
     x: np.ndarray, y: np.ndarray, position: int, others: Sequence[int] = ()
 ) -> float:
-    logistic, gamma = fit_logistic(x, y > 0), fit_gamma(x[y > 0], y[y > 0])
+    logistic, gamma = _fit_logistic(x, y > 0), _fit_gamma(x[y > 0], y[y > 0])
     means = []
     for value in (1.0, 0.0):
         at = x.copy()
@@ -183,7 +130,7 @@ def _overall_ratio(
     return means[0] / means[1]
 
 
-def fit_two_part(
+def _fit_two_part(
     matrix: Any,
     values: Any,
     position: int,
@@ -192,38 +139,20 @@ def fit_two_part(
     resamples: int = 1000,
     seed: int = SEED,
     others: Sequence[int] = (),
-) -> TwoPart:
+) -> _TwoPart:
     """Two-part model of a volume that is 0 in some: logistic, and gamma among the others.
 
-    Parameters
-    ----------
-    matrix
-        (n, p) design with intercept.
-    values
-        (n,) values of 0 or more.
-    position
-        Column of the 0/1 term that is tested.
-    alpha, resamples, seed
-        Level and bootstrap.
-    others
-        Columns that indicate further arms.
-
-    Examples
-    --------
-    >>> x = np.column_stack([np.ones(12), np.repeat([0.0, 1.0], 6)])
-    >>> y = np.array([0, 0, 2, 4, 3, 3, 0, 0, 0, 0, 1, 2.0])
-    >>> fit = fit_two_part(x, y, 1, resamples=50)
-    >>> round(fit.ratio.estimate, 6), round(math.exp(fit.size.estimate), 6)
-    (0.25, 0.5)
+    ``position`` is the column of the 0/1 term that is tested, ``others`` indicate further arms; the
+    ratio has the percentile interval of a bootstrap within arms.
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     if np.any(y < 0):
         raise NotComputable(f"{int(np.sum(y < 0))} values are below 0; a two-part model has none")
     if np.all(y > 0):
         raise NotComputable("no value is 0; use method gamma")
-    odds = fit_logistic(x, y > 0).term(position, alpha)
-    size = fit_gamma(x[y > 0], y[y > 0]).term(position, alpha)
-    chi2, p_value = joint_test(odds, size)
+    odds = _fit_logistic(x, y > 0).term(position, alpha)
+    size = _fit_gamma(x[y > 0], y[y > 0]).term(position, alpha)
+    chi2, p_value = _joint_test(odds, size)
     generator = np.random.default_rng(seed)
     _, label = np.unique(x[:, [position, *others]], axis=0, return_inverse=True)
     arms = [np.flatnonzero(label.ravel() == k) for k in range(label.max() + 1)]
@@ -238,47 +167,22 @@ def fit_two_part(
     if len(draws) >= 0.9 * resamples:
         low, high = (float(v) for v in np.quantile(draws, [alpha / 2, 1 - alpha / 2]))
     ratio = Estimate(_overall_ratio(x, y, position, others), low, high, p_value)
-    return TwoPart(odds, size, ratio, chi2)
+    return _TwoPart(odds, size, ratio, chi2)
 
 
-def joint_test(odds: Estimate, size: Estimate) -> tuple[float, float]:
-    """Joint Wald test of both parts of a two-part model, 2 df (Lachenbruch 1976): chi2 and p.
-
-    Examples
-    --------
-    >>> chi2, p = joint_test(t_estimate(1.0, 0.5, 40), t_estimate(0.6, 0.3, 20))
-    >>> round(chi2, 6), round(p, 4)
-    (8.0, 0.0183)
-    """
+def _joint_test(odds: Estimate, size: Estimate) -> tuple[float, float]:
+    """Joint Wald test of both parts of a two-part model, 2 df (Lachenbruch 1976): chi2 and p."""
     chi2 = math.fsum((part.estimate / part.se) ** 2 for part in (odds, size))
     return float(chi2), float(stats.chi2.sf(chi2, 2))
 
 
-def rank_ancova(
+def _rank_ancova(
     values: Any, indicator: Any, covariates: Any = None, alpha: float = 0.05
 ) -> Estimate:
     """Analysis of covariance of ranks (Quade 1967): adjusted difference of mean ranks over n.
 
-    Values and covariates are ranked over both arms; the residuals of the ranks on the ranked
-    covariates are compared between the arms. Without covariates the estimate is P(a > b) +
-    P(a = b) / 2 - 1/2, the effect that a Mann-Whitney test is about, and the test is its t form.
-
-    Parameters
-    ----------
-    values
-        (n,).
-    indicator
-        (n,) 1 in the arm of interest.
-    covariates
-        (n, q) or None.
-    alpha
-        1 - confidence level.
-
-    Examples
-    --------
-    >>> result = rank_ancova([1, 2, 3, 9, 4, 5], [0, 0, 0, 1, 1, 1])
-    >>> round(result.estimate, 6)
-    0.5
+    The residuals of the ranks on the ranked covariates are compared between the arms. Without
+    covariates the estimate is P(a > b) + P(a = b) / 2 - 1/2, the test Mann-Whitney's as t.
     """
     y, arm = stats.rankdata(values), np.asarray(indicator, float)
     n = y.size
@@ -305,17 +209,7 @@ MAIN = {
 
 @dataclass(frozen=True)
 class Contrast:
-    """One level of the arms against the reference.
-
-    Attributes
-    ----------
-    plan
-        Design of all arms.
-    arms
-        Complete cases.
-    level
-        Compared with the reference.
-    """
+    """A level of complete cases against the reference, with the design of all arms."""
 
     plan: Design
     arms: Arms
@@ -360,15 +254,13 @@ def contrast_rows(
         yield row.within(group=arms.group(contrast.level), n=both).noted(words)
 
 
-def _gamma_check(
-    x: np.ndarray, y: np.ndarray, position: int, ours: Estimate
-) -> dict[str, float | str]:
+def _gamma_check(x: np.ndarray, y: np.ndarray, position: int, ours: Estimate) -> Second:
     import statsmodels.api as sm
 
     model = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log()))
     theirs, failed = attempt(lambda: model.fit(tol=1e-13), "statsmodels GLM, Gamma, log")
     if theirs is None:
-        return {"second_method": failed}
+        return Second(method=failed)
     compare(ours.se, float(theirs.bse[position]), "statsmodels GLM", tolerance=ITERATIVE)
     value = math.exp(float(theirs.params[position]))
     return compare(math.exp(ours.estimate), value, "statsmodels GLM, Gamma, log", tolerance=1e-6)
@@ -376,14 +268,14 @@ def _gamma_check(
 
 def _gamma_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[StatisticRow]:
     x, y = contrast.plan.matrix, contrast.values
-    fit = fit_gamma(x, y)
+    fit = _fit_gamma(x, y)
     result = fit.term(contrast.position, analysis.alpha)
     yield exponentiated(result).row(
         "mean_ratio",
+        _gamma_check(x, y, contrast.position, result),
         method="gamma regression, log link, Pearson dispersion, Wald t interval, "
         f"df {fit.df:g}{contrast.adjusted}",
         note=f"dispersion {fit.dispersion:.3g}",
-        **_gamma_check(x, y, contrast.position, result),
     )
 
 
@@ -391,7 +283,7 @@ def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Sta
     import statsmodels.api as sm
 
     x, y, position = contrast.plan.matrix, contrast.values, contrast.position
-    fit = fit_two_part(
+    fit = _fit_two_part(
         x,
         y,
         position,
@@ -412,17 +304,17 @@ def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Sta
     odds, theirs = exponentiated(fit.odds), math.exp(float(logit.params[position]))
     yield odds.row(
         "odds_ratio",
+        compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
         method=f"two-part model: odds of a value above 0, Wald{contrast.adjusted}",
         note=zeros,
-        **compare(odds.estimate, theirs, "statsmodels GLM, binomial", tolerance=1e-6),
     )
     positive = y > 0
     yield exponentiated(fit.size).row(
         "mean_ratio_of_positive",
+        _gamma_check(x[positive], y[positive], position, fit.size),
         n=int(positive.sum()),
         method="two-part model: ratio of means among values above 0, gamma, log link"
         + contrast.adjusted,
-        **_gamma_check(x[positive], y[positive], position, fit.size),
     )
 
 
@@ -437,7 +329,7 @@ def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Statist
         if term != "Intercept" and not term.startswith(f"{arms.by}=")
     ]
     block = contrast.plan.matrix[inside.to_numpy()][:, own] if own else None
-    result = rank_ancova(y, arm, block, analysis.alpha)
+    result = _rank_ancova(y, arm, block, analysis.alpha)
     if block is None:
         u = float(stats.mannwhitneyu(y[arm == 1], y[arm == 0]).statistic)
         share = u / (np.sum(arm == 1) * np.sum(arm == 0)) - 0.5
@@ -451,12 +343,12 @@ def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Statist
         second = compare(result.estimate, theirs, "statsmodels OLS of the ranks")
     yield result.row(
         "rank_difference",
+        second,
         n=y.size,
         method="difference of mean ranks over n"
         + (" adjusted as Quade (1967)" if own else ", equal to P(a > b) + P(a = b) / 2 - 1/2")
         + f"; t interval, df {result.df:g}{contrast.adjusted}",
         note=f"{100 * (1 - np.unique(y).size / y.size):.0f} % of values tied",
-        **second,
     )
 
 
@@ -491,7 +383,7 @@ def _binary_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[Stati
     yield _difference_row(a, b, alpha)
     yield _ratio_row(a, b, alpha)
     try:
-        fit = fit_logistic(contrast.plan.matrix, arms.frame["value"])
+        fit = _fit_logistic(contrast.plan.matrix, arms.frame["value"])
         yield exponentiated(fit.term(contrast.position, alpha)).row(
             "odds_ratio", method=f"logistic regression, Wald interval{contrast.adjusted}"
         )

@@ -24,28 +24,13 @@ from corelab.settings.analyses.comparison import ComparisonSpec
 from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 
-def common_risk_difference(
+def _common_risk_difference(
     events_a: Any, n_a: Any, events_b: Any, n_b: Any, alpha: float = 0.05
 ) -> Estimate:
     """Common risk difference a - b over strata, its score limits, and the p of the CMH test.
 
     The limits invert the stratified score test of Miettinen and Nurminen (1985) with
     Mantel-Haenszel weights, which at a difference of 0 is the Cochran-Mantel-Haenszel test.
-
-    Parameters
-    ----------
-    events_a, n_a, events_b, n_b
-        (k,) events and participants of each stratum.
-    alpha
-        1 - confidence level.
-
-    Examples
-    --------
-    Newcombe (Stat Med 1998;17:873), example (a), method 6: 0.0528 to 0.3382.
-
-    >>> d = common_risk_difference([56], [70], [48], [80])
-    >>> [round(v, 4) for v in (d.estimate, d.ci_low, d.ci_high, d.p_value)]
-    [0.2, 0.0528, 0.3382, 0.0083]
     """
     a, na, b, nb = (np.asarray(v, float) for v in (events_a, n_a, events_b, n_b))
     both = (na > 0) & (nb > 0)
@@ -191,7 +176,7 @@ def risk_rows(values: Any, indicator: Any, strata: Any, alpha: float) -> Iterato
         a, b = y[(label == level) & (arm == 1)], y[(label == level) & (arm == 0)]
         tables.append((a.sum(), a.size, b.sum(), b.size))
     counts = np.array(tables).T
-    result = common_risk_difference(counts[0], counts[1], counts[2], counts[3], alpha)
+    result = _common_risk_difference(counts[0], counts[1], counts[2], counts[3], alpha)
     whole = [np.array([[a, n - a], [b, m - b]]) for a, n, b, m in tables if n and m]
 
     def theirs() -> float:

@@ -17,29 +17,8 @@ from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.survival import check_times, concordance, fit_cox
 
 
-def cox_scores(features: np.ndarray, time: np.ndarray, event: np.ndarray) -> np.ndarray:
-    """(p,) standardised univariate Cox scores (Breslow ties), all features at once.
-
-    Score / (sd + s0), s0 the median of the sd.
-
-    Parameters
-    ----------
-    features
-        (p, n) features by participants.
-    time, event
-        (n,) times and event flags.
-
-    Raises
-    ------
-    NotComputable
-        With no event.
-
-    Examples
-    --------
-    >>> x = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
-    >>> cox_scores(x, np.array([1.0, 2, 3, 4]), np.ones(4)).round(3).tolist()
-    [1.139, -0.332]
-    """
+def _cox_scores(features: np.ndarray, time: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """(p,) Cox scores of (p, n) features, score / (sd + s0), s0 the median sd; Breslow ties."""
     t, e = check_times(time, event)
     x = np.asarray(features, float)
     if x.ndim != 2 or x.shape[1] != t.size:
@@ -68,26 +47,12 @@ def cox_scores(features: np.ndarray, time: np.ndarray, event: np.ndarray) -> np.
 
 @dataclass(frozen=True)
 class SupervisedComponents:
-    """A trained model.
+    """A trained model of the first c components.
 
-    Attributes
-    ----------
-    selected
-        (k,) indices of the features beyond the threshold.
-    loadings
-        (k, c) left singular vectors.
-    singular_values
-        (c,).
-    means
-        (k,) training means of the selected features.
-    directions
-        (c,) +1 or -1: turned so that a higher component is a higher hazard.
-    coefficients
-        (c,) Cox coefficients of the components.
-    cut
-        Median of the training risk score: above it is high risk.
-    scores
-        (p,) of all features.
+    ``selected`` (k,) features beyond the threshold with their training ``means``; (k, c) left
+    singular vectors and values; ``directions`` (c,) +1 or -1, so that a higher component is a
+    higher hazard; Cox ``coefficients`` (c,); ``cut``, the median of the training risk; ``scores``
+    (p,) of all features.
     """
 
     selected: np.ndarray
@@ -131,7 +96,7 @@ def train(
     n_components: int = 1,
     scored: np.ndarray | None = None,
 ) -> SupervisedComponents:
-    """Train supervised components at a threshold.
+    """Train supervised components at a threshold; ``scored`` are the features' scores if known.
 
     Raises
     ------
@@ -142,13 +107,11 @@ def train(
     --------
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(50, 60))
-    >>> t = rng.exponential(np.exp(-x[0]))
-    >>> model = train(x, t, np.ones(60), 1.5)
-    >>> 0 in model.selected
+    >>> 0 in train(x, rng.exponential(np.exp(-x[0])), np.ones(60), 1.5).selected
     True
     """
     # Scores do not depend on the threshold: whoever tries several gives them.
-    found = cox_scores(features, time, event) if scored is None else scored
+    found = _cox_scores(features, time, event) if scored is None else scored
     x = np.asarray(features, float)
     selected = np.flatnonzero(np.abs(found) >= threshold)
     if selected.size < n_components:
@@ -178,14 +141,8 @@ def train(
     )
 
 
-def folds(event: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """(n,) fold numbers, balanced over events and censored.
-
-    Examples
-    --------
-    >>> np.bincount(folds(np.array([1, 1, 1, 1, 0, 0]), 2, 1)).tolist()
-    [3, 3]
-    """
+def _folds(event: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """(n,) fold numbers, balanced over events and censored."""
     generator = np.random.default_rng(seed)
     number = np.empty(len(event), int)
     start = 0
@@ -196,14 +153,8 @@ def folds(event: np.ndarray, k: int, seed: int) -> np.ndarray:
     return number
 
 
-def threshold_grid(scores: np.ndarray, points: int = 20) -> np.ndarray:
-    """Thresholds over quantiles of |score|, from the median up to where few features remain.
-
-    Examples
-    --------
-    >>> threshold_grid(np.arange(100.0), 3).round(2).tolist()
-    [49.5, 71.28, 93.06]
-    """
+def _threshold_grid(scores: np.ndarray, points: int = 20) -> np.ndarray:
+    """Thresholds over quantiles of |score|, from the median up to where few features remain."""
     return np.quantile(np.abs(scores), np.linspace(0.5, max(0.5, 0.94), points))
 
 
@@ -211,11 +162,6 @@ def scaled(features: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Features in units of their mean and SD over the training participants (``inside``).
 
     A feature that is constant there becomes 0 everywhere: it cannot be selected.
-
-    Examples
-    --------
-    >>> scaled(np.array([[1.0, 3.0, 5.0]]), np.array([True, True, False])).tolist()
-    [[-1.0, 1.0, 3.0]]
     """
     x = np.asarray(features, float)
     mean = x[:, inside].mean(axis=1, keepdims=True)
@@ -230,13 +176,11 @@ def cross_validate(
     *,
     n_folds: int = 10,
     seed: int = 1,
-    scale: bool = False,
 ) -> float:
     """Threshold chosen by cross-validation: scores and components from training folds only.
 
     It has the largest likelihood-ratio chi-squared of the pre-validated risk score in a Cox model
-    stratified by fold. With ``scale``, features are standardised by the training participants of
-    each fold.
+    stratified by fold. Features, whose units differ, are standardised by each training set.
 
     Raises
     ------
@@ -252,15 +196,15 @@ def cross_validate(
     True
     """
     x = np.asarray(features, float)
-    everybody = scaled(x, np.ones(len(time), bool)) if scale else x
-    grid = threshold_grid(cox_scores(everybody, time, event))
-    number = folds(event, n_folds, seed)
+    everybody = scaled(x, np.ones(len(time), bool))
+    grid = _threshold_grid(_cox_scores(everybody, time, event))
+    number = _folds(event, n_folds, seed)
     validated = np.full((grid.size, len(time)), np.nan)
     for fold in range(n_folds):
         inside = number != fold
-        own = scaled(x, inside) if scale else x
+        own = scaled(x, inside)
         training = own[:, inside], time[inside], event[inside]
-        scored = cox_scores(*training)
+        scored = _cox_scores(*training)
         for row, threshold in enumerate(grid):
             try:
                 model = train(*training, float(threshold), scored=scored)
@@ -299,15 +243,12 @@ def prevalidate(
     n_folds: int = 10,
     threshold: float | None = None,
     seed: int = 1,
-    inner_folds: int = 5,
-    scale: bool = False,
 ) -> Prevalidated:
     """Outer cross-validation of the whole procedure, the choice of the threshold included.
 
-    A ``threshold`` is fixed, such as 1.54; None chooses one in ``inner_folds`` folds of each
-    training set. ``scale`` standardises features by each training set (their units differ). Risk
-    scores are standardised within the training set of each fold, as they are compared over folds;
-    high risk is above the training median.
+    A ``threshold`` is fixed, such as 1.54; None chooses one in five folds of each training set.
+    Risk scores are standardised within the training set of each fold, as they are compared over
+    folds; high risk is above the training median.
 
     Examples
     --------
@@ -319,21 +260,16 @@ def prevalidate(
     True
     """
     x = np.asarray(features, float)
-    number = folds(event, n_folds, seed)
+    number = _folds(event, n_folds, seed)
     risk, high = np.zeros(len(time)), np.zeros(len(time), bool)
     for fold in range(n_folds):
         inside = number != fold
-        own = scaled(x, inside) if scale else x
+        own = scaled(x, inside)
         try:
             value = threshold
             if value is None:
                 value = cross_validate(
-                    x[:, inside],
-                    time[inside],
-                    event[inside],
-                    n_folds=inner_folds,
-                    seed=seed + fold,
-                    scale=scale,
+                    x[:, inside], time[inside], event[inside], n_folds=5, seed=seed + fold
                 )
             model = train(own[:, inside], time[inside], event[inside], value)
         except NotComputable:
@@ -354,7 +290,6 @@ def permutation_p(
     n_folds: int = 10,
     threshold: float | None = None,
     seed: int = 1,
-    scale: bool = False,
 ) -> tuple[float, float]:
     """Concordance of the pre-validated risk, and its permutation p for the whole procedure.
 
@@ -376,9 +311,7 @@ def permutation_p(
 
     def performance(order: np.ndarray) -> float:
         t, e = np.asarray(time, float)[order], np.asarray(event, float)[order]
-        result = prevalidate(
-            features, t, e, n_folds=n_folds, threshold=threshold, seed=seed, scale=scale
-        )
+        result = prevalidate(features, t, e, n_folds=n_folds, threshold=threshold, seed=seed)
         return concordance(t, e, result.risk).estimate
 
     observed = performance(np.arange(len(time)))

@@ -53,18 +53,8 @@ def check_times(time: Any, event: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class KaplanMeier:
-    """Product-limit estimate.
-
-    Attributes
-    ----------
-    time
-        Distinct times, rising.
-    at_risk, events, censored
-        Counts at these times.
-    survival
-        Just after each time.
-    standard_error
-        Greenwood's, of the survival.
+    """Product-limit estimate at distinct rising times: counts at risk, of events and censored,
+    survival just after each time and its Greenwood standard error.
     """
 
     time: np.ndarray
@@ -109,9 +99,10 @@ class KaplanMeier:
             _first_below(self.time, np.where(np.isnan(high), np.inf, high), 1 - share),
         )
 
-    def survival_at(self, when: Any) -> np.ndarray:
-        """Survival just after given times."""
-        position = np.searchsorted(self.time, np.asarray(when, float), side="right")
+    def survival_at(self, when: Any, *, just_before: bool = False) -> np.ndarray:
+        """Survival just after (or just before) given times."""
+        side: Any = "left" if just_before else "right"
+        position = np.searchsorted(self.time, np.asarray(when, float), side=side)
         return np.concatenate([[1.0], self.survival])[position]
 
 
@@ -166,16 +157,9 @@ class LogRank:
 
 
 def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: float = 0.0) -> LogRank:
-    """(Stratified) log-rank test of two or more groups.
+    """(Stratified) log-rank test of two or more groups, of (n,) times, event flags and labels.
 
-    Parameters
-    ----------
-    time, event, group
-        (n,) times, event flags and labels.
-    strata
-        (n,) labels of strata.
-    rho
-        Weights S(t-)^rho of Harrington and Fleming; 0 is the log-rank test, 1 the Peto-Peto form.
+    Weights are S(t-)^rho (Harrington and Fleming): ``rho`` 0 is the log-rank test, 1 Peto-Peto's.
 
     Raises
     ------
@@ -227,18 +211,8 @@ def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: floa
 
 @dataclass(frozen=True)
 class CoxFit:
-    """Cox regression.
-
-    Attributes
-    ----------
-    coefficients, covariance
-        Log hazard ratios.
-    log_likelihood
-        Partial, at the maximum and at zero.
-    ties
-        ``efron``, ``breslow`` or ``exact``.
-    robust_covariance
-        Sandwich covariance of clustered observations (Lin and Wei 1989); None without clusters.
+    """Cox regression: log hazard ratios with their covariance, partial log likelihood at the
+    maximum and at zero; ``robust_covariance`` is of clusters (Lin and Wei 1989).
     """
 
     coefficients: np.ndarray
@@ -270,16 +244,12 @@ def fit_cox(
 
     Parameters
     ----------
-    time, event
-        (n,) times and event flags.
-    matrix
-        (n, p) covariates without intercept.
+    time, event, matrix
+        (n,) times and event flags, (n, p) covariates without intercept.
     ties
-        ``efron`` (default), ``breslow`` or ``exact`` (the discrete conditional likelihood).
-    strata
-        (n,) labels with baselines of their own.
-    clusters
-        (n,) labels: adds the grouped robust (sandwich) covariance of Lin and Wei.
+        ``efron``, ``breslow`` or ``exact`` (the discrete conditional likelihood).
+    strata, clusters
+        (n,) labels with baselines of their own, and of observations with a robust covariance.
     entry
         (n,) times from which a row is at risk (after them), for covariates that change with time;
         Efron's or Breslow's ties, without clusters.
@@ -523,9 +493,7 @@ def score_residuals(
     layer: np.ndarray | None = None,
     ties: str = "efron",
 ) -> np.ndarray:
-    """(n, p) score residuals of Lin and Wei, with Efron's or Breslow's ties.
-
-    At any coefficients they add up to the score.
+    """(n, p) score residuals of Lin and Wei, Efron's or Breslow's ties; they add up to the score.
 
     Examples
     --------
@@ -565,18 +533,9 @@ def proportional_hazards_test(
     *,
     strata: Any = None,
 ) -> ProportionalHazardsTest:
-    """Test that hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
+    """Test that a fit's hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
 
-    Time is taken as 1 - Kaplan-Meier just before it.
-
-    Parameters
-    ----------
-    time, event, matrix
-        As they were fitted.
-    fit
-        Result of :func:`fit_cox`.
-    strata
-        (n,) labels with baselines of their own, as they were fitted.
+    Time is taken as 1 - Kaplan-Meier just before it; the data are those of the fit.
 
     Examples
     --------
@@ -591,8 +550,7 @@ def proportional_hazards_test(
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     sets = _tied(t, e, layer)
     moments = np.array([now for _, _, now in sets])
-    curve = kaplan_meier(t, e)
-    g = 1 - np.concatenate([[1.0], curve.survival])[np.searchsorted(curve.time, moments)]
+    g = 1 - kaplan_meier(t, e).survival_at(moments, just_before=True)
     deaths_at = np.array([deaths.size for _, deaths, _ in sets])
     g = g - np.average(g, weights=deaths_at)
     w = np.exp(z @ fit.coefficients)
@@ -655,14 +613,7 @@ def restricted_mean(time: Any, event: Any, tau: float, alpha: float = 0.05) -> E
 
 
 def restricted_mean_difference(a: Estimate, b: Estimate, alpha: float = 0.05) -> Estimate:
-    """Difference a - b of restricted means of different participants, normal.
-
-    Examples
-    --------
-    >>> found = restricted_mean_difference(Estimate(2.5, se=0.3), Estimate(2.0, se=0.4))
-    >>> found.estimate, round(found.se, 6), round(found.p_value, 4)
-    (0.5, 0.5, 0.3173)
-    """
+    """Difference a - b of restricted means of different participants, normal."""
     error = math.hypot(a.se, b.se)
     return t_estimate(a.estimate - b.estimate, error, math.inf, alpha)
 
@@ -673,8 +624,6 @@ class Concordance:
 
     estimate: float
     standard_error: float
-    concordant: float
-    discordant: float
     tied_risk: float
 
     def within_bounds(self, alpha: float = 0.05) -> Estimate:
@@ -686,7 +635,7 @@ class Concordance:
 def risk_order(risk: Any) -> np.ndarray:
     """Place of each score in their order, from 0; scores closer than 1e-9 of their range share it.
 
-    Participants with the same covariates must tie whatever order a processor's matrix product
+    Participants with the same covariates must tie in any order that a processor's matrix product
     adds in.
 
     Examples
@@ -718,14 +667,9 @@ def concordance(time: Any, event: Any, risk: Any) -> Concordance:
 def weighted_concordance(
     t: np.ndarray, e: np.ndarray, r: np.ndarray, weight: np.ndarray
 ) -> Concordance:
-    """Share of ordered pairs in which the earlier event has the higher score.
+    """Share of ordered pairs in which the earlier event has the higher score (ties made equal).
 
-    Parameters
-    ----------
-    t, e, r
-        (n,) times, event flags and scores, ties made equal.
-    weight
-        (n,) weight of the pairs in which a participant has the earlier event; 0 for none.
+    ``weight`` (n,) is that of the pairs in which a participant has the earlier event; 0 for none.
 
     Raises
     ------
@@ -754,22 +698,11 @@ def weighted_concordance(
         raise NotComputable("no pair of participants can be ordered by their times")
     c = float(scores.sum() / 2 / total)
     error = float(np.sqrt(np.sum((scores - c * pairs) ** 2)) / total)
-    return Concordance(c, error, good, bad, float(total - good - bad))
+    return Concordance(c, error, float(total - good - bad))
 
 
-def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
-    """Basis of Harrell's restricted cubic spline: linear beyond the outer knots.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n, k - 1), the first column the values themselves.
-
-    Examples
-    --------
-    >>> restricted_cubic_spline([0.0, 1.0, 2.0], [0.0, 1.0, 2.0]).round(3).tolist()
-    [[0.0, 0.0], [1.0, 0.25], [2.0, 1.5]]
-    """
+def _restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
+    """(n, k - 1) basis of Harrell's restricted cubic spline; its first column are the values."""
     x, k = np.asarray(values, float), np.asarray(knots, float)
     if k.size < 3 or np.any(np.diff(k) <= 0):
         raise NotComputable("a spline needs three distinct knots")
@@ -793,24 +726,10 @@ def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HazardCurve:
-    """Hazard ratio along a continuous covariate against a reference value.
+    """Hazard ratio along a continuous covariate ``at`` values against a reference.
 
-    Attributes
-    ----------
-    at
-        Values of the covariate.
-    log_hazard_ratio, standard_error
-        Against ``reference``, where both are 0.
-    reference
-        Reference value.
-    knots
-        Of the restricted cubic spline.
-    nonlinearity_p
-        Likelihood-ratio p of the spline against a straight line.
-    fit
-        Cox model; the spline's columns come last.
-    matrix
-        Its covariates.
+    ``nonlinearity_p`` is the likelihood-ratio p of the restricted cubic spline with these ``knots``
+    against a straight line; its columns come last in the ``matrix`` of the Cox ``fit``.
     """
 
     at: np.ndarray
@@ -826,27 +745,15 @@ class HazardCurve:
 def hazard_along(
     time: Any, event: Any, values: Any, at: Any, *, others: Any = None, reference: Any = None
 ) -> HazardCurve:
-    """Hazard ratio along a covariate, by a restricted cubic spline in a Cox model.
+    """Hazard ratio along a covariate (n,), by a restricted cubic spline in a Cox model.
 
-    Parameters
-    ----------
-    time, event, values
-        (n,) times, event flags and covariate.
-    at
-        Where the curve is wanted.
-    others
-        (n, p) further covariates.
-    reference
-        Value with hazard ratio 1; default the median.
+    ``others`` are (n, p) further covariates, ``reference`` has hazard ratio 1 (default the median).
+    Knots at the 5th, 35th, 65th and 95th percentile (Harrell, Regression modeling strategies).
 
     Raises
     ------
     NotComputable
         If the values have fewer than three distinct knots, or the model cannot be fitted.
-
-    Notes
-    -----
-    Knots at the 5th, 35th, 65th and 95th percentile (Harrell, Regression modeling strategies).
 
     Examples
     --------
@@ -859,13 +766,13 @@ def hazard_along(
     x = np.asarray(values, float)
     knots = np.unique(np.quantile(x, [0.05, 0.35, 0.65, 0.95]))
     centre = float(np.median(x)) if reference is None else float(reference)
-    basis = restricted_cubic_spline(x, knots.tolist())
+    basis = _restricted_cubic_spline(x, knots.tolist())
     columns = np.zeros((x.size, 0)) if others is None else np.asarray(others, float)
     matrix = np.column_stack([columns, basis])
     line = fit_cox(time, event, matrix[:, : columns.shape[1] + 1])
     fit = fit_cox(time, event, matrix)
     where = np.asarray(at, float)
-    gap = restricted_cubic_spline(where, knots.tolist()) - restricted_cubic_spline(
+    gap = _restricted_cubic_spline(where, knots.tolist()) - _restricted_cubic_spline(
         np.array([centre]), knots.tolist()
     )
     own = slice(columns.shape[1], None)
@@ -883,10 +790,8 @@ def hazard_along(
     )
 
 
-def schoenfeld_events(
-    hazard_ratio: float, power: float = 0.8, alpha: float = 0.05, share: float = 0.5
-) -> float:
-    """Events that a log-rank test needs (Schoenfeld 1983).
+def schoenfeld_events(hazard_ratio: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Events that a log-rank test of two equal arms needs (Schoenfeld 1983).
 
     Examples
     --------
@@ -894,4 +799,4 @@ def schoenfeld_events(
     65.3
     """
     z = scipy.special.ndtri(1 - alpha / 2) + scipy.special.ndtri(power)
-    return float(z**2 / (share * (1 - share) * math.log(hazard_ratio) ** 2))
+    return float(z**2 / (0.25 * math.log(hazard_ratio) ** 2))

@@ -25,29 +25,10 @@ from corelab.pharmacodynamics.survival import (
 from corelab.terms.results import Estimate
 
 
-def _free(
-    time: np.ndarray, event: np.ndarray, when: np.ndarray, *, just_before: bool
-) -> np.ndarray:
-    """Probability of no censoring up to (or just before) given times."""
-    censoring = kaplan_meier(time, 1 - event)
-    place = np.searchsorted(censoring.time, when, side="left" if just_before else "right")
-    return np.concatenate([[1.0], censoring.survival])[place]
-
-
 def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> Concordance:
-    """Uno's C up to a time.
+    """Uno's C of a score (higher = earlier event) over pairs whose earlier event is before ``tau``.
 
-    Parameters
-    ----------
-    time, event, risk
-        (n,) times, event flags and score (higher = earlier event).
-    tau
-        Pairs count whose earlier event is before it.
-
-    Returns
-    -------
-    Concordance
-        Its error is that of the infinitesimal jackknife, the censoring weights taken as known.
+    Its error is that of the infinitesimal jackknife, the censoring weights taken as known.
 
     Raises
     ------
@@ -63,7 +44,7 @@ def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> Concordance
     """
     t, e = check_times(time, event)
     r = risk_order(risk)
-    free = _free(t, e, t, just_before=True)
+    free = kaplan_meier(t, 1 - e).survival_at(t, just_before=True)
     counts = (e == 1) & (t < tau)
     weight = np.where(counts, 1 / np.maximum(free, 1e-12) ** 2, 0.0)
     return weighted_concordance(t, e, r, weight)
@@ -83,13 +64,6 @@ def explained_variation(d: float) -> float:
 
 def royston_d(time: Any, event: Any, risk: Any, alpha: float = 0.05) -> Estimate:
     """Separation of a prognostic score: the log hazard ratio of its two halves, were it normal.
-
-    Parameters
-    ----------
-    time, event, risk
-        (n,) times, event flags and score.
-    alpha
-        1 - confidence level.
 
     Raises
     ------
@@ -124,23 +98,10 @@ def adjusted_restricted_mean(
 ) -> Estimate:
     """One coefficient of a linear model of the restricted survival time, by weighted least squares.
 
-    Parameters
-    ----------
-    time, event
-        (n,) times and event flags.
-    group
-        (n,) labels of the arms, each with a censoring curve of its own.
-    matrix
-        (n, p) design with its intercept.
-    tau
-        Horizon.
-    position
-        Column whose coefficient is wanted, as the indicator of an arm.
-    alpha
-        1 - confidence level.
-    small_sample
-        Covariance times n / (n - p) and t with n - p degrees of freedom; False for the normal form
-        of R survRM2, whose level at 60 participants is 7 % instead of 5 %.
+    Times, event flags and labels of the arms are (n,), each arm has a censoring curve of its own;
+    ``matrix`` is an (n, p) design with its intercept. The covariance is taken times n / (n - p)
+    with a t of n - p degrees of freedom; without ``small_sample`` in the normal form of R survRM2,
+    whose level at 60 participants is 7 % instead of 5 %.
 
     Raises
     ------
@@ -171,7 +132,7 @@ def adjusted_restricted_mean(
         inside = labels == level
         if t[inside].max() < tau and e[inside][t[inside] == t[inside].max()].min() == 0:
             raise NotComputable(f"follow-up of {level} ends before tau {tau:g}")
-        free = _free(y[inside], seen[inside], y[inside], just_before=False)
+        free = kaplan_meier(y[inside], 1 - seen[inside]).survival_at(y[inside])
         weight[inside] = seen[inside] / np.maximum(free, 1e-12)
     weighted = x * weight[:, None]
     beta = np.linalg.solve(weighted.T @ x, weighted.T @ y)

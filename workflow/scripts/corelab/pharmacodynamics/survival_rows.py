@@ -34,7 +34,7 @@ from corelab.pharmacodynamics.survival_measures import (
 )
 from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
 from corelab.settings.analyses.survival import SurvivalSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 #: Column of the frames: label of the stratum, of the key ``strata``.
 STRATUM = "_stratum"
@@ -79,14 +79,36 @@ def with_strata(frame: pd.DataFrame, analysis: SurvivalSpec, tables: Tables) -> 
 
 
 def strata_words(strata: np.ndarray | None) -> tuple[str, str]:
-    """Words before and after the name of a test that may be stratified.
-
-    Examples
-    --------
-    >>> strata_words(None), strata_words(np.array(["a", "b"]))
-    (('', ''), ('stratified ', ', 2 strata'))
-    """
+    """Words before and after the name of a test that may be stratified."""
     return ("", "") if strata is None else ("stratified ", f", {len(set(strata))} strata")
+
+
+def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
+    """Cox coefficients by lifelines at full precision; None and the words where it fails.
+
+    ``frame`` has ``time_days`` or, where covariates change with time, ``start`` and ``stop``.
+    """
+    from lifelines import CoxPHFitter, CoxTimeVaryingFitter
+
+    # Standardised columns: its convergence test is absolute.
+    scale = plan.matrix.std(axis=0)
+    table = pd.DataFrame(plan.matrix / scale, columns=[f"x{k}" for k in range(len(plan.terms))])
+    columns = [c for c in ("time_days", "start", "stop", "event") if c in frame]
+    table = table.assign(**{name: frame[name].to_numpy() for name in columns})
+    more: dict[str, Any] = {"event_col": "event", "fit_options": LIFELINES_NEWTON}
+    if STRATUM in frame:
+        table["stratum"], more["strata"] = pd.factorize(frame[STRATUM], sort=True)[0], ["stratum"]
+    fitter: Any = CoxPHFitter
+    if "start" in frame:
+        table["id"], more["id_col"], fitter = (
+            pd.factorize(frame.index)[0],
+            "id",
+            CoxTimeVaryingFitter,
+        )
+    else:
+        more["duration_col"] = "time_days"
+    fit, failed = attempt(lambda: fitter().fit(table, **more), f"lifelines.{fitter.__name__}")
+    return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")
 
 
 def terms_of(analysis: SurvivalSpec, groups: Groups, *first: str) -> Design:
@@ -100,22 +122,40 @@ def terms_of(analysis: SurvivalSpec, groups: Groups, *first: str) -> Design:
     ).slopes()
 
 
-def second_ratio(
-    log: float, error: float, theirs: float | None, library: str, tolerance: float = ITERATIVE
-) -> dict[str, float | str]:
-    """Columns of the ratio by lifelines, whose logarithm is compared in units of the error.
+def ratio_row(
+    statistic: str,
+    log: float,
+    error: float,
+    alpha: float,
+    term: str,
+    *,
+    theirs: float | None = None,
+    library: str = "",
+    tolerance: float = ITERATIVE,
+    group: str,
+    n: float,
+    **columns: Any,
+) -> StatisticRow:
+    """Row of a ratio whose logarithm a model gives per unit of a term, or why there is none.
 
-    ``theirs`` is None where it failed; ``library`` then has the words.
+    ``theirs`` is the logarithm by lifelines, compared in units of the error; None where it failed,
+    ``library`` then has the words.
 
     Examples
     --------
-    >>> second_ratio(0.0, 1.0, 0.0, "lifelines.CoxPHFitter")
-    {'second_estimate': 1.0, 'second_method': 'lifelines.CoxPHFitter'}
+    >>> row = ratio_row("hazard_ratio", 0.0, 1.0, 0.05, "x", theirs=0.0, group="x", n=9)
+    >>> row.estimate, row.second_estimate
+    (1.0, 1.0)
     """
-    if theirs is None:
-        return {"second_method": library}
-    compare(log, theirs, "lifelines", tolerance=tolerance, scale=error)
-    return {"second_estimate": math.exp(theirs), "second_method": library}
+    try:
+        ratio = ratio_of_log(log, error, alpha, term)
+    except NotComputable as reason:
+        return not_computable(statistic, str(reason), group=group, n=n)
+    second = Second(method=library)
+    if theirs is not None:
+        compare(log, theirs, "lifelines", tolerance=tolerance, scale=error)
+        second = Second(math.exp(theirs), library)
+    return ratio.row(statistic, second, group=group, n=n, **columns)
 
 
 # ------------------------------------------------------------------------- interval-censored times
@@ -129,12 +169,9 @@ def intervals_of(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     NotComputable
         If an event has no last visit without it, or one after it.
 
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"time_days": [80.0, 90], "event": [1.0, 0]})
-    >>> frame["last_free_days"] = [40.0, 9]
-    >>> [ends.tolist() for ends in intervals_of(frame)]
-    [[40.0, 90.0], [80.0, inf]]
+    Examples -------- >>> frame = pd.DataFrame({"time_days": [80.0, 90], "event": [1.0, 0],
+    "last_free_days": [40.0, 9]}) >>> [ends.tolist() for ends in intervals_of(frame)] [[40.0, 90.0],
+    [80.0, inf]]
     """
     if "last_free_days" not in frame:
         raise NotComputable(
@@ -230,24 +267,22 @@ def _weibull_rows(
         theirs, failed = None, "lifelines.WeibullAFTFitter stopped short of the maximum"
     library = failed or "lifelines.WeibullAFTFitter, interval censoring"
     for k, term in enumerate(plan.terms):
-        log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[2 + k, 2 + k]))
-        head = {"group": groups.term(term), "n": left.size}
-        # Its optimiser stops near the maximum: coefficients are compared by their error.
-        other = None if theirs is None else float(theirs[0][k])
-        second = second_ratio(log, error, other, library, 1e-2)
-        try:
-            ratio = ratio_of_log(log, error, analysis.alpha, term)
-        except NotComputable as reason:
-            yield not_computable("interval_hazard_ratio", str(reason), **head)
-            continue
-        yield ratio.row(
+        yield ratio_row(
             "interval_hazard_ratio",
+            float(fit.coefficients[k]),
+            math.sqrt(float(fit.covariance[2 + k, 2 + k])),
+            analysis.alpha,
+            term,
+            theirs=None if theirs is None else float(theirs[0][k]),
+            library=library,
+            # Its optimiser stops near the maximum.
+            tolerance=1e-2,
+            group=groups.term(term),
+            n=left.size,
             method="Weibull proportional hazards of interval-censored times, Wald interval; "
             f"terms {', '.join(plan.terms)}; shape {fit.shape:.4g}, log likelihood "
             f"{fit.log_likelihood:.4f}",
             note=f"{int(np.isfinite(right).sum())} events",
-            **head,
-            **second,
         )
 
 
@@ -372,7 +407,7 @@ def _changing_rows(
     plan, layer = terms_of(analysis, groups, "value"), groups.strata()
     stop, flag, start = (rows[c].to_numpy(float) for c in ("stop", "event", "start"))
     fit = fit_cox(stop, flag, plan.matrix, entry=start, strata=layer)
-    theirs, failed = _lifelines_periods(rows, plan, layer)
+    theirs, failed = lifelines_cox(rows, plan)
     people = rows.index.nunique()
     values = rows.groupby(level=0)["value"]
     counts = (
@@ -384,16 +419,18 @@ def _changing_rows(
     method += ", ".join(endpoint if t == "value" else t for t in plan.terms)
     method += f"; stratified{strata_words(layer)[1]}" if layer is not None else ""
     for k, term in enumerate(plan.terms):
-        log, error = float(fit.coefficients[k]), float(fit.standard_errors[k])
-        other = None if theirs is None else float(theirs[k])
-        second = second_ratio(log, error, other, failed or "lifelines.CoxTimeVaryingFitter")
-        yield ratio_of_log(log, error, analysis.alpha, term).row(
+        yield ratio_row(
             "hazard_ratio",
+            float(fit.coefficients[k]),
+            float(fit.standard_errors[k]),
+            analysis.alpha,
+            term,
+            theirs=None if theirs is None else float(theirs[k]),
+            library=failed or "lifelines.CoxTimeVaryingFitter",
             group=group if term == "value" else f"{groups.term(term)} given {endpoint}",
             n=people,
             method=method,
             note=join_notes(counts, said),
-            **second,
         )
 
 
@@ -437,27 +474,3 @@ def _periods(
         ),
         "; ".join(filter(None, said)),
     )
-
-
-def _lifelines_periods(
-    rows: pd.DataFrame, plan: Design, strata: np.ndarray | None
-) -> tuple[np.ndarray | None, str]:
-    from lifelines import CoxTimeVaryingFitter
-
-    scale = plan.matrix.std(axis=0)
-    table = pd.DataFrame(plan.matrix / scale, columns=[f"x{k}" for k in range(len(plan.terms))])
-    more = {}
-    if strata is not None:
-        table["stratum"], more = pd.factorize(strata)[0], {"strata": ["stratum"]}
-    table = table.assign(
-        id=pd.factorize(rows.index)[0],
-        **{name: rows[name].to_numpy() for name in ("start", "stop", "event")},
-    )
-
-    fit, failed = attempt(
-        lambda: CoxTimeVaryingFitter().fit(
-            table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
-        ),
-        "lifelines.CoxTimeVaryingFitter",
-    )
-    return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")

@@ -51,16 +51,17 @@ from corelab.pharmacodynamics.survival_rows import (
     adjusted_mean_rows,
     discrimination_rows,
     interval_rows,
-    second_ratio,
+    lifelines_cox,
+    ratio_row,
     strata_words,
     terms_of,
     time_varying_rows,
     with_strata,
 )
-from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
+from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.survival import SurvivalSpec
-from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
+from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
 CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
@@ -222,9 +223,8 @@ def median_row(time: Any, event: Any, alpha: float) -> StatisticRow:
     reached = "" if math.isfinite(median) else "median not reached"
     return Estimate(median, low, high, n=t.size).row(
         "median_days",
+        Second(other if math.isfinite(other) else math.nan, "lifelines.KaplanMeierFitter"),
         method="Kaplan-Meier, log-log interval (Brookmeyer-Crowley)",
-        second_estimate=other if math.isfinite(other) else math.nan,
-        second_method="lifelines.KaplanMeierFitter",
         note=join_notes(f"{int(e.sum())} events in {t.size}", reached),
     )
 
@@ -266,9 +266,8 @@ def logrank_row(
     first, last = strata_words(strata)
     return Estimate(result.p_value, p_value=result.p_value, n=t.size).row(
         "logrank_p",
+        Second(float(p), library),
         method=f"{first}log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}{last}",
-        second_estimate=float(p),
-        second_method=library,
         note=", ".join(
             f"{name} {int(o)} observed {x:.2f} expected"
             for name, o, x in zip(result.groups, result.observed, result.expected, strict=True)
@@ -315,11 +314,11 @@ def _restricted_mean_rows(analysis: SurvivalSpec, arms: Groups) -> Iterator[Stat
         library = "lifelines.utils.restricted_mean_survival_time"
         yield result.row(
             "rmst_days",
+            compare(result.estimate, theirs, library, tolerance=1e-7),
             group=arms.name(level),
             p_value=math.nan,
             n=len(part),
             method=f"restricted mean up to {tau:g} days, Greenwood-type standard error",
-            **compare(result.estimate, theirs, library, tolerance=1e-7),
         )
     for level in arms.others:
         group = arms.group(level)
@@ -374,16 +373,13 @@ def _fine_gray_rows(
         raise NotComputable("Fine and Gray's model needs by or covariates")
     plan = terms_of(analysis, arms)
     fit = fit_fine_gray(t, s, plan.matrix)
-    statistic = "subdistribution_hazard_ratio"
     for k, term in enumerate(plan.terms):
-        log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[k, k]))
-        try:
-            ratio = ratio_of_log(log, error, analysis.alpha, term)
-        except NotComputable as reason:
-            yield not_computable(statistic, str(reason), group=term)
-            continue
-        yield ratio.row(
-            statistic,
+        yield ratio_row(
+            "subdistribution_hazard_ratio",
+            float(fit.coefficients[k]),
+            math.sqrt(float(fit.covariance[k, k])),
+            analysis.alpha,
+            term,
             group=arms.term(term),
             n=fit.n,
             method="Fine and Gray, weights of the censoring curve, Breslow ties, robust Wald "
@@ -442,28 +438,6 @@ def _gray_rows(arms: Groups, t: np.ndarray, s: np.ndarray) -> Iterator[Statistic
         )
 
 
-def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
-    """Cox coefficients by lifelines at full precision; None and the words where it fails."""
-    from lifelines import CoxPHFitter
-
-    # Standardised columns: its convergence test is absolute.
-    scale = plan.matrix.std(axis=0)
-    table = pd.DataFrame(
-        plan.matrix / scale, columns=[f"x{i}" for i in range(plan.matrix.shape[1])]
-    )
-    table = table.assign(time=frame["time_days"].to_numpy(), event=frame["event"].to_numpy())
-    strata = None
-    if STRATUM in frame:
-        table["stratum"], strata = frame[STRATUM].to_numpy(), ["stratum"]
-    fit, failed = attempt(
-        lambda: CoxPHFitter().fit(
-            table, "time", "event", fit_options=LIFELINES_NEWTON, strata=strata
-        ),
-        "lifelines.CoxPHFitter",
-    )
-    return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")
-
-
 def hazard_rows(
     frame: pd.DataFrame,
     plan: Design,
@@ -487,53 +461,45 @@ def hazard_rows(
     check = proportional_hazards_test(t, e, plan.matrix, fit, strata=strata)
     per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
     for position, term in enumerate(plan.terms):
-        log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
-        group = groups.get(term, term)
-        try:
-            ratio = ratio_of_log(log, error, alpha, term)
-        except NotComputable as reason:
-            yield not_computable("hazard_ratio", str(reason), group=group, n=fit.n)
-            continue
         proportional = "proportional hazards not testable: all events are at one time"
         if math.isfinite(check.global_p_value):
             proportional = (
                 f"proportional hazards p {check.p_value[position]:.3g} "
                 f"(score test, all terms {check.global_p_value:.3g})"
             )
-        library = "lifelines.CoxPHFitter, precision 1e-12"
-        other = None if theirs is None else float(theirs[position])
-        yield ratio.row(
+        yield ratio_row(
             "hazard_ratio",
-            group=group,
+            float(fit.coefficients[position]),
+            float(fit.standard_errors[position]),
+            alpha,
+            term,
+            theirs=None if theirs is None else float(theirs[position]),
+            library=failed or "lifelines.CoxPHFitter, precision 1e-12",
+            group=groups.get(term, term),
             n=fit.n,
             method=f"Cox regression, Efron ties, Wald interval; {definition}",
             note=join_notes(f"{fit.events} events; {proportional}", per_term),
-            **second_ratio(log, error, other, failed or library),
         )
     # Risks of different strata are not comparable.
     if strata is None:
         group = groups.get(plan.terms[0], plan.terms[0]) if len(plan.terms) == 1 else "all"
         risk = plan.matrix @ fit.coefficients
-        for row in itertools.chain(
-            _concordance_rows(t, e, risk, alpha, definition),
-            discrimination_rows(t, e, risk, tau, alpha),
-        ):
+        method = "Harrell's concordance of the Cox model, infinitesimal jackknife; apparent; "
+        harrell = concordance_row(t, e, risk, alpha, method + definition)
+        for row in (harrell, *discrimination_rows(t, e, risk, tau, alpha)):
             yield replace(row, group=group, n=fit.n)
 
 
-def _concordance_rows(
-    t: np.ndarray, e: np.ndarray, risk: np.ndarray, alpha: float, definition: str
-) -> Iterator[StatisticRow]:
+def concordance_row(
+    t: np.ndarray, e: np.ndarray, risk: np.ndarray, alpha: float, method: str
+) -> StatisticRow:
+    """Harrell's concordance of a risk score, cross-checked with lifelines."""
     from lifelines.utils import concordance_index
 
     c = concordance(t, e, risk)
     theirs = float(concordance_index(t, -risk_order(risk), e))
-    yield c.within_bounds(alpha).row(
-        "c_index",
-        method="Harrell's concordance of the Cox model, infinitesimal jackknife; apparent; "
-        + definition,
-        **compare(c.estimate, theirs, "lifelines.utils.concordance_index"),
-    )
+    second = compare(c.estimate, theirs, "lifelines.utils.concordance_index")
+    return c.within_bounds(alpha).row("c_index", second, n=t.size, method=method)
 
 
 def _cox_rows(analysis: SurvivalSpec, tables: Tables, arms: Groups) -> Iterator[StatisticRow]:
@@ -649,6 +615,6 @@ def _among_events(frame: pd.DataFrame, alpha: float) -> Iterator[StatisticRow]:
     theirs = float(scipy.stats.spearmanr(died["value"], died["time_days"]).statistic)
     yield result.row(
         "spearman_rho",
+        compare(result.estimate, theirs, "scipy.stats.spearmanr"),
         method=f"{result.method}; censored participants left out, which biases: descriptive",
-        **compare(result.estimate, theirs, "scipy.stats.spearmanr"),
     )

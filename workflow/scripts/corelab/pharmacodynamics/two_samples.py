@@ -9,7 +9,8 @@ import numpy as np
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.estimates import t_estimate
-from corelab.terms.results import Estimate
+from corelab.provenance.two_computations import compare
+from corelab.terms.results import Estimate, Second
 
 
 def two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -19,11 +20,6 @@ def two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]
     ------
     NotComputable
         If one has fewer than ``least`` values.
-
-    Examples
-    --------
-    >>> [sample.tolist() for sample in two_samples([1, 2], [3, 4, 5])]
-    [[1.0, 2.0], [3.0, 4.0, 5.0]]
     """
     first, second = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
     for values in (first, second):
@@ -35,13 +31,7 @@ def two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]
 
 
 def student_t(a: Any, b: Any, alpha: float = 0.05) -> Estimate:
-    """Difference of means a - b, pooled variance.
-
-    Examples
-    --------
-    >>> student_t([3, 4, 5], [1, 2, 3]).estimate
-    2.0
-    """
+    """Difference of means a - b, pooled variance."""
     a, b = two_samples(a, b)
     df = a.size + b.size - 2
     pooled = (np.sum((a - a.mean()) ** 2) + np.sum((b - b.mean()) ** 2)) / df
@@ -50,16 +40,19 @@ def student_t(a: Any, b: Any, alpha: float = 0.05) -> Estimate:
 
 
 def welch_t(a: Any, b: Any, alpha: float = 0.05) -> Estimate:
-    """Difference of means a - b, unequal variances, Welch-Satterthwaite degrees of freedom.
-
-    Examples
-    --------
-    >>> round(welch_t([3, 4, 5, 9], [1, 2, 3]).df, 2)
-    4.04
-    """
+    """Difference of means a - b, unequal variances, Welch-Satterthwaite degrees of freedom."""
     a, b = two_samples(a, b)
     va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
     if va + vb == 0:
         raise NotComputable("no variance in either arm")
     df = (va + vb) ** 2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1))
     return t_estimate(float(a.mean() - b.mean()), math.sqrt(va + vb), df, alpha)
+
+
+def second_t(result: Estimate, theirs: Any, library: str, alpha: float) -> Second:
+    """Mean by a t test of scipy, the middle of its interval, after p and mean were compared."""
+    compare(result.p_value, float(theirs.pvalue), library)
+    interval = theirs.confidence_interval(1 - alpha)
+    middle = (float(interval.low) + float(interval.high)) / 2
+    scale = max(result.se, abs(result.estimate))
+    return compare(result.estimate, middle, library, scale=scale)

@@ -38,33 +38,11 @@ class Step(NamedTuple):
     n_excluded: int
 
 
-def cascade(n_in: int, steps: Sequence[Step], *, expected: int | None = None) -> pd.DataFrame:
-    """Flow from declared counts, as a published flow chart prints them.
+def _cascade(n_in: int, steps: Sequence[Step], *, expected: int | None = None) -> pd.DataFrame:
+    """Flow from declared counts, as a published flow chart prints them: columns of flow.tsv.
 
-    Parameters
-    ----------
-    n_in
-        Number screened.
-    steps
-        In order; steps of one stage leave together.
-    expected
-        Number at the end as published.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of flow.tsv: stage, n_in, n_out, reason, n_excluded; one row per reason.
-
-    Raises
-    ------
-    FlowError
-        If more leave than are there, or the end is not the expected number.
-
-    Examples
-    --------
-    >>> flow = cascade(1756, [Step("early", "late", 241)], expected=1515)
-    >>> flow[["n_in", "n_out"]].values.tolist()
-    [[1756, 1515]]
+    One row per reason. :class:`FlowError` if more leave than remain, or the end is not
+    ``expected``.
     """
     rows = []
     remaining = int(n_in)
@@ -78,31 +56,13 @@ def cascade(n_in: int, steps: Sequence[Step], *, expected: int | None = None) ->
     return pd.DataFrame(rows, columns=list(FLOW))
 
 
-def apply_criteria(
+def _apply_criteria(
     table: pd.DataFrame, criteria: Sequence[Exclusion]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Exclude by ordered expressions; who meets several criteria leaves by the first.
+    """Remaining participants and their flow; who meets several criteria leaves by the first.
 
-    Parameters
-    ----------
-    table
-        One row per participant.
-    criteria
-        Expressions of :mod:`corelab.study.expression` with their reasons. A value that is missing
-        meets no criterion: exclude missing values by an expression of their own
-        (``not has_ncct``).
-
-    Returns
-    -------
-    remaining, flow
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"participant_id": list("abcd"), "hours": [2.0, 30.0, 5.0, 25.0]})
-    >>> late = Exclusion(exclude="hours > 24", reason="EVT > 24 h")
-    >>> remaining, flow = apply_criteria(table, [late])
-    >>> remaining["participant_id"].tolist(), flow.loc[0, "reason"], int(flow.loc[0, "n_excluded"])
-    (['a', 'c'], 'EVT > 24 h', 2)
+    A value that is missing meets no criterion: exclude missing values by an expression of their own
+    (``not has_ncct``).
     """
     remaining = table
     steps = []
@@ -110,23 +70,11 @@ def apply_criteria(
         leaving = select(criterion.exclude, remaining)
         steps.append(Step(criterion.stage or STAGE, criterion.reason, int(leaving.sum())))
         remaining = remaining[~leaving]
-    return remaining.reset_index(drop=True), cascade(len(table), steps, expected=len(remaining))
+    return remaining.reset_index(drop=True), _cascade(len(table), steps, expected=len(remaining))
 
 
-def merge(flows: Mapping[str, pd.DataFrame], *, expected: int | None = None) -> int:
-    """Participants at the end of several flows together (data sets that are pooled).
-
-    Raises
-    ------
-    FlowError
-        If they do not add up to the expected number.
-
-    Examples
-    --------
-    >>> one = cascade(10, [Step("a", "x", 4)])
-    >>> merge({"first": one, "second": one}, expected=12)
-    12
-    """
+def _merge(flows: Mapping[str, pd.DataFrame], *, expected: int | None = None) -> int:
+    """Participants at the end of several flows together (data sets that are pooled)."""
     total = sum(int(flow["n_out"].iloc[-1]) for flow in flows.values())
     if expected is not None and total != expected:
         ends = ", ".join(f"{name} {int(flow['n_out'].iloc[-1])}" for name, flow in flows.items())
@@ -134,16 +82,8 @@ def merge(flows: Mapping[str, pd.DataFrame], *, expected: int | None = None) -> 
     return total
 
 
-def overlap_counts(first: int, second: int, union: int) -> tuple[int, int, int]:
-    """Only-first, both, only-second of two subsets with a known union.
-
-    Examples
-    --------
-    Immediate scan in 140, delayed in 141, 175 in all: 34, 106 and 35.
-
-    >>> overlap_counts(140, 141, 175)
-    (34, 106, 35)
-    """
+def _overlap_counts(first: int, second: int, union: int) -> tuple[int, int, int]:
+    """Only-first, both, only-second of two subsets with a known union."""
     both = first + second - union
     if both < 0 or both > min(first, second):
         raise FlowError(f"{first} and {second} cannot make a union of {union}")
@@ -155,39 +95,15 @@ def overlap_counts(first: int, second: int, union: int) -> tuple[int, int, int]:
 FLOW_COLUMNS = {"flow": "Name of the flow in cohort_flows", **FLOW}
 
 
-def run_flows(
+def _run_flows(
     flows: Sequence[CohortFlow],
     participants: pd.DataFrame,
     measurements: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
-    """Every flow of the config block ``cohort_flows``.
+    """Every flow of the config block ``cohort_flows``, by name: columns of flow.tsv.
 
-    Parameters
-    ----------
-    flows
-        As configured: ``criteria`` over the participants sheet (and imaging status flags),
-        ``declared`` counts, ``pooled`` flows, or two ``subsets`` of a flow.
-    participants, measurements
-        The sheet, and the columns of measurements.tsv.
-
-    Returns
-    -------
-    dict
-        Flow name -> columns of flow.tsv; the parts of the end follow as rows of stage ``parts``
-        with the part in ``reason`` and nobody excluded.
-
-    Raises
-    ------
-    FlowError
-        If counts do not add up.
-
-    Examples
-    --------
-    >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"], "hours": [1.0, 30.0, 2.0]})
-    >>> late = Exclusion(exclude="hours > 24", reason="late")
-    >>> flow = CohortFlow(name="all", expected=2, criteria=[late])
-    >>> run_flows([flow], people, pd.DataFrame())["all"]["n_out"].tolist()
-    [2]
+    ``participants`` and ``measurements`` are the sheet and measurements.tsv. The parts of the end
+    follow as rows of stage ``parts`` with the part in ``reason`` and nobody excluded.
     """
     made: dict[str, pd.DataFrame] = {}
     for flow in flows:
@@ -208,7 +124,7 @@ def _one_flow(
     if flow.criteria is not None:
         criteria = flow.criteria
         table = with_status_flags(participants, measurements, [one.exclude for one in criteria])
-        remaining, frame = apply_criteria(table, criteria)
+        remaining, frame = _apply_criteria(table, criteria)
         if expected is not None and len(remaining) != expected:
             raise FlowError(f"it ends with {len(remaining)}, not with the declared {expected}")
         by = flow.by
@@ -219,24 +135,24 @@ def _one_flow(
     if flow.declared is not None:
         declared = flow.declared.steps
         steps = [Step(one.stage or STAGE, one.reason, one.n_excluded) for one in declared]
-        frame = cascade(flow.declared.n_in, steps, expected=expected)
+        frame = _cascade(flow.declared.n_in, steps, expected=expected)
         split = flow.declared.split
         if split and sum(split.values()) != _end(frame):
             raise FlowError(f"the parts {split} do not add up to {_end(frame)}")
         return _with_parts(frame, split or {})
     if flow.pooled is not None:
         parts = {name: _end(made[name]) for name in flow.pooled}
-        total = merge({name: made[name] for name in flow.pooled}, expected=expected)
-        return _with_parts(cascade(total, []), parts, total)
+        total = _merge({name: made[name] for name in flow.pooled}, expected=expected)
+        return _with_parts(_cascade(total, []), parts, total)
     subsets = flow.subsets
     assert subsets is not None
     union = _end(made[subsets.flow])
     ((first, a),) = subsets.first.items()
     ((second, b),) = subsets.second.items()
-    only_a, both, only_b = overlap_counts(a, b, union)
+    only_a, both, only_b = _overlap_counts(a, b, union)
     names = (f"{first} only", f"{first} and {second}", f"{second} only")
     parts = dict(zip(names, (only_a, both, only_b), strict=True))
-    return _with_parts(cascade(union, []), parts, union)
+    return _with_parts(_cascade(union, []), parts, union)
 
 
 def _end(frame: pd.DataFrame) -> int:
@@ -253,17 +169,10 @@ def _with_parts(
     return more if frame.empty else pd.concat([frame, more], ignore_index=True)
 
 
-def consort(axes: Axes, frame: pd.DataFrame, *, start: str, end: str) -> Axes:
+def _consort(axes: Axes, frame: pd.DataFrame, *, start: str, end: str) -> Axes:
     """CONSORT figure of one flow: boxes downwards, exclusions to the right, parts at the foot.
 
-    Parameters
-    ----------
-    axes
-        To draw on; its frame is taken away.
-    frame
-        Columns of flow.tsv, as :func:`run_flows` gives them.
-    start, end
-        Words of the first and the last box.
+    ``start`` and ``end`` are the words of the first and the last box.
     """
     parts, steps = frame[frame["stage"] == "parts"], frame[frame["stage"] != "parts"]
     stages = list(dict.fromkeys(steps["stage"]))
@@ -322,18 +231,9 @@ def write_cohort_flows(
 ) -> None:
     """Write the flows of participants: one table, and a CONSORT figure with exhibit for each.
 
-    Parameters
-    ----------
-    flows
-        ``cohort_flows`` of the config.
-    people, measurements
-        Participants, and ``endpoints/measurements.tsv``.
-    table
-        ``statistics/cohort_flow.tsv``.
-    exhibits
-        JSON of each flow, in the order of the config; the figure lies beside it.
+    ``exhibits`` are in the order of ``flows``; each figure lies beside its exhibit.
     """
-    made = run_flows(flows, people, measurements)
+    made = _run_flows(flows, people, measurements)
     frames = [frame.assign(flow=name) for name, frame in made.items()]
     every = pd.concat(frames) if frames else pd.DataFrame(columns=list(FLOW_COLUMNS))
     write_table(every[list(FLOW_COLUMNS)], table, FLOW_COLUMNS, sort=False)
@@ -341,7 +241,7 @@ def write_cohort_flows(
         frame = made[flow.name]
         boxes = frame["stage"].nunique()
         figure = new_figure(7.6, 1.2 + 0.9 * boxes + 0.3 * len(frame))
-        consort(
+        _consort(
             figure.add_axes((0.02, 0.02, 0.96, 0.96)),
             frame,
             start=flow.start or ("Screened" if flow.criteria or flow.declared else "All"),

@@ -28,19 +28,10 @@ def drawers(
     kinds: Sequence[str],
     folder: Path,
 ) -> list[Draw]:
-    """What draws the figures of an analysis.
+    """Functions that draw the figures of an analysis.
 
-    The imports are inside, so that the methods of one kind of analysis are loaded.
-
-    Parameters
-    ----------
-    analysis, tables, rows
-        The planned analysis, its tables, and its statistics rows.
-    kinds
-        Of an analysis of agreement or overlap, see
-        :func:`corelab.study.plan_figures.figure_kinds`.
-    folder
-        The study's results folder.
+    The imports are inside, so that the methods of one kind of analysis are loaded. ``rows`` are its
+    statistics, ``kinds`` of :func:`corelab.study.plan_figures.figure_kinds`.
     """
     if isinstance(analysis, AgreementSpec | OverlapSpec):
         from corelab.agreement.exhibits import drawn_figure
@@ -69,23 +60,18 @@ def write_figures(
 ) -> list[str]:
     """Draw and write; an unexpected error becomes an alarm, and its traceback is printed.
 
+    Gives why a figure was not drawn.
+
     Parameters
     ----------
     analysis
         The planned analysis.
     draws
         Gives what :func:`drawers` gives.
-    exhibit
-        JSON in the folder of exhibits.
-    figures
-        Folder beside it for the SVG files.
+    exhibit, figures
+        JSON in the folder of exhibits, and the folder beside it for the SVG files.
     section, source
         Of the exhibit; the analysis and its table where they are not given.
-
-    Returns
-    -------
-    list of str
-        Why a figure was not drawn.
     """
     place = Path(figures)
     place.mkdir(parents=True, exist_ok=True)

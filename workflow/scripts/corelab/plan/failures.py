@@ -20,15 +20,7 @@ NOT_DRAWN = "Not drawn, failed: "
 
 
 def failed_frame(analysis: AnalysisSpec, error: Exception, log: str = "") -> pd.DataFrame:
-    """The row of an analysis that ended in an unexpected error; the traceback goes to the log.
-
-    Examples
-    --------
-    >>> planned = AnalysisSpec(id="a", type="comparison")
-    >>> frame = failed_frame(planned, KeyError("x"), "logs/a.log")
-    >>> frame.loc[0, "note"]
-    "not_computable: failed (KeyError: 'x'; log: logs/a.log)"
-    """
+    """The row of an analysis that ended in an unexpected error; the traceback goes to the log."""
     traceback.print_exception(error)
     cause = " ".join(str(error).split())[:300]
     text = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
@@ -36,18 +28,7 @@ def failed_frame(analysis: AnalysisSpec, error: Exception, log: str = "") -> pd.
 
 
 def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:
-    """Products of a study that hold an unexpected error.
-
-    Parameters
-    ----------
-    folder
-        The study's folder.
-
-    Returns
-    -------
-    dict
-        Path -> (analysis, cause), of tables of analyses and of exhibits.
-    """
+    """Tables and exhibits of a study that hold an unexpected error: path -> (analysis, cause)."""
     found = {}
     for kind in ("by_analysis", "without_exclusions", "by_specification"):
         for path in sorted((Path(folder) / "statistics" / kind).glob("*.tsv")):
@@ -65,13 +46,7 @@ def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:
 
 
 def failure_words(found: Mapping[str, tuple[str, str]]) -> str:
-    """What the end of a run says about analyses that failed.
-
-    Examples
-    --------
-    >>> failure_words({"s/by_analysis/a.tsv": ("a", "KeyError: 'x'")}).splitlines()[0]
-    '1 analysis ended in an unexpected error; every other result and the report are made.'
-    """
+    """What the end of a run says about analyses that failed."""
     number = len(found)
     lines = [
         f"{number} analys{'is' if number == 1 else 'es'} ended in an unexpected error; every other "

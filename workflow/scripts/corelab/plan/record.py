@@ -57,14 +57,7 @@ class PlanRecord:
 
     @classmethod
     def of(cls, settings: Config) -> PlanRecord:
-        """The plan of a config.
-
-        Examples
-        --------
-        >>> config = Config(study={"id": "a"}, inputs={"participants": "p.tsv"})
-        >>> PlanRecord.of(config).fingerprint == config.plan_fingerprint
-        True
-        """
+        """The plan of a config."""
         return cls(
             settings.study.id,
             settings.study.sap_version,
@@ -77,10 +70,8 @@ class PlanRecord:
     def read(cls, path: str | Path) -> PlanRecord:
         """Read a plan.
 
-        Raises
-        ------
-        ValueError
-            If the file is no plan, or its analyses do not have the fingerprint that it states.
+        ValueError if the file is no plan, or its analyses do not have the fingerprint that it
+        states.
         """
         try:
             content = read_json(path)
@@ -116,17 +107,7 @@ class PlanRecord:
 
 
 def deviations(locked: PlanRecord, now: PlanRecord) -> pd.DataFrame:
-    """What differs between the locked plan and the plan as run.
-
-    Parameters
-    ----------
-    locked, now
-        Plans.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`DEVIATIONS`; empty where the plan is the locked one.
+    """What differs between the locked plan and the plan as run: columns of :data:`DEVIATIONS`.
 
     Examples
     --------
@@ -162,14 +143,8 @@ def deviations(locked: PlanRecord, now: PlanRecord) -> pd.DataFrame:
 
 
 def write_plan(study: Study, plan: str | Path, table: str | Path, exhibit: str | Path) -> None:
-    """Write the plan, its deviations from the locked one, and both for the report.
-
-    Parameters
-    ----------
-    study
-        As read from config and sheets.
-    plan, table, exhibit
-        ``statistics/plan.json``, ``statistics/plan_deviations.tsv`` and the exhibit.
+    """Write the plan (``plan.json``), the table of its deviations from the locked one, and their
+    exhibit.
     """
     from corelab.provenance.exhibits import Alarm, write_exhibit
 
@@ -224,15 +199,7 @@ TRIAL_ENDPOINTS = {
 
 
 def write_trial(study: Study, table: str | Path, exhibit: str | Path) -> None:
-    """Write what trial a design is modelled on: endpoints, and what imaging was for.
-
-    Parameters
-    ----------
-    study
-        With ``trial`` in its config.
-    table, exhibit
-        ``statistics/trial_endpoints.tsv`` and the exhibit.
-    """
+    """Write what trial a design is modelled on: endpoints, and what imaging was for."""
     from corelab.provenance.exhibits import write_exhibit
 
     trial = study.settings.trial

@@ -21,11 +21,6 @@ def analysis_types() -> dict[str, Analyse]:
 
     The imports are static, so that the code digest follows them, and inside the function, so that
     the methods are loaded when an analysis runs.
-
-    Examples
-    --------
-    >>> sorted(analysis_types())[:3]
-    ['agreement', 'comparison', 'correlation']
     """
     from corelab.agreement.masks import overlap_rows
     from corelab.agreement.phantoms import phantom_rows
@@ -64,43 +59,24 @@ def analysis_types() -> dict[str, Analyse]:
 
 
 def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
-    """Carry out one analysis of the plan.
+    """Carry out one analysis of the plan: statistics rows in the contract's columns.
 
-    Parameters
-    ----------
-    analysis
-        One entry of ``analyses:`` (CONTRACT, "The plan"), see
-        :func:`corelab.settings.analyses.spec_of`.
-    tables
-        Measurements and sheets.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Statistics rows in the contract's columns. What these data cannot give is a row without
-        estimate whose note begins with ``not_computable:``.
-
-    Raises
-    ------
-    ComputationsDisagree
-        If our kernel and the library give different numbers.
-    ValueError
-        If a row of another package has a column that the tables do not have.
+    What these data cannot give is a row without estimate whose note begins with
+    ``not_computable:``. ComputationsDisagree if our kernel and the library give different numbers;
+    ValueError if a row of another package has an unknown column.
 
     Examples
     --------
+    >>> from corelab.settings.analyses import spec_of
     >>> measurements = pd.DataFrame({
     ...     "participant_id": list("abcde"), "visit": "day5", "endpoint": "infarct_volume",
     ...     "source": "pipeline", "repeat": 1, "region": "all", "status": "ok",
     ...     "value": [1.0, 2.0, 4.0, 3.0, 5.0]})
-    >>> outcomes = pd.DataFrame({"participant_id": list("abcde"), "visit": "day90",
-    ...     "outcome": "nihss", "value": [0.0, 3.0, 4.0, 2.0, 9.0]})
-    >>> tables = Tables(measurements, pd.DataFrame({"participant_id": list("abcde")}),
-    ...     outcomes=outcomes)
-    >>> from corelab.settings.analyses import spec_of
+    >>> people = pd.DataFrame({"participant_id": list("abcde"), "nihss": [0.0, 3.0, 4.0, 2.0, 9.0]})
+    >>> outcomes = people.assign(visit="day90", outcome="nihss", value=people["nihss"])
     >>> plan = {"id": "c1", "type": "correlation", "endpoint": "infarct_volume",
     ...     "outcome": "nihss", "method": "spearman"}
-    >>> result = run(spec_of(plan), tables)
+    >>> result = run(spec_of(plan), Tables(measurements, people, outcomes=outcomes))
     >>> print(*result.loc[0, ["statistic", "group", "n"]], round(result.loc[0, "estimate"], 3))
     spearman_rho infarct_volume|nihss 5 0.9
     """
@@ -112,37 +88,18 @@ def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     if left_out:
         frame["note"] = [f"{note}; {left_out}" if note else left_out for note in frame["note"]]
     above = [row.above_null for row in rows]
-    return one_sided(frame, analysis.alternative, above)
+    return _one_sided(frame, analysis.alternative, above)
 
 
-def one_sided(
+def _one_sided(
     frame: pd.DataFrame, alternative: str, above: Sequence[bool | None] | None = None
 ) -> pd.DataFrame:
     """P values of the planned one-sided alternative; intervals stay two-sided.
 
-    Parameters
-    ----------
-    frame
-        Statistics rows.
-    alternative
-        ``two-sided``, ``greater`` (the estimate is above its null value) or ``less``.
-    above
-        For rows whose estimate is no effect (a log-rank test): whether the effect is above its
-        null value, here whether hazards are higher than in the reference.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of statistics with a registered null value: p halved on the planned side and
-        1 - p / 2 on the other, and a note; the p of every other statistic stays two-sided and
-        says so.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"statistic": ["slope", "slope"], "estimate": [1.0, -1.0],
-    ...     "p_value": [0.04, 0.04], "note": ["", "n"]})
-    >>> one_sided(rows, "greater")[["p_value", "note"]].values.tolist()
-    [[0.02, 'one-sided p (greater)'], [0.98, 'n; one-sided p (greater)']]
+    Rows of statistics with a registered null value: p halved on the planned side and 1 - p / 2 on
+    the other, and a note; the p of every other statistic stays two-sided and says so. ``above``:
+    for rows whose estimate is no effect (a log-rank test), whether the effect is above its null
+    value.
     """
     if alternative == "two-sided" or frame.empty:
         return frame

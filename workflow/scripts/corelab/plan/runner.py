@@ -110,16 +110,8 @@ def tables_of(
 ) -> Tables:
     """What analyses may use: collected rows and the sheets of a study.
 
-    Parameters
-    ----------
-    analysis
-        Of the plan; its outcome and exposure may be participants columns.
-    study
-        As read from config and sheets.
-    measurements, overlap
-        ``endpoints/measurements.tsv`` and ``endpoints/overlap.tsv`` (None: not needed).
-    features
-        ``endpoints/features.tsv``, where the analysis is about features.
+    ``overlap`` None: not needed; ``features``: the table, where the analysis is about features. The
+    outcome and the exposure of the analysis may be participants columns.
     """
     rows = read_table(measurements, numeric=["value"])
     participants = study.sheets["participants"].reset_index(drop=True).copy()
@@ -162,7 +154,7 @@ def default_sources(study: Study) -> tuple[str, ...]:
     return ("final",) * first + ("pipeline", "supplied")
 
 
-def rereview_of(analysis: AnalysisSpec, tables: Tables) -> AnalysisSpec | None:
+def _rereview_of(analysis: AnalysisSpec, tables: Tables) -> AnalysisSpec | None:
     """The same analysis of the re-reviewed reads; None where it does not rest on final reads.
 
     A re-review is a sensitivity analysis: its rows stand beside the original's, never in place.
@@ -183,7 +175,7 @@ def rereview_of(analysis: AnalysisSpec, tables: Tables) -> AnalysisSpec | None:
 
 
 def _with_rereview(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd.DataFrame:
-    again = rereview_of(analysis, tables)
+    again = _rereview_of(analysis, tables)
     if again is None:
         return frame
     try:
@@ -205,15 +197,11 @@ def run_analysis(
     features: Sequence[str | Path] = (),
     log: str = "",
 ) -> pd.DataFrame:
-    """Run one analysis; one that these data cannot give is a row with the reason.
+    """Run one analysis: columns of the statistics tables.
 
-    An unexpected error is a row as well (:data:`FAILED`), so that the other analyses and the
-    report are made; :func:`failed_products` finds it, and the run ends with an error.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of the statistics tables.
+    One that these data cannot give is a row with the reason, and so is an unexpected error
+    (:data:`FAILED`), so that the other analyses and the report are made; :func:`failed_products`
+    finds it, and the run ends with an error.
     """
     try:
         tables = tables_of(analysis, study, measurements, overlap, features)
@@ -236,10 +224,7 @@ def run_sensitivity(
 ) -> pd.DataFrame:
     """Run an analysis under every alternative of its key ``sensitivity``.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`corelab.plan.specifications.COLUMNS`.
+    Columns of :data:`corelab.plan.specifications.COLUMNS`.
     """
     return run_grid(
         analysis,
@@ -266,7 +251,7 @@ def write_statistics(
     tables
         Paths of the six tables; their names are those of :mod:`corelab.settings.analyses`.
     banner
-        What every row has to say first: that the reads are not as they were locked.
+        First words of every row's note: that the reads are not as they were locked.
     summary
         Path of ``statistics/analyses.tsv``: status of every analysis.
     """

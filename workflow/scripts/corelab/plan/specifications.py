@@ -44,7 +44,7 @@ def _words(value: Any) -> str:
     return "all" if value in (None, "") else str(value)
 
 
-def available_sources(analysis: AnalysisSpec, tables: Tables) -> list[str]:
+def _available_sources(analysis: AnalysisSpec, tables: Tables) -> list[str]:
     """Sources that have the analysis' endpoints, in order of name; pipeline first."""
     rows = tables.measurements
     endpoints = as_list(analysis.endpoint)
@@ -66,19 +66,7 @@ class Specification:
 
 
 def specifications(analysis: AnalysisSpec, tables: Tables) -> list[Specification]:
-    """Every specification of an analysis.
-
-    Parameters
-    ----------
-    analysis
-        With its key ``sensitivity``.
-    tables
-        For ``source: [all]``.
-
-    Returns
-    -------
-    list of Specification
-        The planned one first, with no changes.
+    """Every specification of an analysis with a key ``sensitivity``; the planned one first.
 
     Examples
     --------
@@ -94,7 +82,7 @@ def specifications(analysis: AnalysisSpec, tables: Tables) -> list[Specification
     for key, values in grid.items():
         listed = list(values)
         if key == "source" and "all" in listed:
-            listed = available_sources(analysis, tables)
+            listed = _available_sources(analysis, tables)
         planned = plain.get(key)
         if key == "source" and planned is None:
             # The default of a source is the pipeline, so naming it is no alternative.
@@ -123,14 +111,7 @@ def _hashable(value: Any) -> Any:
 
 
 def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the statistic that an analysis concludes with; a failed analysis' own row.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"statistic": ["adjusted_mean", "mean_difference"], "group": "a"})
-    >>> conclusions(frame)["statistic"].tolist()
-    ['mean_difference']
-    """
+    """Rows of the statistic that an analysis concludes with; a failed analysis' own row."""
     rows = frame[~frame["group"].astype(str).str.endswith("Intercept")]
     # A statistic without a test is descriptive where the analysis has one with a test.
     tested = rows[rows["p_value"].notna()] if "p_value" in rows else rows
@@ -147,22 +128,10 @@ def run_grid(
     tables_of: Callable[[AnalysisSpec], Tables],
     run: Callable[[AnalysisSpec, Tables], pd.DataFrame],
 ) -> pd.DataFrame:
-    """Run every specification of an analysis.
+    """Run every specification of an analysis: columns of :data:`COLUMNS`.
 
-    Parameters
-    ----------
-    analysis
-        With its key ``sensitivity``.
-    tables_of
-        Tables that a specification may use.
-    run
-        Runs one analysis.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`COLUMNS`; a specification that these data cannot give is a row with the
-        reason.
+    A specification that these data cannot give is a row with the reason. ``tables_of`` gives the
+    tables of a specification, ``run`` carries it out.
     """
     grid = [key for key in analysis.as_given()["sensitivity"] if key != "design"]
     frames = []
@@ -195,13 +164,6 @@ def one_question(table: pd.DataFrame) -> pd.DataFrame:
 
     Alternatives of visit, endpoint or method keep their own visit and statistic; rows on another
     scale (ratios beside differences) cannot share an axis and are left out.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"planned": [1, 1, 0], "group": ["a", "b", "a"], "visit": "v",
-    ...     "statistic": "slope", "estimate": 1.0, "specification": ["planned", "planned", "x=1"]})
-    >>> one_question(table)["group"].tolist()
-    ['a', 'a']
     """
     planned = table[table["planned"] == 1]
     if planned.empty:

@@ -27,6 +27,8 @@ PERCENTILE_TYPES = {
     "percentile type 8": "median_unbiased",
     "percentile type 9": "normal_unbiased",
 }
+#: Quantile of the normal distribution for 95 %.
+_Z = 1.959963984540054
 PERCENTILES = {"quartile_1": 25.0, "median": 50.0, "quartile_3": 75.0}
 
 
@@ -46,13 +48,7 @@ def half_last_digit(printed: str) -> float:
 
 
 def describe(values: np.ndarray) -> dict[str, float]:
-    """Plain description: quartiles of type 7, SD with n - 1.
-
-    Examples
-    --------
-    >>> describe(np.array([1.0, 2.0, 3.0, 10.0]))["quartile_1"]
-    1.75
-    """
+    """Plain description: quartiles of type 7, SD with n - 1."""
     if values.size == 0:
         return {"n": 0.0}
     found = {
@@ -75,8 +71,6 @@ def of_values(statistic: str, values: np.ndarray) -> Iterator[tuple[str, float]]
     --------
     >>> dict(of_values("quartile_1", np.array([1.0, 2.0, 3.0, 10.0])))["percentile type 6"]
     1.25
-    >>> list(of_values("sd", np.array([1.0, 3.0])))
-    [('population SD', 1.0)]
     """
     if statistic == "sd" and values.size > 1:
         yield "population SD", float(values.std())
@@ -87,8 +81,8 @@ def of_values(statistic: str, values: np.ndarray) -> Iterator[tuple[str, float]]
         yield "geometric mean", float(np.exp(np.log(values).mean()))
 
 
-def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Fisher's interval of a correlation.
+def fisher_interval(r: float, n: float) -> tuple[float, float]:
+    """Fisher's 95 % interval of a correlation.
 
     Examples
     --------
@@ -97,42 +91,17 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     """
     if not (abs(r) < 1 and n > 3):
         return math.nan, math.nan
-    from scipy.special import ndtri
-
-    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
+    half = _Z / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
-def unrounded_r(
-    r: str, low: str, high: str, n: float, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Range of the r that round to the printed one and whose interval rounds to the printed one.
-
-    Parameters
-    ----------
-    r, low, high
-        Correlation and limits as printed.
-    n
-        Number of pairs.
-    level
-        Confidence level.
-
-    Returns
-    -------
-    tuple or None
-        Least and largest such r; None where there is none.
-
-    Examples
-    --------
-    >>> [round(v, 4) for v in unrounded_r("0.58", "0.49", "0.67", 213)]
-    [0.5827, 0.585]
-    >>> unrounded_r("0.58", "0.52", "0.67", 213)
+def _unrounded_r(r: str, low: str, high: str, n: float) -> tuple[float, float] | None:
+    """Least and largest r that round to the printed one and give the printed limits (Fisher's z);
+    None without one.
     """
     if n <= 3:
         return None
-    from scipy.special import ndtri
-
-    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
+    half = _Z / math.sqrt(n - 3)
     least, largest = -1.0, 1.0
     for text, shift in ((r, 0.0), (low, half), (high, -half)):
         value, rounding = float(text), half_last_digit(text)
@@ -149,7 +118,7 @@ def _limits(match: Mapping[str, float], statistic: str) -> Iterator[tuple[str, f
     bias, other = match.get("bias", math.nan), match.get(statistic, math.nan)
     if statistic in {"loa_lower", "loa_upper"}:
         # 1.96 SD here; Bland and Altman (1986) printed 2 SD.
-        yield "2 SD", bias + (other - bias) * 2 / 1.959963984540054
+        yield "2 SD", bias + (other - bias) * 2 / _Z
         mirror = match.get("loa_upper" if statistic == "loa_lower" else "loa_lower", math.nan)
         yield "difference taken the other way", -mirror
 
@@ -157,7 +126,7 @@ def _limits(match: Mapping[str, float], statistic: str) -> Iterator[tuple[str, f
 def alternatives(
     cells: Mapping[str, object], part: str, row: Mapping[str, object], same: pd.DataFrame
 ) -> Iterator[tuple[str, float]]:
-    """Other forms of a statistic of the plan.
+    """Name and value of other forms of a statistic of the plan.
 
     Parameters
     ----------
@@ -169,11 +138,6 @@ def alternatives(
         The statistics row that recomputes it.
     same
         Statistics rows of the same analysis, endpoint, visit and group.
-
-    Yields
-    ------
-    tuple
-        Name of the form, and its value.
     """
     name = str(cells["statistic"])
     family = family_of(name, "family")
@@ -201,7 +165,7 @@ def alternatives(
         texts = [str(cells[key]) for key in ("estimate", "ci_low", "ci_high") if cells.get(key)]
         known = None
         if len(texts) == 3:
-            known = unrounded_r(texts[0], texts[1], texts[2], float(row["n"]))  # type: ignore[arg-type]
+            known = _unrounded_r(texts[0], texts[1], texts[2], float(row["n"]))  # type: ignore[arg-type]
         if known:
             low, high = fisher_interval(sum(known) / 2, float(row["n"]))  # type: ignore[arg-type]
             name = (

@@ -54,10 +54,7 @@ def _value(node: ast.expr, text: str) -> float:
 def evaluate(text: str) -> float:
     """Value of an arithmetic expression; a comparison gives 1 (true) or 0.
 
-    Raises
-    ------
-    ArithmeticFault
-        If it is anything else.
+    :class:`ArithmeticFault` if it is anything else.
 
     Examples
     --------

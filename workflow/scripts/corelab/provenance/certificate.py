@@ -67,14 +67,8 @@ DESCRIPTION, ARITHMETIC = "description", "arithmetic"
 class Recomputed:
     """A number of this study beside a published one.
 
-    Attributes
-    ----------
-    value
-        NaN where it is not computable.
-    note
-        Why it is not, or how it is defined.
-    others
-        Other forms of the statistic: name and value.
+    NaN where it is not computable, with the reason as ``note``, which else says how it is defined;
+    ``others`` are other forms of the statistic, by name.
     """
 
     value: float
@@ -163,7 +157,10 @@ def certificate(
     measurements: pd.DataFrame | None = None,
     arms: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """The certificate's table.
+    """The certificate's table, columns of :data:`CERTIFICATE`.
+
+    A number that differs is searched among other forms of its statistic; one that fits is named,
+    and the verdict stays ``different``.
 
     Parameters
     ----------
@@ -173,16 +170,8 @@ def certificate(
         All statistics rows of the study; numbers as float64.
     numeric_tolerance
         For published numbers without a tolerance of their own.
-    measurements
-        ``measurements.tsv``, for published descriptions (analysis_id ``description``).
-    arms
-        Subject -> arm, for descriptions by arm.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`CERTIFICATE`. A number that differs is searched among other forms of its
-        statistic; one that fits is named, and the verdict stays ``different``.
+    measurements, arms
+        ``measurements.tsv`` and the arm of each subject, for published descriptions.
 
     Examples
     --------

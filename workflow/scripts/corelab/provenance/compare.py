@@ -25,7 +25,7 @@ COMPARED = {
     "or only_other",
 }
 #: Numbers that the terminal names; the table has them all.
-MOST_TOLD = 10
+MOST_SHOWN = 10
 _TABLES = {
     "endpoints/measurements.tsv": (
         ["participant_id", "visit", "endpoint", "source", "repeat", "region"],
@@ -41,30 +41,16 @@ _TABLES = {
 }
 
 
-def compare_tables(
+def _compare_tables(
     this: pd.DataFrame,
     other: pd.DataFrame,
     key: list[str],
     value: str,
     noise: Mapping[tuple[str, ...], float] | None = None,
 ) -> pd.DataFrame:
-    """Numbers of two tables side by side.
+    """Numbers of two tables side by side: ``value`` by ``key``.
 
-    Parameters
-    ----------
-    this, other
-        Tables with ``key`` and ``value``.
-    key, value
-        What a number is, and its column.
-    noise
-        (endpoint, source, region) -> least difference that is more than chance.
-
-    Examples
-    --------
-    >>> a = pd.DataFrame({"k": ["x", "y"], "v": [1.0, 2.0]})
-    >>> b = pd.DataFrame({"k": ["x", "z"], "v": [1.5, 2.0]})
-    >>> compare_tables(a, b, ["k"], "v")[["key", "verdict"]].values.tolist()
-    [['x', 'different'], ['y', 'only_this'], ['z', 'only_other']]
+    ``noise``: (endpoint, source, region) -> least difference that is more than chance.
     """
     both = this[[*key, value]].merge(
         other[[*key, value]], on=key, how="outer", suffixes=("_this", "_other"), indicator=True
@@ -132,12 +118,9 @@ def noise_floor(*folders: Path) -> dict[tuple[str, ...], float]:
 
 
 def compare_studies(folder: Path, other: Path) -> list[str]:
-    """Compare two results folders; write ``verification/compared.tsv``; lines for a person.
+    """Compare two results folders; write ``comparison/compared.tsv``; lines for a person.
 
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        If the other folder holds no results.
+    UserError if the other folder has no results.
     """
     if not (other / "endpoints" / "measurements.tsv").is_file():
         raise UserError(
@@ -153,7 +136,7 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     for name, (key, value) in _TABLES.items():
         if not (folder / name).is_file() or not (other / name).is_file():
             continue
-        part = compare_tables(
+        part = _compare_tables(
             read_table(folder / name, numeric=[value], text_missing=True),
             read_table(other / name, numeric=[value], text_missing=True),
             key,
@@ -177,8 +160,8 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     apart = table[table["verdict"] == "different"]
     order = apart["relative_percent"].abs().sort_values(ascending=False, kind="stable").index
     if len(apart):
-        lines.append(f"  The {min(MOST_TOLD, len(apart))} of {len(apart)} that move most:")
-    for row in apart.loc[order[:MOST_TOLD]].to_dict("records"):
+        lines.append(f"  The {min(MOST_SHOWN, len(apart))} of {len(apart)} that move most:")
+    for row in apart.loc[order[:MOST_SHOWN]].to_dict("records"):
         lines.append(
             f"    {row['key']}: {row['other']:.5g} -> {row['this']:.5g} "
             f"({row['relative_percent']:+.3g} %)"

@@ -16,17 +16,11 @@ from typing import Any
 
 
 @lru_cache(maxsize=1)
-def cache_folder() -> Path | None:
+def _cache_folder() -> Path | None:
     """Folder for compiled loops: NUMBA_CACHE_DIR, the environment's, the user's, or None.
 
-    Where no folder can be written, loops are compiled in each process. Several jobs may write at
-    once: numba writes a file under another name and renames it.
-
-    Examples
-    --------
-    >>> folder = cache_folder()
-    >>> folder is None or folder.is_dir()
-    True
+    Without one, each process compiles. Several jobs may write at once: numba renames a complete
+    file.
     """
     given = os.environ.get("NUMBA_CACHE_DIR")
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -48,21 +42,16 @@ def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: ``numba.njit`` without the interpreter's lock, kept on disk where possible.
 
     The same source, processor and version of numba give the same machine code, kept or not.
-
-    Parameters
-    ----------
-    fastmath
-        Freedoms of floating-point arithmetic (flags of LLVM).
+    ``fastmath`` are freedoms of floating-point arithmetic (flags of LLVM).
 
     Examples
     --------
-    >>> double = compiled({"contract"})(lambda x: 2.0 * x)
-    >>> double(1.5)
+    >>> compiled({"contract"})(lambda x: 2.0 * x)(1.5)
     3.0
     """
     import numba
 
-    folder = cache_folder()
+    folder = _cache_folder()
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Inputs by content: what every job read, and whether that is still what is there.
+"""Inputs by content: what every job read, and whether that is still its content.
 
 A file's time says nothing of its content: ``cp -p``, ``rsync -t``, archives and restored backups
 put other content in place with an old time, and a fresh clone has the same content with new times.
@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from corelab.provenance.files import atomic_path, file_sha256
 
 #: Contents of files whose times changed after a job had read them, below the study's ``jobs``.
 KEPT_IN = "jobs/.contents"
@@ -42,21 +43,9 @@ def _files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield os.path.relpath(path, folder), os.stat(path)  # noqa: PTH116
 
 
-def stamp_of(path: str | Path) -> str | None:
-    """Size and times of a file, or of all files of a folder; the content is not read.
-
-    Returns
-    -------
-    str or None
-        Equal as long as nobody wrote to the file; None where there is none.
-
-    Examples
-    --------
-    >>> import tempfile; folder = Path(tempfile.mkdtemp()); _ = (folder / "a").write_text("1")
-    >>> before = stamp_of(folder / "a"), stamp_of(folder)
-    >>> _ = (folder / "a").write_text("12")
-    >>> before[0] == stamp_of(folder / "a"), before[1] == stamp_of(folder), stamp_of(folder / "b")
-    (False, False, None)
+def _stamp_of(path: str | Path) -> str | None:
+    """Size and times of a file, or of all files of a folder; equal until somebody writes to it.
+    None without one.
     """
     try:
         status = os.stat(path)  # noqa: PTH116
@@ -68,36 +57,17 @@ def stamp_of(path: str | Path) -> str | None:
     return f"{len(lines)} files:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:32]}"
 
 
-def content_of(path: str | Path) -> str:
-    """sha256 of a file, or of the names and the sha256 of all files of a folder.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile; folder = Path(tempfile.mkdtemp()); _ = (folder / "a").write_text("1")
-    >>> content_of(folder / "a")[:8], len(content_of(folder))
-    ('6b86b273', 64)
-    """
+def _content_of(path: str | Path) -> str:
+    """SHA-256 of a file, or of the names and SHA-256 of all files of a folder."""
     if Path(path).is_dir():
         names = sorted(name for name, _ in _files_below(os.fspath(path)))
-        lines = [f"{content_of(Path(path) / name)}  {name}" for name in names]
+        lines = [f"{_content_of(Path(path) / name)}  {name}" for name in names]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_sha256(path)
 
 
-def is_input(path: str, study: Path) -> bool:
-    """Whether a file is an input of the study and no product of one of its jobs.
-
-    Examples
-    --------
-    >>> [is_input(one, Path("r/s")) for one in ("data/a.nii", "r/s/maps/a.nii", "r/s/review/a.tsv")]
-    [True, False, True]
-    """
+def _is_input(path: str, study: Path) -> bool:
+    """Whether a file is an input of the study and no product of one of its jobs."""
     inside = os.path.relpath(os.path.abspath(path), os.path.abspath(study))  # noqa: PTH100
     return inside.startswith("..") or inside.startswith(HAND_WRITTEN)
 
@@ -116,13 +86,10 @@ def _kept(path: str, stamp: str, study: Path) -> str | None:
 
 
 def _keep(path: str, stamp: str, sha256: str, study: Path) -> None:
-    file = _kept_file(path, study)
-    temporary = file.with_name(f".tmp-{secrets.token_hex(6)}")
-    with suppress(OSError):  # a folder that cannot be written to: the file is read again next time
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"path": path, "stamp": stamp, "sha256": sha256}
+    content = {"path": path, "stamp": stamp, "sha256": sha256}
+    # A folder that cannot be written to: the file is read again next time.
+    with suppress(OSError), atomic_path(_kept_file(path, study), durable=False) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(temporary, file)
 
 
 #: Where reading a file takes longer than looking up what another job found, bytes.
@@ -138,30 +105,20 @@ class Stamped:
 
 
 def used(paths: Iterable[str], study: Path) -> dict[str, Stamped]:
-    """Stamp and sha256 of the inputs among the files of a job, as they are now.
+    """Stamp and SHA-256 of the inputs among the files of a job, as they are now, by path.
 
-    Parameters
-    ----------
-    paths
-        Inputs of the job; products of other jobs are left out.
-    study
-        The study's folder.
-
-    Returns
-    -------
-    dict
-        By path.
+    Products of other jobs are left out.
     """
     found: dict[str, Stamped] = {}
     for path in dict.fromkeys(paths):
-        stamp = stamp_of(path) if is_input(path, study) else None
+        stamp = _stamp_of(path) if _is_input(path, study) else None
         if stamp is None:
             continue
         # Weights and containers of some GB are read by the first job only.
         large = Path(path).is_file() and Path(path).stat().st_size > LARGE
         sha256 = _kept(path, stamp, study) if large else None
         with suppress(OSError):
-            sha256 = sha256 or content_of(path)
+            sha256 = sha256 or _content_of(path)
             if large:
                 _keep(path, stamp, sha256, study)
         found[path] = Stamped(stamp, sha256)
@@ -170,16 +127,8 @@ def used(paths: Iterable[str], study: Path) -> dict[str, Stamped]:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A job that read inputs of the study.
-
-    Attributes
-    ----------
-    name
-        The rule and its wildcards.
-    outputs
-        Files that it made.
-    inputs
-        What :func:`used` found before it started.
+    """A job that read inputs of the study: rule and wildcards, its outputs, and what :func:`used`
+    found.
     """
 
     name: str
@@ -189,18 +138,16 @@ class Reader:
 
 @dataclass
 class Compared:
-    """Inputs that jobs have read, against what is there now.
+    """Inputs that jobs have read, against their present content.
 
     Attributes
     ----------
-    same
-        Paths whose content is that which every job read.
+    same, missing
+        Paths whose content is that which every job read, and paths that do not exist.
     changed
         Path -> names of the jobs that read other content.
     outputs
         Output of a job that read other content -> the paths.
-    missing
-        Paths that are gone.
     """
 
     same: set[str] = field(default_factory=set)
@@ -217,39 +164,25 @@ def compare(
     workers: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> Compared:
-    """Compare the inputs that jobs have read with what is there now.
+    """Compare the inputs that jobs have read with their present content.
 
-    Parameters
-    ----------
-    readers
-        The jobs and what they read.
-    study
-        The study's folder.
-    read_all
-        Read every file, also where size and times are as they were.
-    workers
-        Files that are read at once.
-    report
-        Called with a line before files are read.
+    ``read_all``: read every file, also where size and times are as they were. ``workers`` files are
+    read at once; ``report`` is called with a line before that.
 
     Examples
     --------
     >>> import tempfile; folder = Path(tempfile.mkdtemp()); sheet = folder / "a.tsv"
     >>> _ = sheet.write_text("1"); study = folder / "results"
     >>> job = Reader("collect", ("r/x",), used([str(sheet)], study))
-    >>> times = sheet.stat().st_atime_ns, sheet.stat().st_mtime_ns
-    >>> _ = sheet.write_text("2"); os.utime(sheet, ns=times)
-    >>> list(compare([job], study).outputs)
+    >>> _ = sheet.write_text("2"); list(compare([job], study).outputs)
     ['r/x']
-    >>> _ = sheet.write_text("1"); compare([job], study).outputs
-    {}
     """
     by_path: dict[str, list[Reader]] = {}
     for reader in readers:
         for path in reader.inputs:
             by_path.setdefault(path, []).append(reader)
     found = Compared()
-    stamps = {path: stamp_of(path) for path in by_path}
+    stamps = {path: _stamp_of(path) for path in by_path}
     contents: dict[str, str | None] = {}
     to_read = []
     for path, stamp in stamps.items():
@@ -292,7 +225,7 @@ def _read(
     def read(one: tuple[str, str]) -> tuple[str, str | None]:
         path, stamp = one
         try:
-            sha256 = content_of(path)
+            sha256 = _content_of(path)
         except OSError:
             return path, None
         _keep(path, stamp, sha256, study)

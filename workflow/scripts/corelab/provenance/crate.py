@@ -41,61 +41,57 @@ _LICENSE = "https://spdx.org/licenses/GPL-3.0-or-later"
 _SNAKEMAKE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 
 
+def _entity(identifier: str, kind: str | list[str], /, **facts: Any) -> dict[str, Any]:
+    return {"@id": identifier, "@type": kind, **facts}
+
+
+def _ids(*names: str) -> list[dict[str, str]]:
+    return [{"@id": name} for name in names]
+
+
 def _root(manifest: Manifest, files: list[dict[str, Any]], here: str) -> dict[str, Any]:
     study = manifest.study
-    return {
-        "@id": "./",
-        "@type": "Dataset",
-        "name": study.get("title") or study["id"],
-        "description": f"Products of the study {study['id']}, re-analysed by Corelab",
-        "datePublished": UNDATED,
-        "license": {"@id": "#conditions"},
-        "identifier": manifest.products_sha256,
-        "conformsTo": [{"@id": name} for name in PROFILES],
-        "mainEntity": {"@id": here + WORKFLOW},
-        "hasPart": [{"@id": here + WORKFLOW}, *({"@id": item["@id"]} for item in files)],
-        "mentions": [{"@id": "#run"}],
-    }
+    return _entity(
+        "./",
+        "Dataset",
+        name=study.get("title") or study["id"],
+        description=f"Products of the study {study['id']}, re-analysed by Corelab",
+        datePublished=UNDATED,
+        license={"@id": "#conditions"},
+        identifier=manifest.products_sha256,
+        conformsTo=_ids(*PROFILES),
+        mainEntity={"@id": here + WORKFLOW},
+        hasPart=_ids(here + WORKFLOW, *(item["@id"] for item in files)),
+        mentions=_ids("#run"),
+    )
 
 
 def _workflow(manifest: Manifest, here: str) -> list[dict[str, Any]]:
-    version = str(manifest.software.get("snakemake", ""))
+    rules, packages = sorted(manifest.rules.items()), sorted(manifest.software.items())
+    programs = [(f"#rule-{n}", f"rule {n}", rule.code or __version__) for n, rule in rules]
+    programs += [(f"#package-{name}", name, version) for name, version in packages]
     return [
-        {
-            "@id": here + WORKFLOW,
-            "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
-            "name": "Corelab",
-            "description": "From a trial's images, reads and tables to imaging endpoints",
-            "version": __version__,
-            "license": {"@id": _LICENSE},
-            "programmingLanguage": {"@id": _SNAKEMAKE},
-            "hasPart": [{"@id": f"#rule-{name}"} for name in sorted(manifest.rules)],
-        },
-        {
-            "@id": _SNAKEMAKE,
-            "@type": "ComputerLanguage",
-            "name": "Snakemake",
-            "identifier": {"@id": "https://snakemake.github.io"},
-            "url": {"@id": "https://snakemake.github.io"},
-            "version": version,
-        },
-        *(
-            {
-                "@id": f"#rule-{name}",
-                "@type": "SoftwareApplication",
-                "name": f"rule {name}",
-                "softwareVersion": rule.code or __version__,
-            }
-            for name, rule in sorted(manifest.rules.items())
+        _entity(
+            here + WORKFLOW,
+            ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+            name="Corelab",
+            description="From a trial's images, reads and tables to imaging endpoints",
+            version=__version__,
+            license={"@id": _LICENSE},
+            programmingLanguage={"@id": _SNAKEMAKE},
+            hasPart=_ids(*(f"#rule-{name}" for name, _ in rules)),
+        ),
+        _entity(
+            _SNAKEMAKE,
+            "ComputerLanguage",
+            name="Snakemake",
+            identifier={"@id": "https://snakemake.github.io"},
+            url={"@id": "https://snakemake.github.io"},
+            version=str(manifest.software.get("snakemake", "")),
         ),
         *(
-            {
-                "@id": f"#package-{name}",
-                "@type": "SoftwareApplication",
-                "name": name,
-                "softwareVersion": version,
-            }
-            for name, version in sorted(manifest.software.items())
+            _entity(identifier, "SoftwareApplication", name=name, softwareVersion=version)
+            for identifier, name, version in programs
         ),
     ]
 
@@ -103,28 +99,23 @@ def _workflow(manifest: Manifest, here: str) -> list[dict[str, Any]]:
 def _files(manifest: Manifest, here: str) -> list[dict[str, Any]]:
     """Products as data entities."""
     return [
-        {
-            "@id": f"{here}{name}",
-            "@type": "File",
-            "name": Path(name).name,
-            "contentSize": str(product.bytes),
-            "sha256": product.sha256,
-            "encodingFormat": _MEDIA.get(Path(name).suffix, "application/octet-stream"),
+        _entity(
+            f"{here}{name}",
+            "File",
+            name=Path(name).name,
+            contentSize=str(product.bytes),
+            sha256=product.sha256,
+            encodingFormat=_MEDIA.get(Path(name).suffix, "application/octet-stream"),
             **({"description": product.role} if product.role else {}),
-        }
+        )
         for name, product in sorted(manifest.products.items())
     ]
 
 
 def _sources(manifest: Manifest) -> list[dict[str, Any]]:
-    """What was given to the run, by its hash: the files themselves are not in the crate."""
+    """Inputs of the run, by their hash: the files themselves are not in the crate."""
     return [
-        {
-            "@id": f"#source-{n}",
-            "@type": "CreativeWork",
-            "name": source.name,
-            "sha256": source.sha256,
-        }
+        _entity(f"#source-{n}", "CreativeWork", name=source.name, sha256=source.sha256)
         for n, source in enumerate(manifest.sources)
     ]
 
@@ -137,47 +128,33 @@ def _run(
 ) -> list[dict[str, Any]]:
     """The run, who answers for it, and the plan that it followed."""
     return [
-        {
-            "@id": "#run",
-            "@type": "CreateAction",
-            "name": f"Run of Corelab on {manifest.study_id}",
-            "description": "provenance/REPRODUCE.md has the command",
-            "instrument": {"@id": here + WORKFLOW},
-            "agent": {"@id": "#core-laboratory"},
-            "actionStatus": "http://schema.org/CompletedActionStatus",
-            "endTime": UNDATED,
-            "object": [*({"@id": item["@id"]} for item in sources), {"@id": "#plan"}],
-            "result": [{"@id": item["@id"]} for item in files],
-        },
-        {
-            "@id": "#core-laboratory",
-            "@type": "Organization",
-            "name": "Imaging core laboratory of the study",
-        },
-        {
-            "@id": "#conditions",
-            "@type": "CreativeWork",
-            "name": "Conditions of the trial's data",
-            "description": "The conditions under which the trial's data were given apply",
-        },
-        {
-            "@id": "#plan",
-            "@type": "PropertyValue",
-            "name": "plan_fingerprint",
-            "value": manifest.plan_fingerprint,
-        },
+        _entity(
+            "#run",
+            "CreateAction",
+            name=f"Run of Corelab on {manifest.study_id}",
+            description="provenance/REPRODUCE.md has the command",
+            instrument={"@id": here + WORKFLOW},
+            agent={"@id": "#core-laboratory"},
+            actionStatus="http://schema.org/CompletedActionStatus",
+            endTime=UNDATED,
+            object=_ids(*(item["@id"] for item in sources), "#plan"),
+            result=_ids(*(item["@id"] for item in files)),
+        ),
+        _entity("#core-laboratory", "Organization", name="Imaging core laboratory of the study"),
+        _entity(
+            "#conditions",
+            "CreativeWork",
+            name="Conditions of the trial's data",
+            description="The conditions under which the trial's data were given apply",
+        ),
+        _entity("#plan", "PropertyValue", name="plan_fingerprint", value=manifest.plan_fingerprint),
     ]
 
 
 def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
     """RO-Crate metadata (JSON-LD) of a study's products.
 
-    Parameters
-    ----------
-    manifest
-        Of the study.
-    here
-        What leads from the crate's folder to the study's, such as ``../``.
+    ``here`` leads from the crate's folder to the study's, such as ``../``.
 
     Examples
     --------
@@ -187,22 +164,20 @@ def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
     ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
     """
     files, sources = _files(manifest, here), _sources(manifest)
+    standards = ("https://w3id.org/ro/crate/1.1", list(PROFILES)[-1])
     graph = [
-        {
-            "@id": "ro-crate-metadata.json",
-            "@type": "CreativeWork",
-            "about": {"@id": "./"},
-            "conformsTo": [
-                {"@id": "https://w3id.org/ro/crate/1.1"},
-                {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
-            ],
-        },
+        _entity(
+            "ro-crate-metadata.json",
+            "CreativeWork",
+            about={"@id": "./"},
+            conformsTo=_ids(*standards),
+        ),
         _root(manifest, files, here),
         *_workflow(manifest, here),
         *_run(manifest, files, sources, here),
-        {"@id": _LICENSE, "@type": "CreativeWork", "name": "GPL-3.0-or-later"},
+        _entity(_LICENSE, "CreativeWork", name="GPL-3.0-or-later"),
         *(
-            {"@id": name, "@type": "CreativeWork", "name": words, "version": version}
+            _entity(name, "CreativeWork", name=words, version=version)
             for name, (words, version) in PROFILES.items()
         ),
         *sources,
@@ -218,16 +193,9 @@ def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
 
 
 def write_crate(manifest: Manifest, path: str | Path, folder: str | Path) -> None:
-    """Write the crate of the study's folder and the one beside the manifest.
+    """Write the crate of the study's folder and the one beside the manifest (``path``).
 
-    Parameters
-    ----------
-    manifest
-        Of the study.
-    path
-        ``provenance/ro-crate-metadata.json``.
-    folder
-        The study's folder; it gets ``ro-crate-metadata.json`` and the workflow as it was run.
+    ``folder`` also gets the workflow as it was run.
     """
     for source in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
         target = Path(folder) / "provenance" / "workflow" / source.relative_to(ROOT)

@@ -60,14 +60,8 @@ class Decision:
         return [str(getattr(self, name)) for name in COLUMNS]
 
 
-def line_digest(cells: Sequence[str]) -> str:
-    """SHA-256 of a line's cells without its own digest.
-
-    Examples
-    --------
-    >>> line_digest(["1", "a"])[:12]
-    '9329e26f9aac'
-    """
+def _line_digest(cells: Sequence[str]) -> str:
+    """SHA-256 of a line's cells without its own digest."""
     return hashlib.sha256("\t".join(cells).encode("utf-8")).hexdigest()
 
 
@@ -76,14 +70,9 @@ def _cell(text: object) -> str:
 
 
 def read_decisions(path: str | Path) -> list[Decision]:
-    """Read a table of decisions and check its chain.
+    """Read a table of decisions and check its chain; a missing file has no decision.
 
-    A missing file has no decision.
-
-    Raises
-    ------
-    DecisionFault
-        If a line does not follow from the one before.
+    :class:`DecisionFault` if a line does not follow from the one before.
     """
     path = Path(path)
     if not path.is_file():
@@ -102,7 +91,7 @@ def read_decisions(path: str | Path) -> list[Decision]:
             raise DecisionFault(f"{where} has {len(cells)} cells, not {len(COLUMNS)}")
         named = dict(zip(COLUMNS, cells, strict=True))
         remedy = "; nothing may be edited: restore the file, then add a decision that corrects it"
-        if named["sha256"] != line_digest(cells[:-1]):
+        if named["sha256"] != _line_digest(cells[:-1]):
             raise DecisionFault(f"{where} was changed after it was written{remedy}")
         if named["previous_sha256"] != previous or named["number"] != str(len(found) + 1):
             raise DecisionFault(f"{where} does not follow the line before{remedy}")
@@ -125,19 +114,10 @@ def append_decision(
     endpoint: str = "all",
     decided_at: str = "",
 ) -> Decision:
-    """Add a decision at the end of the table.
+    """Add a decision at the end of the table, which is created if it is missing.
 
-    Parameters
-    ----------
-    path
-        ``qc_decisions.tsv``; created if it is missing.
-    participant_id, visit, endpoint, decision, reason, decided_by, decided_at
-        As in :data:`COLUMNS`; the time is now where none is given.
-
-    Raises
-    ------
-    DecisionFault
-        For an unknown decision, no name, or no reason where one is needed; or a broken chain.
+    Cells are as in :data:`COLUMNS`; the time is now where none is given. :class:`DecisionFault` for
+    an unknown decision, no name, no reason where one is needed, or a broken chain.
 
     Examples
     --------
@@ -171,7 +151,7 @@ def append_decision(
         when,
         known[-1].sha256 if known else FIRST,
     ]
-    cells.append(line_digest(cells))
+    cells.append(_line_digest(cells))
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "\t".join(cells) + "\n"
     if not path.is_file():
@@ -219,15 +199,9 @@ def exclusion_of(
 def without_excluded(
     frame: pd.DataFrame, excluded: Mapping[tuple[str, str, str], Decision]
 ) -> pd.DataFrame:
-    """Rows with the excluded values taken out: status ``excluded`` and the reason, value missing.
+    """Rows without the excluded values: status ``excluded`` and the reason, value missing.
 
-    Parameters
-    ----------
-    frame
-        Rows with ``participant_id``, ``visit``, ``value``, ``status`` and ``reason``; rows without
-        a value keep their own status.
-    excluded
-        Of :func:`exclusions`.
+    Rows without a value keep their own status. ``excluded`` is of :func:`exclusions`.
     """
     if not excluded or frame.empty:
         return frame

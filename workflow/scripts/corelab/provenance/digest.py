@@ -78,23 +78,11 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def clear_caches() -> None:
-    """Forget what was read, where files may have changed since."""
-    for cached in (_module_file, _content, _data_files, digest_of_script):
-        cached.cache_clear()
-
-
-def modules_of(script: Path, root: Path) -> Iterator[Path]:
+def _modules_of(script: Path, root: Path) -> Iterator[Path]:
     """Files of the library that a script uses: imports followed, parents included.
 
     Where one of them opens a registry, the files of the packages that add to it are among them.
-
-    Parameters
-    ----------
-    script
-        A rule's script.
-    root
-        Folder that holds the package.
+    ``root`` is the folder of the package.
     """
     seen: set[Path] = set()
     names: set[str] = set()
@@ -123,32 +111,12 @@ def modules_of(script: Path, root: Path) -> Iterator[Path]:
 def digest_of_script(script: str) -> str:
     """Digest of a script, of every library module that it imports, and of their data files.
 
-    Parameters
-    ----------
-    script
-        Path of a script that lies beside the package folder.
-
-    Returns
-    -------
-    str
-        16 hexadecimal characters. Paths enter relative to the folder, so a clone elsewhere has
-        the same digest.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> root = pathlib.Path(tempfile.mkdtemp())
-    >>> (root / "corelab").mkdir(); _ = (root / "corelab" / "__init__.py").write_text("")
-    >>> _ = (root / "corelab" / "a.py").write_text("X = 1")
-    >>> _ = (root / "run.py").write_text("from corelab.a import X")
-    >>> first = digest_of_script(str(root / "run.py"))
-    >>> _ = (root / "corelab" / "a.py").write_text("X = 2")
-    >>> clear_caches(); first == digest_of_script(str(root / "run.py"))
-    False
+    16 hexadecimal characters. Paths enter relative to the script's folder, where the package lies,
+    so a clone elsewhere has the same digest.
     """
     path = Path(script)
     root = path.parent
-    files = [path, *modules_of(path, root)]
+    files = [path, *_modules_of(path, root)]
     added = {path: name for kind in plugins.BUILT_IN for name, path in plugins.files(kind).items()}
     folders = {f.parent for f in files if f.name != "__init__.py" and f not in added} - {root}
     for folder in sorted(folders):

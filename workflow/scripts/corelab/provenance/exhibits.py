@@ -7,16 +7,17 @@ alarms go to "Needs attention", and a banner to the head of every page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from corelab.provenance.products import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+P = ParamSpec("P")
 FOLDER = "exhibits"
 #: Sections of the report that exhibits may name; ``analysis:<id>`` stands beside that analysis.
 SECTIONS = (
@@ -40,16 +41,8 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Alarm:
-    """One thing to look at.
-
-    Attributes
-    ----------
-    severity
-        ``error``, ``warning`` or ``note``.
-    text
-        In plain words.
-    subjects
-        Subjects concerned.
+    """One thing to look at: ``error``, ``warning`` or ``note``, in plain words, with the subjects
+    concerned.
     """
 
     severity: str
@@ -61,14 +54,8 @@ class Alarm:
 class Drawing:
     """A further figure of an exhibit, where one job draws several.
 
-    Attributes
-    ----------
-    figure
-        File name of an SVG or PNG beside the exhibit.
-    title, caption
-        In plain words.
-    alt
-        What it shows, for who cannot see it.
+    ``figure`` is the file name of an SVG or PNG beside the exhibit; ``alt`` says what it shows, for
+    who cannot see it.
     """
 
     figure: str
@@ -85,8 +72,6 @@ class Drawn:
     ----------
     figure
         Matplotlib figure; None where the data do not give it, which ``caption`` says.
-    title, caption
-        In plain words.
     alt
         What it shows, for who cannot see it; empty for title and caption.
     name
@@ -103,28 +88,21 @@ class Drawn:
     tight: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """An item of the report that a package contributes.
+    """An item of the report that a package contributes; titles and captions in plain words.
 
     Attributes
     ----------
-    name
-        Name of its file, without suffix.
     section
         One of :data:`SECTIONS`, or ``analysis:<id>``.
-    title, caption
-        In plain words.
-    figure
-        File name of an SVG or PNG beside the exhibit; empty for none.
-    alt
-        What the figure shows, for who cannot see it.
+    figure, alt
+        File name of an SVG or PNG beside the exhibit, and what it shows, for who cannot see it.
     drawings
         Further figures, each with words of its own.
-    table
-        A TSV, relative to the study's folder; empty for none.
-    columns
-        Columns of the table to show, with their headings; empty for all, under their own names.
+    table, columns
+        A TSV, relative to the study's folder, and its columns to show, with their headings; None
+        for all, under their own names.
     sort
         Column of numbers to sort the table by, with ``-`` before it for the largest first; empty
         for the order of the file.
@@ -138,108 +116,65 @@ class Exhibit:
         A sentence for the head of every page, such as that a lock is broken; empty for none.
     order
         Place among the exhibits of a section; equal ones go by name.
+    name
+        Name of its file, without suffix, once it is read.
     """
 
-    name: str
     section: str
     title: str
     caption: str = ""
     figure: str = ""
     alt: str = ""
-    drawings: tuple[Drawing, ...] = ()
+    drawings: Sequence[Drawing] = ()
     table: str = ""
     columns: Mapping[str, str] | None = None
     sort: str = ""
     source: str = ""
     participant_id: str = ""
-    alarms: tuple[Alarm, ...] = ()
+    alarms: Sequence[Alarm] = ()
     banner: str = ""
     order: int = 50
+    name: str = ""
 
 
 def _known_section(section: str) -> bool:
     return section in SECTIONS or (section.startswith("analysis:") and len(section) > 9)
 
 
-def write_exhibit(
-    path: str | Path,
-    *,
-    section: str,
-    title: str,
-    caption: str = "",
-    figure: str = "",
-    alt: str = "",
-    drawings: Sequence[Drawing] = (),
-    table: str = "",
-    columns: Mapping[str, str] | None = None,
-    sort: str = "",
-    source: str = "",
-    participant_id: str = "",
-    alarms: Sequence[Alarm] = (),
-    banner: str = "",
-    order: int = 50,
-) -> Path:
-    """Write an exhibit; its figure has to lie beside it already.
-
-    Parameters
-    ----------
-    path
-        ``<study folder>/exhibits/<name>.json``.
-    section, title, caption, figure, alt
-        As in :class:`Exhibit`.
-    drawings, table, columns, sort, source, participant_id, alarms, banner, order
-        As in :class:`Exhibit`.
-
-    Raises
-    ------
-    ValueError
-        For an unknown section or severity, a missing figure, or one without ``alt``.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = write_exhibit(folder / "exhibits" / "drift.json", section="quality",
-    ...     title="Drift of the scanners", alarms=[Alarm("warning", "Site 2 drifts")])
-    >>> [exhibit.title for exhibit in read_exhibits(folder)]
-    ['Drift of the scanners']
-    """
-    path = Path(path)
-    if not _known_section(section):
-        raise ValueError(f"{path}: unknown section '{section}'; one of {', '.join(SECTIONS)}")
-    for alarm in alarms:
-        if alarm.severity not in SEVERITIES:
-            raise ValueError(f"{path}: unknown severity '{alarm.severity}'")
-    own = [Drawing(figure, title, caption, alt)] if figure else []
-    for drawing in (*own, *drawings):
-        if Path(drawing.figure).suffix not in {".svg", ".png"}:
-            raise ValueError(f"{path}: the figure '{drawing.figure}' is neither .svg nor .png")
-        if not (path.parent / drawing.figure).is_file():
-            raise ValueError(f"{path}: the figure '{drawing.figure}' does not lie beside it")
-        if not drawing.alt:
-            raise ValueError(f"{path}: a figure needs 'alt', what it shows in words")
-    content = {
-        "section": section,
-        "title": title,
-        "caption": caption,
-        "figure": figure,
-        "alt": alt,
-        "drawings": [asdict(drawing) for drawing in drawings],
-        "table": table,
+def _writer(kind: Callable[P, Exhibit]) -> Callable[Concatenate[str | Path, P], Path]:
+    def write(path: str | Path, *args: P.args, **kwargs: P.kwargs) -> Path:
+        path, exhibit = Path(path), kind(*args, **kwargs)
+        if not _known_section(exhibit.section):
+            known = ", ".join(SECTIONS)
+            raise ValueError(f"{path}: unknown section '{exhibit.section}'; one of {known}")
+        for alarm in exhibit.alarms:
+            if alarm.severity not in SEVERITIES:
+                raise ValueError(f"{path}: unknown severity '{alarm.severity}'")
+        own = [Drawing(exhibit.figure, exhibit.title, exhibit.caption, exhibit.alt)]
+        for drawing in (*own * bool(exhibit.figure), *exhibit.drawings):
+            if Path(drawing.figure).suffix not in {".svg", ".png"}:
+                raise ValueError(f"{path}: the figure '{drawing.figure}' is neither .svg nor .png")
+            if not (path.parent / drawing.figure).is_file():
+                raise ValueError(f"{path}: the figure '{drawing.figure}' does not lie beside it")
+            if not drawing.alt:
+                raise ValueError(f"{path}: a figure needs 'alt', what it shows in words")
+        content = asdict(exhibit)
+        del content["name"]
         # Pairs, because the keys of a JSON object are written in the order of the alphabet.
-        "columns": [[name, heading] for name, heading in columns.items()] if columns else None,
-        "sort": sort,
-        "source": source,
-        "participant_id": participant_id,
-        "alarms": [asdict(alarm) for alarm in alarms],
-        "banner": banner,
-        "order": order,
-    }
-    return write_json(content, path)
+        content["columns"] = list(exhibit.columns.items()) if exhibit.columns else None
+        return write_json(content, path)
+
+    return write
+
+
+#: Write an exhibit: its path ``<study folder>/exhibits/<name>.json``, then what :class:`Exhibit`
+#: has. Its figures have to lie beside it already. ValueError for an unknown section or severity, a
+#: missing figure, or one without ``alt``.
+write_exhibit = _writer(Exhibit)
 
 
 def _exhibit(path: Path) -> Exhibit:
-    content: dict[str, Any] = read_json(path)
+    content = read_json(path)
     alarms = tuple(
         Alarm(item["severity"], item["text"], tuple(item.get("subjects") or ()))
         for item in content.pop("alarms", [])
@@ -252,12 +187,7 @@ def _exhibit(path: Path) -> Exhibit:
 def read_exhibits(folder: str | Path, names: Iterable[str | Path] | None = None) -> list[Exhibit]:
     """Exhibits of a study, by section, order and name.
 
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    names
-        The exhibit files that belong to this run; where it is None, all that lie there.
+    ``names`` are the exhibit files of this run; None: all in the study's folder.
     """
     paths = (
         sorted((Path(folder) / FOLDER).glob("*.json"))

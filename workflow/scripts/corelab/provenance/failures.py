@@ -26,6 +26,8 @@ FAILURES = {
     "log": "Log of the job, relative to the study's folder",
     "retry": "Command that makes the step again, from where the study was run",
 }
+#: Stages before ``measure``, in order.
+SOURCE_STAGES = ("prepare", "segment", "perfuse", "normalise")
 #: Where a study's results folder is an absolute path, which another machine does not have.
 THIS_FOLDER = "THIS_FOLDER"
 
@@ -35,9 +37,8 @@ def by_stage(study: Path, records: Iterable[str | Path]) -> dict[str, list[str]]
 
     Examples
     --------
-    >>> by_stage(Path("r/s"), ["r/s/derivatives/sub-1/ses-a/prepare.json",
-    ...                        "r/s/endpoints/batches/0.json"])["measure_supplied"]
-    ['endpoints/batches/0.json']
+    >>> by_stage(Path("r/s"), ["r/s/endpoints/batches/0.json"])
+    {'measure_supplied': ['endpoints/batches/0.json']}
     """
     found: dict[str, list[str]] = {}
     for record in records:
@@ -58,24 +59,12 @@ def _without_paths(text: str) -> str:
     return re.sub(r"(?<![\w.])/(?:[^\s/'\":,;()]+/)*([^\s/'\":,;()]+)", r"\1", text)
 
 
-def failure_rows(
+def _failure_rows(
     study: Path, records: Iterable[str | Path], stopped: Sequence[Failure] = ()
 ) -> pd.DataFrame:
-    """What could not be done, failed jobs first.
+    """What could not be done, failed jobs first: columns of :data:`FAILURES`.
 
-    Parameters
-    ----------
-    study
-        The study's folder.
-    records
-        Records of its stages.
-    stopped
-        Jobs that failed, of visits that the run went on without.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`FAILURES`.
+    ``records`` are of the study's stages; ``stopped`` jobs failed, of visits that the run left out.
     """
     folder = Path(THIS_FOLDER) if study.is_absolute() else study
     config = (folder / "provenance" / "config.json").as_posix()
@@ -102,16 +91,10 @@ def write_failures(
     table: str | Path,
     exhibit: str | Path,
 ) -> None:
-    """Write the table of failures and the exhibit that shows it.
-
-    Parameters
-    ----------
-    study, records, stopped
-        As for :func:`failure_rows`.
-    table, exhibit
-        The TSV, and the exhibit's JSON.
+    """Write the table of failures and the exhibit that shows it; parameters as of
+    :func:`_failure_rows`.
     """
-    rows = failure_rows(study, records, stopped)
+    rows = _failure_rows(study, records, stopped)
     write_table(rows, table, FAILURES, sort=False)
     jobs = sum(one.hard for one in stopped)
     alarms = [
@@ -146,35 +129,32 @@ def write_failures(
 
 
 def write_record_list(study: Path, records: Iterable[str | Path], path: str | Path) -> None:
-    """Write which stage records the study has, with the hash of each.
+    """Write which stage records the study has: path in the study's folder -> SHA-256.
 
-    What needs all records takes this one file as its input: a plan of ten thousand visits with
-    each of them as an input of each such job takes tens of MB more.
-
-    Parameters
-    ----------
-    study
-        The study's folder.
-    records
-        Stage records within it.
-    path
-        The JSON: record, relative to the study's folder -> sha256.
+    What needs all records takes this one file as its input: a plan of ten thousand visits with each
+    of them as an input of each such job takes tens of MB more.
     """
     hashes = {Path(one).relative_to(study).as_posix(): file_sha256(one) for one in records}
     write_json({"records": hashes}, path)
 
 
-def listed_records(path: str | Path, study: Path, stages: Collection[str]) -> list[Path]:
-    """Records of some stages from the list that :func:`write_record_list` wrote.
+def records_behind(study: Path, measured: Iterable[str | Path]) -> list[Path]:
+    """Records of all stages, from those that the records of ``measure`` name.
 
     Examples
     --------
     >>> import tempfile
     >>> study = Path(tempfile.mkdtemp())
-    >>> for name in ("prepare", "measure"):
-    ...     _ = (study / f"{name}.json").write_text("{}")
-    >>> write_record_list(study, sorted(study.glob("*.json")), study / "list.json")
-    >>> [path.name for path in listed_records(study / "list.json", study, {"prepare"})]
-    ['prepare.json']
+    >>> sources = ["sub-1/normalise.json", "sub-1/prepare.json"]
+    >>> _ = write_json({"sources": sources}, study / "a.json")
+    >>> [path.name for path in records_behind(study, [study / "a.json"])]
+    ['prepare.json', 'normalise.json', 'a.json']
     """
+    paths = list(map(Path, measured))
+    sources = [study / one for path in paths for one in read_json(path).get("sources", ())]
+    return [*sorted(sources, key=lambda path: SOURCE_STAGES.index(path.stem)), *paths]
+
+
+def listed_records(path: str | Path, study: Path, stages: Collection[str]) -> list[Path]:
+    """Records of some stages from the list that :func:`write_record_list` wrote."""
     return [study / name for name in read_json(path)["records"] if Path(name).stem in stages]

@@ -70,25 +70,32 @@ def font_folder() -> Path:
     return Path(mpl.get_data_path()) / "fonts" / "ttf"
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of that size in inches, without pyplot and its global state."""
+    from matplotlib.figure import Figure as NewFigure
+
+    return NewFigure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def panel(figure: Figure, rows: int = 1, columns: int = 1, place: int = 1) -> Axes:
+    """Axes of a grid without the frame's top and right."""
+    axes = figure.add_subplot(rows, columns, place)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return axes
+
+
 def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = False) -> Path:
     """Write a figure atomically as PNG, SVG or PDF (by suffix), without dates or versions.
 
-    Parameters
-    ----------
-    figure
-        Matplotlib figure.
-    path
-        File to write.
-    tight
-        Crop to what is drawn.
+    ``tight`` crops to what is drawn.
 
     Examples
     --------
     >>> import tempfile
     >>> from matplotlib.figure import Figure
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = save_figure(Figure(figsize=(1, 1)), Path(folder, "empty.png"))
-    ...     path.stat().st_size > 100
+    >>> path = save_figure(Figure(figsize=(1, 1)), Path(tempfile.mkdtemp(), "empty.png"))
+    >>> path.stat().st_size > 100
     True
     """
     import matplotlib as mpl
@@ -103,14 +110,7 @@ def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = Fals
 
 
 def svg_of(figure: Figure) -> str:
-    """The SVG of a figure as text.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> "<svg" in svg_of(Figure(figsize=(1, 1)))
-    True
-    """
+    """The SVG of a figure as text."""
     import matplotlib as mpl
 
     buffer = io.BytesIO()
@@ -134,21 +134,10 @@ def name_points(
 ) -> None:
     """Give drawn points texts that a page shows under the pointer and on focus.
 
-    The text has the name, the values with the labels of the axes, and whether the point was used:
-    name points when both axes have their labels. What is drawn does not change.
-
-    Parameters
-    ----------
-    axes
-        That the points are drawn on.
-    names
-        Of each point: a participant, or a tuple of participant and visit. Never an arm.
-    x, y
-        Where the points are; the value of an axis without ticks or label is not named.
-    used
-        Said of each point; empty for nothing.
-    links
-        Page that each point leads to.
+    The text has the name (a participant, or a tuple of participant and visit; never an arm), the
+    values with the labels of the axes, and ``used``: name points when both axes have their labels.
+    The value of an axis without ticks or label is not named. ``links`` are the pages that points
+    lead to. What is drawn does not change.
 
     Examples
     --------
@@ -190,17 +179,8 @@ def _titled(svg: str) -> str:
 def on_a_page(svg: str, name: str, alt: str) -> Markup:
     """An SVG of :func:`save_figure` as an element of an HTML page.
 
-    Colours become the CSS variables of the page, words take its font, ids get ``name`` before
-    them so that several figures can stand on one page.
-
-    Parameters
-    ----------
-    svg
-        Content of the file.
-    name
-        Unique on the page.
-    alt
-        What the figure shows, for readers that do not see it.
+    Colours become the CSS variables of the page, words take its font, ids get ``name`` (unique on
+    the page) before them. ``alt`` says what the figure shows, for readers that do not see it.
 
     Examples
     --------

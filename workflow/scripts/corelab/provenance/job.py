@@ -35,11 +35,10 @@ class SnakemakeObject(Protocol):
     threads: int
 
 
-def set_environment(threads: int) -> None:
+def _set_environment(threads: int) -> None:
     """Fix what results or files could depend on: threads, time zone, dates in figures.
 
-    ITK gives other numbers with another number of threads, so it always has one; parallelism
-    comes from many jobs.
+    ITK gives other numbers with another number of threads, so it always has one.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
@@ -58,7 +57,7 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
     error leaves its message; any other leaves a traceback in the log, and the job fails. Its entry
     in the ledger (:mod:`corelab.provenance.ledger`) says how it went.
     """
-    set_environment(int(snakemake.threads))
+    _set_environment(int(snakemake.threads))
     log = Path(str(snakemake.log[0]))
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

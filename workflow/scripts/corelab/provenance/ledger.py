@@ -9,10 +9,8 @@ the cause. Only the standard library is used, because jobs import this before th
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-import secrets
 import shlex
 import shutil
 import signal
@@ -27,17 +25,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from corelab.provenance.contents import Reader, Stamped, used
+from corelab.provenance.files import TEMPORARY, WRITTEN, atomic_path, file_sha256
 
 FOLDER = "jobs"
 QUARANTINE = "quarantine"
 #: Its name before, read for one version.
 _EARLIER = "set-aside"
 AGAIN = ".again.json"
-TEMPORARY = ".tmp-"
 #: Rules that only print or serve something: one that failed leaves nothing undone.
 QUERIES = frozenset({"compare", "index", "review", "status", "trace", "verify"})
-#: Files that this process has put in their place (:mod:`corelab.provenance.products`).
-WRITTEN: set[str] = set()
 SCRATCH = "corelab-job-"
 #: Outputs that jobs update and never make anew: the secret behind the pseudonyms of the readers'
 #: packages, and the lock that reads are held against.
@@ -52,18 +48,9 @@ class Terminated(BaseException):
 class Failure:
     """A job that did not end well, or a scan that could not be used.
 
-    Attributes
-    ----------
-    subject, visit
-        BIDS entities or ids; empty for jobs of the whole study.
-    step
-        The rule.
-    cause
-        One line.
-    log, target
-        Paths from the working directory; ``target`` is the file that the job makes.
-    hard
-        Whether the job itself failed; otherwise it ended well and reported unusable data.
+    ``subject`` and ``visit`` are BIDS entities or ids, empty for jobs of the whole study; ``log``
+    and ``target`` (the file that the job makes) are paths from the working directory. ``hard``: the
+    job itself failed; otherwise it ended well and reported unusable data.
     """
 
     subject: str
@@ -101,18 +88,12 @@ def place_of(log: Path, rule: str | None) -> Place | None:
     --------
     >>> place_of(Path("results/logs/s/logs/prepare/sub-1_ses-a.log"), "prepare").entry.as_posix()
     'results/logs/s/jobs/prepare/sub-1_ses-a.json'
-    >>> place_of(Path("a.log"), None)
     """
     parts = log.with_suffix("").parts
     for index in range(len(parts) - 2, 0, -1):
         if parts[index - 1] == "logs" and parts[index] == rule:
             return Place(Path(*parts[: index - 1]), rule, "/".join(parts[index + 1 :]))
     return None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +106,7 @@ class Left:
     def matches(self, path: Path) -> bool:
         """Whether the file is as it was."""
         same_size = path.is_file() and path.stat().st_size == self.bytes
-        return same_size and _sha256(path) == self.sha256
+        return same_size and file_sha256(path) == self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +179,6 @@ class Entry:
         """Whether the process of a running job still runs.
 
         A process of another host is known only through Slurm; without it, it counts as ended.
-
-        Examples
-        --------
-        >>> Entry("done").alive, Entry("running", pid=1, host="no-such-host").alive
-        (False, False)
         """
         if self.state != "running":
             return False
@@ -213,18 +189,9 @@ class Entry:
 
 
 def _write(content: Any, path: Path, *, durable: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=1, sort_keys=True, default=_plain)
-            if durable:
-                handle.flush()
-                os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    text = json.dumps(content, indent=1, sort_keys=True, default=_plain)
+    with atomic_path(path, durable=durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _plain(record: Any) -> Any:
@@ -239,20 +206,20 @@ def _read(path: Path) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def output_digests(names: Iterable[str]) -> dict[str, Left]:
+def _output_digests(names: Iterable[str]) -> dict[str, Left]:
     """What a job leaves, by path, of the files that exist."""
     files = {name: Path(name) for name in names}
     return {
-        name: Left(_sha256(file), file.stat().st_size)
+        name: Left(file_sha256(file), file.stat().st_size)
         for name, file in files.items()
         if file.is_file()
     }
 
 
-def undeclared_outputs(study: Path, outputs: Sequence[str]) -> list[str]:
+def _undeclared_outputs(study: Path, outputs: Sequence[str]) -> list[str]:
     """Files of the study that a job wrote and does not declare: dictionaries of tables, pages.
 
-    Those of the image stages are listed, with their sha256, in the record that the stage declares.
+    Those of the image stages are listed, with their SHA-256, in the record that the stage declares.
     """
     root = study.absolute()
     known = {str(Path(name).absolute()) for name in outputs}
@@ -287,19 +254,9 @@ def recorded(
 ) -> Iterator[None]:
     """Keep a job's entry, and a private folder for its temporary files, while it runs.
 
-    Parameters
-    ----------
-    place
-        None: nothing is kept.
-    inputs
-        Files that the job reads. Of those that no other job makes, the entry has the sha256 as it
-        is when the job starts: what is written while the job runs counts as changed afterwards.
-    outputs
-        Files that the job declares; their sha256 is in the entry once it is done.
-    wildcards
-        Of the job.
-    code
-        Digest of the job's code.
+    Of the inputs that no other job makes, the entry has the SHA-256 from before the job: what is
+    written while it runs counts as changed afterwards. Of the declared outputs it has theirs once
+    the job is done. Without a ``place`` nothing is kept.
     """
     scratch = tempfile.mkdtemp(prefix=SCRATCH)  # mode 0700
     before = {name: os.environ.get(name) for name in ("TMPDIR",)}
@@ -332,8 +289,8 @@ def recorded(
             done = replace(
                 head,
                 state="done",
-                outputs=output_digests(outputs),
-                beside=output_digests(undeclared_outputs(place.study, outputs)),
+                outputs=_output_digests(outputs),
+                beside=_output_digests(_undeclared_outputs(place.study, outputs)),
             )
             done.write(place.entry, durable=True)
     except BaseException as error:
@@ -388,10 +345,7 @@ def _slurm_alive(job: str) -> bool:
 def wait_for_others(study: Path, report: Callable[[str], None], *, poll_s: float = 1.0) -> int:
     """Wait until jobs of an earlier, killed run have ended, so that no file has two writers.
 
-    Returns
-    -------
-    int
-        Number of jobs that were waited for.
+    Returns their number.
     """
     waiting = {place: entry for place, entry in entries(study) if entry.alive}
     count = len(waiting)
@@ -408,13 +362,7 @@ def wait_for_others(study: Path, report: Callable[[str], None], *, poll_s: float
 
 
 def clear_leftovers(study: Path) -> int:
-    """Remove temporary files of jobs that were killed.
-
-    Returns
-    -------
-    int
-        Number of files and folders removed.
-    """
+    """Remove temporary files of jobs that were killed; the number of files and folders."""
     count = 0
     for _, entry in entries(study):
         scratch = Path(entry.scratch)
@@ -435,29 +383,8 @@ def clamp_future_mtimes(study: Path, now_s: float | None = None) -> int:
     """Set modification times in the future to now: a clock was set back or is ahead.
 
     Snakemake ends a job whose input is newer than its new output, which would be so until the clock
-    has caught up. Every run writes entries, so their folders tell whether there is anything to do.
-
-    Parameters
-    ----------
-    study
-        The study's folder.
-    now_s
-        Time now, s since 1970.
-
-    Returns
-    -------
-    int
-        Number of files.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp()); (folder / "jobs" / "plan").mkdir(parents=True)
-    >>> (folder / "a.tsv").touch(); clamp_future_mtimes(folder)
-    0
-    >>> os.utime(folder / "a.tsv", (4e9, 4e9)); os.utime(folder / "jobs" / "plan", (4e9, 4e9))
-    >>> clamp_future_mtimes(folder), (folder / "a.tsv").stat().st_mtime < 4e9
-    (1, True)
+    has caught up. Every run writes entries, so their folders say whether there is anything to do.
+    Returns the number of files; ``now_s`` in s since 1970.
     """
     now = time.time() if now_s is None else now_s
     kept = study / FOLDER
@@ -511,18 +438,8 @@ class FolderLock:
 def corrupted_outputs(study: Path, codes: Mapping[str, str]) -> list[str]:
     """Outputs of jobs of which one is not as the job left it, or that other code left.
 
-    Parameters
-    ----------
-    study
-        The study's folder.
-    codes
-        Rule -> digest of its code now.
-
-    Returns
-    -------
-    list of str
-        Paths as declared, of files that are there or not: all outputs of such a job. Not among
-        them: a file that no job of the ledger left, and :data:`KEPT`.
+    All outputs of such a job, existing or not. ``codes`` is the present digest of each rule's code.
+    Not among them: a file that no job of the ledger left, and :data:`KEPT`.
     """
     wrong: set[str] = set()
     beside: dict[str, list[tuple[Left, list[str]]]] = {}
@@ -552,7 +469,7 @@ def _products_unchanged(record: Path, study: Path) -> bool:
     content = _read(record) or {}
     products = content.get("products") or {}
     return all(
-        (study / name).is_file() and _sha256(study / name) == sha256
+        (study / name).is_file() and file_sha256(study / name) == sha256
         for name, sha256 in products.items()
     )
 
@@ -602,15 +519,10 @@ def failures(study: Path) -> list[Failure]:
 
 
 def standing(study: Path) -> tuple[list[Reader], set[str]]:
-    """What the jobs that ended well read, and the outputs of those that did not end well.
+    """Jobs that ended well and read inputs of the study, and unfinished outputs.
 
-    Returns
-    -------
-    readers : list of Reader
-        Jobs with inputs of the study.
-    unfinished : set of str
-        Outputs of jobs that failed, or were killed on this host, and have not been done since.
-        Where all that is made from such an output is there, Snakemake would not miss it.
+    Unfinished are outputs of jobs that failed, or were killed on this host, and have not been done
+    since. Where all that is made from such an output exists, Snakemake would not miss it.
     """
     readers: list[Reader] = []
     unfinished: set[str] = set()
@@ -637,22 +549,13 @@ def retry_command(
 ) -> str:
     """The command that makes one file again.
 
-    Parameters
-    ----------
-    target
-        The file.
-    configfiles, options
-        Of the run.
-    force
-        Also where the file is there and Snakemake sees nothing that changed: a job that ended
-        well and reported unusable data.
+    ``force``: also where Snakemake sees nothing that changed, because the job ended well and
+    reported unusable data.
 
     Examples
     --------
-    >>> retry_command("r/x.json", ["my study.yaml"], {"data_dir": "d"})
-    "snakemake --cores 1 --rerun-incomplete --configfile 'my study.yaml' ..."
-    >>> retry_command("r/x.json", ["s.yaml"], force=True)
-    'snakemake --cores 1 --rerun-incomplete --force --configfile s.yaml -- r/x.json'
+    >>> retry_command("r/x.json", ["my study.yaml"], force=True)
+    "snakemake --cores 1 --rerun-incomplete --force --configfile 'my study.yaml' -- r/x.json"
     """
     parts = ["snakemake", "--cores", "1", "--rerun-incomplete", *["--force"] * force]
     if configfiles:

@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from corelab.settings.config import Config
     from corelab.settings.study import StudySettings
 
-#: Folders of a study with products.
+#: Folders of a study with products, in the order in which they are made.
 PRODUCT_FOLDERS = (
+    "preflight",
     "derivatives",
     "endpoints",
-    "exhibits",
-    "maps",
-    "preflight",
     "quality",
-    "report",
+    "maps",
     "statistics",
-    "submission",
+    "exhibits",
     "verification",
+    "report",
+    "submission",
 )
 #: Written after the manifest, or by hand.
 NOT_IN_MANIFEST = ("verification/verified.tsv", "verification/verified.json", "report/verified.js")
@@ -121,18 +121,8 @@ def row_identifier(*key: str) -> str:
     return "r-" + hashlib.sha256("\x1f".join(key).encode()).hexdigest()[:12]
 
 
-def product_files(folder: Path) -> list[str]:
-    """Products of a study, relative to its folder, sorted; temporary files are not among them.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> (folder / "maps").mkdir(); (folder / "logs").mkdir()
-    >>> _ = (folder / "maps" / "a.txt").write_text(""); _ = (folder / "logs" / "b").write_text("")
-    >>> product_files(folder)
-    ['maps/a.txt']
-    """
+def _product_files(folder: Path) -> list[str]:
+    """Products of a study, relative to its folder, sorted; temporary files are not among them."""
     found = []
     for name in PRODUCT_FOLDERS:
         for file in (folder / name).rglob("*"):
@@ -208,25 +198,13 @@ WRITERS = (
 )
 
 
-def role_of(name: str) -> str:
-    """What a product is.
-
-    Examples
-    --------
-    >>> role_of("derivatives/sub-1/ses-a/dwi/sub-1_label-infarct_mask.nii.gz"), role_of("maps/x")
-    ('mask', 'lesion frequency map')
-    """
+def _role_of(name: str) -> str:
+    """What a product is."""
     return next((role for pattern, role in ROLES if re.match(pattern, name)), "product")
 
 
-def rule_of(name: str) -> str:
-    """The rule that wrote a product; empty if unknown.
-
-    Examples
-    --------
-    >>> rule_of("derivatives/sub-1/ses-a/segment.json"), rule_of("endpoints/measurements.tsv")
-    ('segment', 'collect')
-    """
+def _rule_of(name: str) -> str:
+    """The rule that wrote a product; empty if unknown."""
     for pattern, rule in WRITERS:
         found = re.match(pattern, name)
         if found:
@@ -234,18 +212,12 @@ def rule_of(name: str) -> str:
     return ""
 
 
-def host_independent(value: Any) -> Any:
-    """A config without what belongs to one machine: absolute paths are reduced to their names.
-
-    Examples
-    --------
-    >>> host_independent({"path": "/data/x/a.nii", "n": 1, "of": ["rel/b"]})
-    {'path': 'a.nii', 'n': 1, 'of': ['rel/b']}
-    """
+def _host_independent(value: Any) -> Any:
+    """A config without what belongs to one machine: absolute paths are reduced to their names."""
     if isinstance(value, Mapping):
-        return {str(key): host_independent(item) for key, item in value.items()}
+        return {str(key): _host_independent(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [host_independent(item) for item in value]
+        return [_host_independent(item) for item in value]
     if isinstance(value, (str, Path)) and Path(value).is_absolute():
         return Path(value).name
     return value
@@ -343,27 +315,16 @@ def build_manifest(
 ) -> Manifest:
     """The manifest of a study.
 
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    study, plan_fingerprint
-        Block of the config, and fingerprint of the plan.
-    code
-        Rule -> code digest.
-    sources
-        Input files.
-    parameters
-        The resolved config.
+    ``code`` is the digest of each rule's code, ``parameters`` the resolved config.
     """
     products = {
         name: Product(
             file_sha256(folder / name),
             (folder / name).stat().st_size,
-            role_of(name),
-            rule_of(name),
+            _role_of(name),
+            _rule_of(name),
         )
-        for name in product_files(folder)
+        for name in _product_files(folder)
     }
     whole = hashlib.sha256()
     for name, product in products.items():
@@ -375,32 +336,26 @@ def build_manifest(
         sources=tuple(sorted(sources)),
         code=dict(sorted(code.items())),
         rules={rule.name: RuleCode(code.get(rule.name), rule.after) for rule in workflow_rules()},
-        parameters=host_independent(parameters.plain() if parameters else {}),
+        parameters=_host_independent(parameters.plain() if parameters else {}),
         software=software_versions(),
     )
 
 
 def verify(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Hash every product again and compare with the manifest.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`VERIFIED`, one row per file that is listed or there.
+    """Hash every product again and compare with the manifest: columns of :data:`VERIFIED`.
 
     Examples
     --------
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp()); (folder / "maps").mkdir()
     >>> file = folder / "maps" / "a.txt"; _ = file.write_text("1")
-    >>> whole = {"maps/a.txt": Product(file_sha256(file), 1)}
-    >>> manifest = Manifest({"id": "a"}, whole, "00")
+    >>> manifest = Manifest({"id": "a"}, {"maps/a.txt": Product(file_sha256(file), 1)}, "00")
     >>> _ = file.write_text("2"); verify(folder, manifest)["verdict"].tolist()
     ['different']
     """
     listed = {name: product.sha256 for name, product in manifest.products.items()}
     rows = []
-    for name in sorted(set(listed) | set(product_files(folder))):
+    for name in sorted(set(listed) | set(_product_files(folder))):
         path = folder / name
         found = file_sha256(path) if path.is_file() else None
         expected = listed.get(name)
@@ -459,19 +414,8 @@ def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[_
 def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path]) -> pd.DataFrame:
     """For every measurement row, the chain of files, parameters and versions that made it.
 
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    measurements
-        ``endpoints/measurements.tsv`` as text.
-    records
-        Stage records (JSON) of the visits.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`TRACE`.
+    ``measurements`` are text, ``records`` the stage records of the visits. Columns of
+    :data:`TRACE`.
     """
     by_visit: dict[tuple[str, str], list[Path]] = {}
     for path in records:
@@ -531,17 +475,8 @@ def _statistic_lines(folder: Path, result_id: str) -> list[str]:
 def trace_lines(folder: Path, row_id: str) -> list[str]:
     """The chain of one number, as lines for a person.
 
-    Parameters
-    ----------
-    folder
-        The study's folder.
-    row_id
-        Of ``measurements.tsv``, or the result_id of a statistic (``report/analysis_results.tsv``).
-
-    Raises
-    ------
-    LookupError
-        If the study has no such number.
+    ``row_id`` is of ``measurements.tsv``, or the result_id of a statistic
+    (``report/analysis_results.tsv``). LookupError if the study has no such number.
     """
     lines = _statistic_lines(folder, row_id)
     if lines:
@@ -564,15 +499,7 @@ def trace_lines(folder: Path, row_id: str) -> list[str]:
 
 
 def study_sources(folder: Path, sheets: Iterable[Path]) -> list[Source]:
-    """Input files of a study by name, with their sha256: sheets, and scans as the jobs read them.
-
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    sheets
-        Paths of the sheets.
-    """
+    """Input files of a study by name with SHA-256: sheets, and scans as the jobs read them."""
     sources = [Source(path.name, file_sha256(path)) for path in sheets if path.is_file()]
     records = [
         *sorted((folder / "derivatives").glob("*/*/prepare.json")),
@@ -596,14 +523,8 @@ def verified_table(folder: Path, path: str) -> pd.DataFrame:
 def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
     """Say on the report's first page how many products are as the manifest has them.
 
-    The page is one of the products, and stays as it is: it loads the result from beside it.
-
-    Parameters
-    ----------
-    folder
-        Of the study.
-    table
-        Of :func:`verify`; None: not yet verified.
+    The page is one of the products, and stays as it is: it loads the result from beside it. Without
+    a table (of :func:`verify`): not yet verified.
     """
     content = "null"
     if table is not None:
@@ -634,16 +555,9 @@ def _input_lines(found: Compared) -> list[str]:
 def verify_lines(folder: Path) -> list[str]:
     """Verify a study now, its products and the inputs that they were made from.
 
-    Returns
-    -------
-    list of str
-        Lines for a person. Inputs that are missing are named; an archive may be without them.
-
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        With the list, if a product differs from the manifest, is missing, or is not listed, or if
-        the content of an input is not that which was read.
+    Lines for a person; missing inputs are named, because an archive may be without them. UserError
+    with the list, if a product differs from the manifest, is missing, or is not listed, or if the
+    content of an input is not that which was read.
     """
     manifest_path = folder / "provenance" / "manifest.json"
     manifest = Manifest.read(manifest_path)
@@ -661,31 +575,10 @@ def verify_lines(folder: Path) -> list[str]:
     if len(wrong) > LISTED:
         lines.append(f"... and {len(wrong) - LISTED} more")
     if not wrong.empty:
-        lines.append(f"First cause: {first_cause(folder, list(wrong['file']))}")
+        lines.append(f"First cause: {_first_cause(folder, list(wrong['file']))}")
     raise UserError("\n".join([*lines, *changes]))
 
 
-#: Products in the order in which they are made; the first that differs is the cause of the rest.
-_ORDER = (
-    "preflight",
-    "derivatives",
-    "endpoints",
-    "quality",
-    "maps",
-    "statistics",
-    "exhibits",
-    "verification",
-    "report",
-    "submission",
-)
-
-
-def first_cause(folder: Path, files: Iterable[str]) -> str:
-    """The most upstream of the files.
-
-    Examples
-    --------
-    >>> first_cause(Path("."), ["report/index.html", "endpoints/measurements.tsv"])
-    'endpoints/measurements.tsv'
-    """
-    return min(files, key=lambda name: (_ORDER.index(name.split("/")[0]), name))
+def _first_cause(folder: Path, files: Iterable[str]) -> str:
+    """The most upstream of the files: the first that differs is the cause of the rest."""
+    return min(files, key=lambda name: (PRODUCT_FOLDERS.index(name.split("/")[0]), name))

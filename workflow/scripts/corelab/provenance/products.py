@@ -6,68 +6,22 @@ Tables have a fixed column order, float format, ``n/a`` for missing and Unix lin
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from corelab.provenance import ledger
+from corelab.provenance.files import atomic_path as atomic_path
+from corelab.provenance.files import file_sha256 as file_sha256
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "n/a"
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = pathlib.Path(folder, "a"); _ = file.write_bytes(b"abc")
-    ...     file_sha256(file)[:16]
-    'ba7816bf8f01cfea'
-    """
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
-
-    The temporary name keeps the suffixes (``.nii.gz``), because writers choose the format by
-    them. Whatever goes wrong, ``path`` is either the old file or the whole new one.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     target = pathlib.Path(folder, "x.txt")
-    ...     with atomic_path(target) as temporary:
-    ...         _ = temporary.write_text("whole")
-    ...     target.read_text(), len(list(pathlib.Path(folder).iterdir()))
-    ('whole', 1)
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{secrets.token_hex(6)}-{target.name}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
-        ledger.WRITTEN.add(str(target.absolute()))
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def plain(value: Any) -> Any:
@@ -95,15 +49,7 @@ def plain(value: Any) -> Any:
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> Path:
-    """Write text atomically, UTF-8, as given.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_text("é", pathlib.Path(folder, "a.txt")).read_text(encoding="utf-8")
-    'é'
-    """
+    """Write text atomically, UTF-8, as given."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
     return Path(path)
@@ -114,9 +60,8 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
 
     Examples
     --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_json({"b": 1, "a": None}, pathlib.Path(folder, "a.json")).read_text()
+    >>> import tempfile
+    >>> write_json({"b": 1, "a": None}, Path(tempfile.mkdtemp(), "a.json")).read_text()
     '{\n  "a": null,\n  "b": 1\n}\n'
     """
     text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -124,15 +69,7 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     read_json(write_json([1], pathlib.Path(folder, "a.json")))
-    [1]
-    """
+    """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -144,7 +81,8 @@ def format_cell(value: Any) -> str:
     >>> [format_cell(v) for v in (1.0, 0.1 + 0.2, None, float("nan"), True, "a\tb", 3)]
     ['1', '0.30000000000000004', 'n/a', 'n/a', 'true', 'a b', '3']
     """
-    if value is None or value is pd.NA or value is pd.NaT:
+    # Missing values of pandas by their type: most jobs write no table and do not load pandas.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return MISSING
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
@@ -176,23 +114,19 @@ def write_table(
     path
         Ends in ``.tsv``.
     columns
-        Column -> description, in file order. A plain sequence writes no dictionary.
+        Column -> description, in file order (ValueError if one is missing). A plain sequence
+        writes no dictionary.
     units
         Column -> unit, for the dictionary.
     sort
         Sort rows by the columns from left to right, so that job order never shows.
 
-    Raises
-    ------
-    ValueError
-        If a column is missing from the frame.
-
     Examples
     --------
-    >>> import tempfile, pathlib
+    >>> import tempfile
+    >>> import pandas as pd
     >>> frame = pd.DataFrame({"b": [2.5, None], "a": ["y", "x"]})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_table(frame, pathlib.Path(folder, "t.tsv"), ["a", "b"]).read_text()
+    >>> write_table(frame, Path(tempfile.mkdtemp(), "t.tsv"), ["a", "b"]).read_text()
     'a\tb\nx\tn/a\ny\t2.5\n'
     """
     missing = [column for column in columns if column not in frame.columns]
@@ -221,24 +155,18 @@ def read_table(
 ) -> pd.DataFrame:
     r"""Read a TSV table: text stays text (``007``), ``n/a`` is missing.
 
-    Parameters
-    ----------
-    path
-        A UTF-8 TSV with a header.
-    numeric
-        Columns to turn into float64.
-    text_missing
-        Keep ``n/a`` as the text ``n/a`` in text columns (None otherwise).
+    Columns of ``numeric`` become float64; ``text_missing`` keeps ``n/a`` in text columns (None
+    otherwise).
 
     Examples
     --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = pathlib.Path(folder, "t.tsv"); _ = file.write_text("id\tv\n007\tn/a\n8\t1.5\n")
-    ...     frame = read_table(file, numeric=["v"])
-    >>> frame["id"].tolist(), frame["v"].tolist()
-    (['007', '8'], [nan, 1.5])
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "t.tsv"); _ = file.write_text("id\tv\n007\tn/a\n8\t1.5\n")
+    >>> read_table(file, numeric=["v"]).to_dict("list")
+    {'id': ['007', '8'], 'v': [nan, 1.5]}
     """
+    import pandas as pd
+
     frame = pd.read_csv(
         path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=3
     )

@@ -6,6 +6,7 @@ Everything is recomputed from the study's folder, so that it is also known after
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import math
 import os
@@ -13,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ MAX_FAILURES = 30
 PLAIN_EVERY_S = 30.0
 
 
-def job_seconds(study: Path, rule: str, at_most: int = 40) -> float | None:
+def _job_seconds(study: Path, rule: str, at_most: int = 40) -> float | None:
     """Mean wall time of a rule's jobs in past benchmarks of a study, s; None if it never ran."""
     times = []
     for path in sorted((study / "benchmarks" / rule).rglob("*.tsv"))[:at_most]:
@@ -60,18 +60,8 @@ def duration(seconds: float) -> str:
 
 
 def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
-    """Expected time of the jobs to do, from the study's own benchmarks.
-
-    Parameters
-    ----------
-    study
-        The study's folder.
-    todo
-        Rule -> number of jobs.
-    at_once
-        Jobs that run at the same time.
-    """
-    known = {rule: job_seconds(study, rule) for rule in todo}
+    """Expected time of the jobs to do (rule -> number), from the study's own benchmarks."""
+    known = {rule: _job_seconds(study, rule) for rule in todo}
     seconds = math.fsum(todo[rule] * cost for rule, cost in known.items() if cost is not None)
     unknown = sum(todo[rule] for rule, cost in known.items() if cost is None)
     if not seconds:
@@ -80,56 +70,31 @@ def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
     return f"about {duration(seconds / max(1, at_once))} with {at_once} at once{rest}"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What a stage's record says could not be done, in its own words."""
-
-    subject: str
-    visit: str
-    cause: str
-
-
-def record_faults(path: Path) -> list[Fault]:
-    """What a stage's record says could not be done: of the record, its scans and masks.
-
-    Raises
-    ------
-    ValueError
-        If the record is damaged.
-
-    Examples
-    --------
-    >>> import json, tempfile
-    >>> path = Path(tempfile.mkdtemp(), "prepare.json")
-    >>> scan = {"scan_id": "a.nii", "status": "failed", "reason": "truncated"}
-    >>> _ = path.write_text(json.dumps({"participant_id": "1", "scans": [scan]}))
-    >>> record_faults(path)
-    [Fault(subject='1', visit='', cause='a.nii: truncated')]
+def _record_faults(path: Path) -> list[tuple[str, str, str]]:
+    """Subject, visit and cause of what a stage's record, its scans and masks could not give.
+    ValueError if it is damaged.
     """
     record = read_json(path)
     found = []
-    for item in [record, *record.get("scans", []), *record.get("masks", [])]:
+    parts = (record.get(key, []) for key in ("scans", "masks", "unmeasured"))
+    for item in [record, *itertools.chain(*parts)]:
         if item.get("status") in (None, "ok"):
             continue
         cause = str(item.get("reason"))
         if item is not record:
-            what = item.get("scan_id") or f"{item.get('label')} ({item.get('source')})"
-            cause = f"{what}: {cause}"
+            mask = f"{item['label']} ({item.get('source')})" if "label" in item else None
+            what = item.get("scan_id") or mask
+            cause = f"{what}: {cause}" if what else cause
         keys = ("participant_id", "visit")
         who, visit = (str(item.get(key) or record.get(key) or "") for key in keys)
-        found.append(Fault(who, visit, " ".join(cause.split())))
+        found.append((who, visit, " ".join(cause.split())))
     return found
 
 
 def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Failure]:
     """Scans and masks that ended in a status with its reason, from the records of the stages.
 
-    Parameters
-    ----------
-    study
-        The study's folder.
-    stages
-        Stage -> records (relative paths) that the study is to have.
+    ``stages``: stage -> records (relative paths) that the study is to have.
     """
     found = []
     for stage, paths in stages.items():
@@ -142,34 +107,25 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
             if not path.startswith("derivatives/"):
                 places, name = (), Path(path).stem
             try:
-                faults = record_faults(study / path)
+                faults = _record_faults(study / path)
             except ValueError as error:
-                # Whoever asks what is wrong must hear of this one too, and of all others.
+                # A damaged record is reported too, and so are all others.
                 who, visit = (*places, "", "")[:2]
                 cause = " ".join(f"the record is damaged ({error}): make it again".split())
-                faults = [Fault(who, visit, cause)]
+                faults = [(who, visit, cause)]
             log = (study / "logs" / stage / f"{name}.log").as_posix()
             target = (study / path).as_posix()
             found += [
-                Failure(one.subject, one.visit, stage, one.cause, log, target, hard=False)
-                for one in faults
+                Failure(who, visit, stage, cause, log, target, hard=False)
+                for who, visit, cause in faults
             ]
     return found
 
 
-def failure_lines(
+def _failure_lines(
     found: Sequence[Failure], command: Callable[[Failure], str] = lambda one: one.target
 ) -> list[str]:
-    r"""A table of failures for a person: subject, visit, step, cause, log, and command to retry.
-
-    Examples
-    --------
-    >>> one = Failure("sub-1", "ses-a", "prepare", "truncated", "x.log", "x.json")
-    >>> print("\n".join(failure_lines([one], lambda one: f"snakemake -- {one.target}")))
-    sub-1 ses-a, prepare: truncated
-        log:   x.log
-        retry: snakemake -- x.json
-    """
+    """A table of failures for a person: subject, visit, step, cause, log, and command to retry."""
     lines = []
     for one in found[:MAX_FAILURES]:
         who = " ".join(part for part in (one.subject, one.visit) if part) or "whole study"
@@ -183,18 +139,11 @@ def failure_lines(
 
 
 def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
-    """Participants by what came of them.
+    """Participants of the sheet by their result.
 
-    ``pass``: every value there and every scan within its charter; ``review``: something missing,
-    failed or outside the charter beside values; ``fail``: rows, but no value; ``excluded``: nothing
-    was measured or supplied.
-
-    Parameters
-    ----------
-    study
-        The study's folder, with ``endpoints/``.
-    participants
-        Ids of the participants sheet.
+    ``pass``: every value exists and every scan is within its charter; ``review``: something
+    missing, failed or outside the charter beside values; ``fail``: rows, but no value;
+    ``excluded``: nothing was measured or supplied.
     """
     table = read_table(study / "endpoints" / "measurements.tsv")
     ok = set(table.loc[table["status"] == "ok", "participant_id"])
@@ -212,7 +161,7 @@ def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
     return {name: count[name] for name in ("pass", "review", "fail", "excluded")}
 
 
-def manifest_hash(study: Path) -> str | None:
+def _manifest_hash(study: Path) -> str | None:
     """SHA-256 over all products, from the manifest; None before there is one."""
     path = study / "provenance" / "manifest.json"
     return str(read_json(path)["products_sha256"]) if path.is_file() else None
@@ -221,16 +170,8 @@ def manifest_hash(study: Path) -> str | None:
 class Progress(logging.Handler):
     """One progress bar on a terminal, plain lines elsewhere, and a line for each failed job.
 
-    It listens to Snakemake's own events, so it needs no plugin.
-
-    Parameters
-    ----------
-    total
-        Jobs to do.
-    write
-        Where plain lines go.
-    bar
-        Whether to draw a bar; by default if stderr is a terminal.
+    It listens to Snakemake's own events, so it needs no plugin. ``bar``: by default if stderr is a
+    terminal.
     """
 
     def __init__(
@@ -238,7 +179,7 @@ class Progress(logging.Handler):
     ) -> None:
         super().__init__()
         self.total, self.done, self.failed = total, 0, 0
-        self.start_s = self.told_s = time.monotonic()
+        self.start_s = self.written_s = time.monotonic()
         self._write = write or (lambda text: print(text, file=sys.stderr, flush=True))
         self._bar: Any = None
         drawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" if bar is None else bar
@@ -269,10 +210,10 @@ class Progress(logging.Handler):
             event = str(getattr(record, "event", "") or "")
             if event.endswith("job_finished"):
                 self.done += 1
-                self._tell()
+                self._report()
             elif event.endswith("job_error"):
                 self.failed += 1
-                self._tell_failure(record)
+                self._report_failure(record)
         except Exception:
             self.handleError(record)
 
@@ -284,18 +225,18 @@ class Progress(logging.Handler):
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.done} of {self.total} jobs done ({rate * 60:.1f} per min){left}{failed}"
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._bar is not None:
             rate = self.done / max(1e-3, time.monotonic() - self.start_s) * 60
             failed = f", {self.failed} failed" if self.failed else ""
             self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f}/min{failed}")
             return
         now = time.monotonic()
-        if self.done == self.total or now - self.told_s >= PLAIN_EVERY_S:
-            self.told_s = now
+        if self.done == self.total or now - self.written_s >= PLAIN_EVERY_S:
+            self.written_s = now
             self._write(self.line())
 
-    def _tell_failure(self, record: logging.LogRecord) -> None:
+    def _report_failure(self, record: logging.LogRecord) -> None:
         rule = str(getattr(record, "rule_name", "") or "")
         cause, log = "", ""
         for log in map(str, getattr(record, "log", None) or []):
@@ -325,12 +266,12 @@ def closing_lines(
         counts = verdicts(study, participants)
         parts = ", ".join(f"{number} {name}" for name, number in counts.items())
         lines.append(f"Participants: {parts}.")
-    whole = manifest_hash(study)
+    whole = _manifest_hash(study)
     if whole:
         lines.append(f"Manifest of all products: sha256 {whole}")
     if found:
         lines.append(f"{len(found)} not done or not usable:")
-        lines += failure_lines(
+        lines += _failure_lines(
             found,
             lambda one: retry_command(one.target, configfiles, options, force=not one.hard),
         )
@@ -344,30 +285,22 @@ def status_lines(
     configfiles: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
+    """Progress and failures of a study, recomputed from its folder, also after a crash.
 
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    stages
-        Stage -> records (relative paths) that the study is to have.
-    participants
-        Ids of the participants sheet.
-    configfiles, options
-        Of the run, for the commands that retry.
+    ``stages``: stage -> records (relative paths) that the study is to have; ``configfiles`` and
+    ``options`` are of the run, for the commands that retry.
     """
     lines = [f"Study folder {folder}"]
     for name, paths in stages.items():
-        there = sum((folder / path).is_file() for path in paths)
-        lines.append(f"  {name:<10} {there:>6} of {len(paths)} done")
+        present = sum((folder / path).is_file() for path in paths)
+        lines.append(f"  {name:<10} {present:>6} of {len(paths)} done")
     for name in (
         "endpoints/measurements.tsv",
         "statistics/agreement.tsv",
         "report/index.html",
         "provenance/manifest.json",
     ):
-        state = "there" if (folder / name).is_file() else "not yet"
+        state = "present" if (folder / name).is_file() else "not yet"
         lines.append(f"  {name:<28} {state}")
     # The asking job keeps an entry too.
     others = [(place, entry) for place, entry in entries(folder) if place.rule != "status"]

@@ -22,22 +22,8 @@ FIRST = (
 )
 
 
-def reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
-    """The text.
-
-    Parameters
-    ----------
-    manifest
-        Of the study.
-    lock_sha256
-        SHA-256 of ``requirements.lock``.
-
-    Examples
-    --------
-    >>> text = reproduce_text(Manifest({"id": "a"}, {}, "11"), "22")
-    >>> ".venv/bin/snakemake --configfile THIS_FOLDER/provenance/config.json" in text
-    True
-    """
+def _reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
+    """The text of ``REPRODUCE.md``; ``lock_sha256`` is of ``requirements.lock``."""
     products = manifest.products
     lines = [
         f"# How to repeat the run of {manifest.study_id}",
@@ -91,17 +77,10 @@ def reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
 def write_reproduce(manifest: Manifest, config: Mapping[str, Any], folder: str | Path) -> None:
     """Write ``provenance/REPRODUCE.md`` and ``provenance/config.json``.
 
-    Parameters
-    ----------
-    manifest
-        Of the study.
-    config
-        As given by the user, before defaults: the run's whole config.
-    folder
-        The study's folder.
+    ``config`` is as given by the user, before defaults; ``folder`` is the study's.
     """
     lock = ROOT / "requirements.lock"
     digest = file_sha256(lock) if lock.is_file() else "no lock file beside the program"
     target = Path(folder) / "provenance"
     write_json(dict(config), target / "config.json")
-    write_text(reproduce_text(manifest, digest), target / "REPRODUCE.md")
+    write_text(_reproduce_text(manifest, digest), target / "REPRODUCE.md")

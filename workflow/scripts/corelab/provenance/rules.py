@@ -20,10 +20,8 @@ _MEANS = {
     'targets("endpoints")': "collect frequency_map",
     'targets("report")': "report",
     'targets("submission")': "submission",
-    "visit_perfusion": "perfuse",
     "visit_files": "simulate_visit",
     "subject_records": "prepare segment perfuse",
-    "status_records": "prepare segment perfuse normalise measure measure_supplied",
     "quality_records": "quality_figures",
     "by_specification": "specifications",
 }
@@ -31,16 +29,8 @@ _MEANS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of the workflow.
-
-    Attributes
-    ----------
-    name, text
-        Its name and docstring.
-    file
-        The rule file's stem.
-    after
-        Rules whose products it takes.
+    """A rule of the workflow: name, docstring, stem of its rule file, and rules whose products it
+    takes.
     """
 
     name: str

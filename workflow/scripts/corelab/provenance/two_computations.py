@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from corelab.terms.results import Second
+
 
 class ComputationsDisagree(ArithmeticError):
     """Our kernel and the library give different numbers for one statistic."""
@@ -55,8 +57,8 @@ def compare(
     *,
     tolerance: float = CLOSED_FORM,
     scale: float | None = None,
-) -> dict[str, float | str]:
-    """Columns ``second_estimate`` and ``second_method``, after the two numbers were compared.
+) -> Second:
+    """The number of the library, after it was compared with ours.
 
     Parameters
     ----------
@@ -65,20 +67,16 @@ def compare(
     library
         Library and function, as it is to be printed.
     tolerance
-        Largest difference, in units of ``scale``.
+        Largest difference, in units of ``scale``; :class:`ComputationsDisagree` beyond it, or if
+        one of the two is not finite.
     scale
         Size to measure the difference against; default the larger absolute value, at least 1.
         The standard error is right for a coefficient near 0.
 
-    Raises
-    ------
-    ComputationsDisagree
-        If the difference exceeds the tolerance, or one of the two is not finite.
-
     Examples
     --------
     >>> compare(0.5, 0.5 + 1e-12, "scipy.stats.pearsonr")
-    {'second_estimate': 0.500000000001, 'second_method': 'scipy.stats.pearsonr'}
+    Second(estimate=0.500000000001, method='scipy.stats.pearsonr')
     >>> compare(0.5, 0.6, "scipy.stats.pearsonr")
     Traceback (most recent call last):
     corelab.provenance.two_computations.ComputationsDisagree: ours 0.5, ...
@@ -91,4 +89,4 @@ def compare(
             f"{tolerance:.1g} x {size:.3g}; one of the two programs is wrong for these data. "
             "Please report it with the rows of this analysis"
         )
-    return {"second_estimate": float(theirs), "second_method": library}
+    return Second(float(theirs), library)

@@ -25,7 +25,9 @@ from corelab.radiomics.features import (
     feature_rows,
 )
 from corelab.radiomics.normalise import grey_levels, top_mode
-from corelab.records import Featured, Prepared, Segmented, visit_masks
+from corelab.records.images import Prepared, Segmented
+from corelab.records.measured import Featured
+from corelab.records.visits import visit_masks
 from corelab.segmentation.scans import NotSegmentable, VisitScans
 from corelab.settings.radiomics import RadiomicsSettings
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
@@ -53,28 +55,13 @@ def radiomics_visit(
     *,
     settings: RadiomicsSettings,
 ) -> tuple[Featured, pd.DataFrame]:
-    """Features of every series within every mask of a visit.
+    """Features of every series within every mask of a visit: its record, and rows of features.tsv.
 
     Each series is brought to the mask's grid by the visit's rigid transforms and to grey levels
     over the brain there; T2edge and Gdzscore are derived before that (a linear change of
     intensities changes neither once levels are taken). A series scanned twice gives rows with
     ``repeat`` 2. The masks of ``perturb_source`` are also moved about within their uncertainty:
-    rows of ``<source>:perturbed-<n>``.
-
-    Parameters
-    ----------
-    prepared, segmented
-        Records of the visit.
-    folder
-        The study's results folder.
-    settings
-        Block ``radiomics`` of the config.
-
-    Returns
-    -------
-    record, table
-        The record of the stage (every combination with its status and reason), and rows in the
-        columns of features.tsv.
+    rows of ``<source>:perturbed-<n>``. The record has every combination with its status and reason.
     """
     visit = {"participant_id": prepared.participant_id, "visit": prepared.visit}
     entries: list[dict[str, Any]] = []
@@ -230,38 +217,17 @@ def _features(
         yield rows.loc[keep, list(FEATURES)]
 
 
-def perturb_mask(
+def _perturb_mask(
     voxels: NDArray[np.bool_],
     sizes_mm: Sequence[float],
     rng: np.random.Generator,
     *,
     sd_mm: float,
 ) -> NDArray[np.bool_]:
-    """A mask whose border wavers smoothly about where it was.
+    """A mask whose border wavers smoothly about where it was, by an SD of ``sd_mm``.
 
-    Parameters
-    ----------
-    voxels
-        (nx, ny, nz) mask.
-    sizes_mm
-        Voxel sizes.
-    rng
-        Of the perturbation.
-    sd_mm
-        SD of the border's displacement.
-
-    Notes
-    -----
     After the contour randomisation of Zwanenburg et al., Sci Rep 2019;9:614, with a smooth random
     displacement in place of superpixels.
-
-    Examples
-    --------
-    >>> mask = np.zeros((20, 20, 20), bool)
-    >>> mask[5:15, 5:15, 5:15] = True
-    >>> other = perturb_mask(mask, (1, 1, 1), np.random.default_rng(1), sd_mm=0.8)
-    >>> bool(other.any()), bool((other != mask).any())
-    (True, True)
     """
     inside = ndimage.distance_transform_edt(voxels, sampling=sizes_mm)
     outside = ndimage.distance_transform_edt(~voxels, sampling=sizes_mm)
@@ -291,7 +257,7 @@ def _perturbed(
         for number in range(1, how.number + 1):
             key = "/".join([*visit.values(), outline.label, str(number), str(how.seed)])
             seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
-            moved = perturb_mask(
+            moved = _perturb_mask(
                 outline.voxels, list(sizes), np.random.default_rng(seed), sd_mm=how.sd_mm
             )
             if moved.sum() >= settings.min_voxels:
@@ -300,20 +266,10 @@ def _perturbed(
 
 
 def collect_features(tables: Sequence[str | Path], sheet: pd.DataFrame | None) -> pd.DataFrame:
-    """Features of all visits and those of the measurements sheets, one row each.
+    """Features of all visits (``radiomics.tsv``) and of the measurements sheets, one row each.
 
-    Parameters
-    ----------
-    tables
-        ``radiomics.tsv`` of visits.
-    sheet
-        Joined measurements sheets, as text; rows whose endpoint is
-        ``radiomics:<series>:<label>:<feature>`` are taken.
-
-    Raises
-    ------
-    ValueError
-        If an endpoint has not three parts after ``radiomics:``, or a key has two values.
+    Of the sheets, rows whose endpoint is ``radiomics:<series>:<label>:<feature>`` are taken.
+    ValueError if an endpoint has not three parts after ``radiomics:``, or a key has two values.
 
     Examples
     --------

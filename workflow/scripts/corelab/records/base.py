@@ -91,10 +91,8 @@ class Record:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read the type from its JSON.
 
-        Raises
-        ------
-        RecordError
-            If a key is unknown or a required one is missing, or the record is of another stage.
+        :class:`RecordError` if a key is unknown or a required one is missing, or the record is of
+        another stage.
         """
         readers, _, required = _layout(cls)
         values = {}
@@ -137,13 +135,7 @@ class Record:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a record's file.
-
-        Raises
-        ------
-        RecordError
-            If it does not have the keys of the type.
-        """
+        """Read a record's file; :class:`RecordError` if it does not have the keys of the type."""
         try:
             return cls.from_json(read_json(path))
         except RecordError as fault:
@@ -171,18 +163,10 @@ def _paths(value: Any, folder: Path) -> Iterator[str]:
 
 
 def write_record(record: Record, folder: Path, path: str | os.PathLike[str]) -> None:
-    """Write a stage's record last, with the sha256 of every file that it names.
+    """Write a stage's record last, with the SHA-256 of every file that it names.
 
-    A changed product thus changes the record, and what depends on the record reruns.
-
-    Parameters
-    ----------
-    record
-        File paths in it are relative to ``folder``.
-    folder
-        The study's results folder.
-    path
-        Where the record goes.
+    A changed product thus changes the record, and what depends on the record reruns. Paths in it
+    are relative to ``folder``, the study's results folder.
     """
     content = record.to_json()
     products = {name: file_sha256(folder / name) for name in sorted(set(_paths(content, folder)))}

@@ -91,15 +91,33 @@ class SuppliedScan(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class UnmeasuredVisit(Record):
+    """A visit whose measurement ended in an unexpected error, with its cause."""
+
+    visit: str
+    reason: str
+    status: str = "failed"
+
+
+@dataclass(frozen=True, slots=True)
 class Measured(Record):
-    """Record of the stage ``measure`` of a visit."""
+    """Record of the stage ``measure``: all visits of a participant.
+
+    Attributes
+    ----------
+    unmeasured
+        Visits that could not be measured.
+    sources
+        Records of the stages before, relative to the study's folder.
+    """
 
     stage: ClassVar[str] = "measure"
     participant_id: str
-    visit: str
     rows: tuple[MeasurementRow, ...] = many(MeasurementRow)
     overlap: tuple[OverlapRow, ...] = many(OverlapRow)
     acquisition: tuple[AcquisitionRow, ...] = many(AcquisitionRow)
+    unmeasured: tuple[UnmeasuredVisit, ...] = many(UnmeasuredVisit)
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +166,7 @@ class Featured(Record):
 
 
 def read_measured(path: str | os.PathLike[str]) -> Measured | MeasuredSupplied:
-    """Record of a visit or of a batch of supplied masks."""
+    """Record of a participant or of a batch of supplied masks."""
     content = read_json(path)
     kind = MeasuredSupplied if content.get("stage") == MeasuredSupplied.stage else Measured
     return kind.from_json(content)

@@ -23,7 +23,7 @@ class VisitMask(Mask):
     origin
         Stage that wrote its file: ``prepare`` for supplied masks, ``segment`` or ``perfuse``.
     repeat, space
-        As in :class:`corelab.records.Scan`.
+        As in :class:`corelab.records.images.Scan`.
     sha256
         Of a supplied file.
     on_kind
@@ -64,12 +64,10 @@ def visit_masks(
 
     Examples
     --------
-    >>> from corelab.records import Scan
+    >>> from corelab.records.images import Scan
     >>> scan = Scan("s1", "mask-infarct", label="infarct", reader="r1", path="a.nii.gz", grid="g1")
     >>> failed = Mask("infarct", "pipeline", status="failed", reason="no brain mask")
     >>> prepared, segmented = Prepared("1", "v", scans=(scan,)), Segmented("1", "v", (failed,))
-    >>> [mask.source for mask in visit_masks(prepared, segmented)]
-    ['r1', 'pipeline']
     >>> [mask.source for mask in visit_masks(prepared, segmented, usable=True)]
     ['r1']
     """
@@ -129,15 +127,8 @@ class VisitRecords:
 def read_visits(paths: Iterable[str | os.PathLike[str]]) -> list[VisitRecords]:
     """Records of a subject's visits, grouped by visit in the order given.
 
-    Parameters
-    ----------
-    paths
-        ``prepare.json``, ``segment.json`` and ``perfuse.json`` of the visits.
-
-    Raises
-    ------
-    RecordError
-        If a file is no record of these stages, or a visit has no ``prepare.json``.
+    ``paths`` are ``prepare.json``, ``segment.json`` and ``perfuse.json`` of the visits.
+    :class:`RecordError` if a file is no record of these stages, or a visit has no ``prepare.json``.
     """
     prepared: dict[str, Prepared] = {}
     segmented: dict[str, Segmented] = {}

@@ -18,7 +18,7 @@ import numpy as np
 from corelab.imaging import load_image, save_image
 from corelab.imaging.brain_quality import brain_rows, judged_mask
 from corelab.provenance.products import file_sha256
-from corelab.records import SUPPLIED, BrainQuality, Prepared, Transform
+from corelab.records.images import SUPPLIED, BrainQuality, Prepared, Transform
 from corelab.registration.transforms import apply_transforms, read_steps
 from corelab.terms.kinds import SERIES_KINDS
 from corelab.terms.verdicts import PASS

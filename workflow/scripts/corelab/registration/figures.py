@@ -6,7 +6,7 @@ Patients are shown as radiologists look at them: the patient's left on the viewe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,21 @@ from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.template import template_image
 from corelab.provenance.products import atomic_path
-from corelab.records import Anchor, Chain, Checked, Normalised, Prepared, VisitRecords
+from corelab.records.images import Prepared
+from corelab.records.subjects import Anchor, Chain, Checked, Normalised
+from corelab.records.visits import VisitRecords
 from corelab.registration.preparation import best_scan, windowed
 from corelab.registration.quality import values_at
 from corelab.registration.transforms import apply_transforms, read_steps, transform_points
 from corelab.study.naming import derivative
+from corelab.terms.kinds import kind_words
+from corelab.terms.words import in_sentence, label_words
 
 #: Axial, coronal and sagittal planes of the template that are shown, in MNI152 mm.
 PLANES = ((2, -20.0), (2, 8.0), (2, 24.0), (2, 45.0), (1, -20.0), (0, -14.0))
-EDGE_COLOUR, MASK_COLOUR, BRAIN_COLOUR = "#00d9ff", "#ff3b6b", "#4cc9f0"
+EDGE_COLOUR, BRAIN_COLOUR = "#00d9ff", "#4cc9f0"
+#: Of the masks on one scan, the primary one first; of more another row is drawn.
+MASK_COLOURS = ("#ff3b6b", "#ffd166", "#7ae582", "#a78bfa", "#4cc9f0", "#f4a261")
 FAILED_COLOUR, OUTLYING_COLOUR, SOUND_COLOUR = "#ff6b6b", "#ffb347", "#e8e8e8"
 #: Figures by which fits are ranked; low is bad for each.
 RANKED = ("dice", "mutual_information", "edge_correlation")
@@ -40,8 +46,9 @@ _SLICES = 7
 #: Voxels between two slices in a row.
 _GAP = 2
 _SQUARE_MM = 22
-_TILE_PLANE = 1
-_COLUMNS = 6
+#: Planes of a tile of the contact sheet: a tilt of a coarse fit is seen in the upright ones.
+_TILE_PLANES = (1, 4, 5)
+_COLUMNS = 3
 #: Tiles on the contact sheet; the table holds every subject.
 MAX_TILES = 60
 
@@ -109,15 +116,15 @@ def quality_figures(
             _figure(subject, anchor.visit, name) for name in ("registration", "tile", "layer")
         )
         _draw_fit(planes, record, anchor, folder / fit)
-        _draw_tile(planes[_TILE_PLANE], folder / tile)
+        _draw_tile([planes[k] for k in _TILE_PLANES], folder / tile)
         _write_layer(planes, folder / layer)
         record = replace(record, fit=fit, tile=tile, layer=layer)
     masks = {}
     for visit in visits:
-        panels = _mask_panels(visit, folder)
-        if panels:
+        rows = _mask_rows(visit, folder)
+        if rows:
             masks[visit.visit] = _figure(subject, visit.visit, "masks")
-            _draw_masks(panels, f"{subject}  {visit.visit}", folder / masks[visit.visit])
+            _draw_masks(rows, f"{subject}  {visit.visit}", folder / masks[visit.visit])
     return replace(record, masks=masks)
 
 
@@ -182,7 +189,7 @@ def quality_table(records: Sequence[Checked]) -> pd.DataFrame:
 def contact_sheet(
     records: Sequence[Checked], table: pd.DataFrame, folder: Path, path: Path
 ) -> None:
-    """One tile per subject, worst first, with the quality metrics on each.
+    """One tile of three planes per subject, worst first, with the quality metrics on each.
 
     Parameters
     ----------
@@ -197,12 +204,12 @@ def contact_sheet(
 
     tiles = {record.participant_id: record.tile for record in records}
     shown = table.head(MAX_TILES)
-    columns = min(_COLUMNS, max(len(shown), 3))
-    rows = max(1, -(-len(shown) // columns))
-    figure, axes = _canvas(rows, columns, (2.1 * columns, 2.75 * rows + 0.6))
+    rows = max(1, -(-len(shown) // _COLUMNS))
+    figure, axes = _canvas(rows, _COLUMNS, (4.4 * _COLUMNS, 1.95 * rows + 0.5))
     more = f"; the worst {len(shown)} of {len(table)}" if len(shown) < len(table) else ""
     figure.suptitle(
-        f"Fit to MNI152, worst first{more}. Cyan: edges of the template",
+        f"Fit to MNI152, worst first{more}. Cyan: edges of the template; the patient's left is on "
+        "the right. J: least and largest Jacobian determinant",
         color="white",
         fontsize=11,
     )
@@ -224,12 +231,13 @@ def _tile_words(row: Mapping[Any, Any]) -> str:
     head = f"{row['rank']}. {row['participant_id']}  {row['anchor'] or 'no image'}"
     if row["status"] != "ok":
         reason = str(row["reason"])
-        words = reason if len(reason) <= 42 else reason[:40] + "..."
+        words = reason if len(reason) <= 80 else reason[:78] + "..."
         return f"{head}\n{row['status']}\n{words}"
+    folds = f"folds in {row['folds']:.2%}" if row["folds"] > 0 else "no folds"
     figures = [
-        f"Dice {row['dice']:.3f}  MI {row['mutual_information']:.3f}",
+        f"Dice {row['dice']:.3f}  MI {row['mutual_information']:.3f}  "
         f"edges {row['edge_correlation']:.2f}  "
-        f"J {row['jacobian_min']:.2f}-{row['jacobian_max']:.2f}",
+        f"J {row['jacobian_min']:.2f} to {row['jacobian_max']:.2f}, {folds}",
     ]
     if isinstance(row["warning"], str):
         figures.append(f"ventricles {row['ventricle_offset_mm']:.1f} mm off")
@@ -321,8 +329,9 @@ def _draw_fit(planes: Sequence[np.ndarray], record: Checked, anchor: Anchor, pat
     """Edges of the template on the scan, and a checkerboard of the two."""
     figure, axes = _canvas(2, len(PLANES), (2.0 * len(PLANES), 5.1))
     sound = record.status == "ok"
-    caption = "  ".join(
-        f"{key.replace('_', ' ')} {value:.3g}"
+    caption = ", ".join(
+        f"{in_sentence(label_words(key.removesuffix('_mm')))} {value:.3g}"
+        + " mm" * key.endswith("_mm")
         for key, value in record.quality.items()
         if isinstance(value, (int, float)) and key in QUALITY_COLUMNS
     )
@@ -338,6 +347,8 @@ def _draw_fit(planes: Sequence[np.ndarray], record: Checked, anchor: Anchor, pat
         box = _around(standard > 0)
         scan, template = whole[box], standard[box]
         _edges_on(above, scan, template_edges(template))
+        if axis != 0:
+            _sides(above)
         above.set_title(f"{'xyz'[axis]} = {at_mm:+.0f} mm", color="white", fontsize=8)
         board = checkerboard(scan, template, _SQUARE_MM)
         below.imshow(board, cmap="gray", origin="lower", vmin=0, vmax=1)
@@ -378,12 +389,13 @@ def _write_layer(planes: Sequence[np.ndarray], path: Path) -> None:
         Image.fromarray(_layer(planes)).save(temporary, "PNG")
 
 
-def _draw_tile(plane: np.ndarray, path: Path) -> None:
-    """One axial plane without words, for the contact sheet."""
-    figure, axes = _canvas(1, 1, (1.97, 2.33))
-    template = _template_planes()[_TILE_PLANE]
-    box = _around(template > 0)
-    _edges_on(axes[0, 0], plane[box], template_edges(template[box]))
+def _draw_tile(planes: Sequence[np.ndarray], path: Path) -> None:
+    """Three planes without words, for the contact sheet."""
+    figure, axes = _canvas(1, len(planes), (1.45 * len(planes), 1.6))
+    for axis, plane, at in zip(axes[0], planes, _TILE_PLANES, strict=True):
+        template = _template_planes()[at]
+        box = _around(template > 0)
+        _edges_on(axis, plane[box], template_edges(template[box]))
     _save(figure, path)
 
 
@@ -393,6 +405,15 @@ def _around(seen: np.ndarray, rim: int = 8) -> tuple[slice, ...]:
     if not found:
         return (slice(None), slice(None))
     return tuple(slice(max(0, part.start - rim), part.stop + rim) for part in found[0])
+
+
+def _sides(axis: Any) -> None:
+    """The letters of the patient's sides at the edges of a picture."""
+    for letter, x, ha in (("R", 0.01, "left"), ("L", 0.99, "right")):
+        axis.text(
+            x, 0.02, letter, color="white", fontsize=8, ha=ha, va="bottom",
+            transform=axis.transAxes,
+        )  # fmt: skip
 
 
 def _edges_on(axis: Any, plane: np.ndarray, edges: np.ndarray) -> None:
@@ -409,23 +430,31 @@ def _edges_on(axis: Any, plane: np.ndarray, edges: np.ndarray) -> None:
 # --- masks -------------------------------------------------------------------------------------
 
 
-def _mask_panels(
-    visit: VisitRecords, folder: Path
-) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray, str]]:
-    """Per native mask of a visit: words, image, mask, voxel sizes and colour."""
+@dataclass(frozen=True)
+class _MaskRow:
+    """Masks that are drawn on one scan: words, colour and mask of each."""
+
+    kind: str
+    image: np.ndarray
+    sizes: np.ndarray
+    masks: list[tuple[str, str, np.ndarray]]
+
+
+def _mask_rows(visit: VisitRecords, folder: Path) -> list[_MaskRow]:
+    """Native masks of a visit by the scan that they lie on, brains each in a row of its own."""
     prepared = visit.prepare
-    listed: list[tuple[str, str, str | None, str | None, str]] = [
-        (f"brain ({grid})", file, grid, None, BRAIN_COLOUR)
-        for grid, file in sorted(prepared.brain_masks.items())
+    listed: list[tuple[str, str, str | None, str | None]] = [
+        ("brain", file, grid, None) for grid, file in sorted(prepared.brain_masks.items())
     ]
-    for mask in visit.masks(space="native", usable=True):
+    native = visit.masks(space="native", usable=True)
+    for mask in sorted(native, key=lambda mask: mask.source != "pipeline"):
         kind = mask.on_kind if mask.origin == Prepared.stage else mask.kind
-        words = f"{mask.label}\n{mask.source}"
-        listed.append((words, mask.file, mask.grid, kind, MASK_COLOUR))
+        listed.append((f"{mask.label}, {mask.source}", mask.file, mask.grid, kind))
     # Most masks of a visit lie on a few scans; a perfusion series takes seconds to read.
     read = lru_cache(lambda path, kind: _scan_image(path, kind, folder))
-    panels = []
-    for words, file, grid, kind, colour in listed:
+    rows: list[_MaskRow] = []
+    last: dict[str, _MaskRow] = {}
+    for words, file, grid, kind in listed:
         same = [s for s in prepared.scans if s.kind == kind and s.grid == grid]
         scan = next((s for s in same if s.status == "ok"), None)
         scan = scan or best_scan(prepared.scans, grid or "")
@@ -440,9 +469,16 @@ def _mask_panels(
         on_image = np.asarray(apply_transforms(mask_image, image, [], "label").dataobj) != 0
         sizes = np.asarray(voxel_sizes_mm(image.affine))
         volume_ml = float(on_image.sum() * sizes.prod()) / 1000
-        caption = f"{words}\non {scan.kind}, {volume_ml:.1f} mL"
-        panels.append((caption, np.asarray(image.dataobj), on_image, sizes, colour))
-    return panels
+        brain = words == "brain"
+        row = None if brain else last.get(scan.file)
+        if row is None or len(row.masks) == len(MASK_COLOURS):
+            row = _MaskRow(scan.kind, np.asarray(image.dataobj), sizes, [])
+            rows.append(row)
+        if not brain:
+            last[scan.file] = row
+        colour = BRAIN_COLOUR if brain else MASK_COLOURS[len(row.masks)]
+        row.masks.append((f"{words}: {volume_ml:.1f} mL", colour, on_image))
+    return rows
 
 
 def _shown_slices(mask: np.ndarray) -> np.ndarray:
@@ -455,27 +491,31 @@ def _shown_slices(mask: np.ndarray) -> np.ndarray:
     return np.unique(np.linspace(first, last, _SLICES).round().astype(int))
 
 
-def _draw_masks(
-    panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, str]], title: str, path: Path
-) -> None:
-    figure, axes = _canvas(len(panels), 1, (1.35 * _SLICES + 0.9, 1.55 * len(panels) + 0.4))
+def _draw_masks(rows: Sequence[_MaskRow], title: str, path: Path) -> None:
+    figure, axes = _canvas(len(rows), 1, (1.35 * _SLICES + 2.0, 1.55 * len(rows) + 0.4))
     figure.suptitle(title, color="white", fontsize=10)
-    for axis, (words, image, mask, sizes, colour) in zip(axes[:, 0], panels, strict=True):
+    for axis, row in zip(axes[:, 0], rows, strict=True):
+        image, every = row.image, np.any([mask for *_, mask in row.masks], axis=0)
         low, high = np.percentile(image[image != 0], [1, 99.5]) if image.any() else (0, 1)
         # The image's body alone, so that air around the head takes no space.
         body = image.max(axis=2) > low + 0.15 * (high - low)
-        box = (*_around(body | mask.any(axis=2), rim=4), slice(None))
-        slices = _shown_slices(mask[box])
+        box = (*_around(body | every.any(axis=2), rim=4), slice(None))
+        slices = _shown_slices(every[box])
         axis.imshow(
             _in_a_row(image[box], slices, low), cmap="gray", origin="lower", vmin=low, vmax=high,
-            aspect=sizes[1] / sizes[0], interpolation="nearest",
+            aspect=row.sizes[1] / row.sizes[0], interpolation="nearest",
         )  # fmt: skip
-        if mask.any():
-            outlined = _in_a_row(mask[box].astype(np.float32), slices, 0.0)
-            axis.contour(outlined, [0.5], colors=colour, linewidths=0.8)
+        # The first, the primary one, is drawn last.
+        for _, colour, mask in reversed(row.masks):
+            if mask.any():
+                outlined = _in_a_row(mask[box].astype(np.float32), slices, 0.0)
+                axis.contour(outlined, [0.5], colors=colour, linewidths=0.8)
         axis.set_axis_off()
         axis.set_anchor("W")
-        _beside(axis, words, x=-0.01)
+        _sides(axis)
+        _beside(axis, f"on {kind_words(row.kind)}", x=-0.01, y=0.94)
+        for place, (words, colour, _) in enumerate(row.masks):
+            _beside(axis, words, x=-0.01, y=0.78 - 0.15 * place, colour=colour)
     _save(figure, path)
 
 
@@ -496,11 +536,18 @@ def _in_a_row(image: np.ndarray, slices: Sequence[int] | np.ndarray, empty: floa
 
 
 def _beside(
-    axis: Any, words: str, *, rotation: int = 0, ha: str = "right", x: float = -0.06
+    axis: Any,
+    words: str,
+    *,
+    rotation: int = 0,
+    ha: str = "right",
+    x: float = -0.06,
+    y: float = 0.5,
+    colour: str = "white",
 ) -> None:
     """Words to the left of a row."""
     axis.text(
-        x, 0.5, words, color="white", fontsize=7.5, va="center", ha=ha, rotation=rotation,
+        x, y, words, color=colour, fontsize=7.5, va="center", ha=ha, rotation=rotation,
         transform=axis.transAxes,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm, linear_at
 from corelab.registration.preparation import dilated, voxel_mm, widened
 from corelab.registration.transforms import Affine, Step, transform_points
 
@@ -120,7 +121,7 @@ def _own_anatomy(
     affine: np.ndarray,
 ) -> tuple[float | None, np.ndarray | None]:
     """Correlation of a lesion with the other side; the line that gives it healthy intensities."""
-    depth = ndimage.distance_transform_edt(place, sampling=voxel_mm(affine))
+    depth = distance_mm(place, voxel_mm(affine))
     inside = (depth > RIM_MM) & usable & (data > 0)
     if inside.sum() < ANATOMY_VOXELS:
         return None, None
@@ -155,8 +156,7 @@ def _from_other_side(
         points[:, 0] *= -1
         back = transform_points(points, list(to_image))
         voxel = Affine(np.linalg.inv(image.affine))(back).T
-        usable = ndimage.map_coordinates(healthy, voxel, order=1, mode="constant") > 0.9
-        return ndimage.map_coordinates(data, voxel, order=1, mode="constant"), usable
+        return linear_at(data, voxel), linear_at(healthy, voxel) > 0.9
 
     sigma = 4.0 / voxel_mm(image.affine)
     weight = ndimage.gaussian_filter(healthy, sigma)

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import ImageFault, load_image
-from corelab.records import SUPPLIED, Prepared
+from corelab.records.images import SUPPLIED, Prepared
 from corelab.registration.preparation import (
     CT_KINDS,
     DEFORMABLE_KINDS,

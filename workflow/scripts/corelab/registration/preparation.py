@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm, linear_grid
 from corelab.imaging.laterality import BRAIN_WINDOW_HU, CT_KINDS
-from corelab.records import Scan
+from corelab.records.images import Scan
 from corelab.terms.kinds import TEMPLATE_ORDER
 
 #: Kinds on which a deformable fit is allowed, and the thickest voxel (mm) for it: a deformable
@@ -86,7 +87,7 @@ def dilated(mask: np.ndarray, affine: np.ndarray, by_mm: float) -> np.ndarray:
     margin = np.ceil(by_mm / voxel_mm(affine)).astype(int) + 1
     box = _box(mask, margin)
     grown = np.zeros(mask.shape, bool)
-    grown[box] = ndimage.distance_transform_edt(~mask[box], sampling=voxel_mm(affine)) <= by_mm
+    grown[box] = distance_mm(~mask[box], voxel_mm(affine)) <= by_mm
     return grown
 
 
@@ -134,9 +135,7 @@ def coarsened(image: nib.Nifti1Image, spacing_mm: float) -> nib.Nifti1Image:
     sigmas = np.where(factors > 1.0, factors / 2.355, 0.0)
     smooth = ndimage.gaussian_filter(data, sigmas)
     shape = tuple(int(np.floor((n - 1) / f)) + 1 for n, f in zip(data.shape, factors, strict=True))
-    result = ndimage.affine_transform(
-        smooth, np.diag(factors), output_shape=shape, order=1, mode="nearest"
-    )
+    result = linear_grid(smooth, np.diag(factors), np.zeros(3), shape, mode="nearest")
     return nib.Nifti1Image(result, image.affine @ np.diag([*factors, 1.0]))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from corelab.imaging.geometry import linear_at
 from corelab.imaging.template import template_image, template_ventricles
 from corelab.registration.preparation import centred, widened
 from corelab.registration.registrar import Fit, Transform
@@ -100,7 +101,7 @@ def values_at(image: nib.Nifti1Image, points_mm: np.ndarray) -> tuple[np.ndarray
     inside = np.all((voxel >= -0.5) & (voxel <= limits), axis=0)
     data = np.asarray(image.dataobj, dtype=np.float32)
     values = np.zeros(len(points_mm), np.float32)
-    values[inside] = ndimage.map_coordinates(data, voxel[:, inside], order=1, mode="nearest")
+    values[inside] = linear_at(data, voxel[:, inside], mode="nearest")
     return values, inside
 
 
@@ -419,7 +420,7 @@ def _ventricle_wall() -> tuple[np.ndarray, np.ndarray]:
     for away_mm in (1.0, 2.0, 3.0, 4.0):
         for side, reached in ((-away_mm, part), (1.0 + away_mm, tissue)):
             at = (voxel + side * normals).T
-            clear &= ndimage.map_coordinates(reached.astype(np.float32), at, order=1) > 0.5
+            clear &= linear_at(reached, at) > 0.5
     # From the centre of the outermost voxel of fluid to half-way between fluid and tissue.
     border = (voxel + start + 0.75 * normals)[clear]
     return Affine(ventricles.affine)(border), normals[clear]

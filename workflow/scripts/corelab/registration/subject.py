@@ -15,18 +15,9 @@ from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault
 from corelab.imaging.template import TEMPLATE_FILE, template_image
 from corelab.provenance.products import file_sha256, write_json
-from corelab.records import (
-    Anchor,
-    Chain,
-    Joined,
-    Normalised,
-    NormalisedMask,
-    Prepared,
-    Template,
-    Transform,
-    VisitMask,
-    VisitRecords,
-)
+from corelab.records.images import Prepared, Transform
+from corelab.records.subjects import Anchor, Chain, Joined, Normalised, NormalisedMask, Template
+from corelab.records.visits import VisitMask, VisitRecords
 from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import TemplateFit, fit_rigid, fit_to_template
@@ -237,7 +228,7 @@ def choose_anchor(prepares: Mapping[str, Prepared]) -> Anchor | None:
 
     Examples
     --------
-    >>> from corelab.records import Scan
+    >>> from corelab.records.images import Scan
     >>> def record(kind):
     ...     scans = (Scan(kind, kind, grid="g1", path="x"),)
     ...     return Prepared("1", "v", scans=scans, reference="g1")

@@ -24,6 +24,7 @@ import nibabel as nib
 import numpy as np
 from scipy import io, ndimage
 
+from corelab.imaging.geometry import linear_at
 from corelab.imaging.nifti import packed
 from corelab.provenance.products import atomic_path
 
@@ -66,8 +67,8 @@ class Warp:
         inside = np.all((voxel >= -0.5) & (voxel <= shape - 0.5), axis=0)
         moved = np.array(points_mm, dtype=float)
         for axis, component in enumerate(self.displacement_mm):
-            moved[inside, axis] += ndimage.map_coordinates(
-                component, voxel[:, inside], order=1, mode="nearest", output=np.float64
+            moved[inside, axis] += linear_at(
+                component, voxel[:, inside], mode="nearest", dtype=np.float64
             )
         return moved
 
@@ -378,18 +379,14 @@ class Sampler:
         near = np.all((voxel > 0) & (voxel < (self.size - 1)[:, None]), axis=0)
         voxel = voxel[:, near]
         if self.interpolation == "linear":
-            values[near] = ndimage.map_coordinates(
-                self.data, voxel, order=1, output=np.float32, mode="constant"
-            )
+            values[near] = linear_at(self.data, voxel, dtype=np.float32)
         elif self.interpolation == "nearest":
             values[near] = ndimage.map_coordinates(self.data, voxel, order=0, mode="constant")
         else:
             best = np.full(voxel.shape[1], 0.5, np.float32)
             chosen = np.zeros(voxel.shape[1], self.dtype)
             for label in self.labels:
-                share = ndimage.map_coordinates(
-                    (self.data == label).astype(np.float32), voxel, order=1, mode="constant"
-                )
+                share = linear_at(self.data == label, voxel)
                 wins = share >= best
                 chosen[wins], best[wins] = label, share[wins]
             values[near] = chosen

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from corelab.provenance.products import file_sha256, write_json
-from corelab.records import Prepared, Transform
+from corelab.records.images import Prepared, Transform
 from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import RigidFit, fit_rigid
@@ -56,7 +56,7 @@ def align_visit(
 
     Examples
     --------
-    >>> from corelab.records import Scan
+    >>> from corelab.records.images import Scan
     >>> scan = Scan("s1", "dwi", grid="g1", path="x.nii.gz")
     >>> record = Prepared("01", "day5", scans=(scan,), reference="g1")
     >>> align_visit(record, ".", settings=RegistrationSettings()).transforms["g1"].method

@@ -10,6 +10,7 @@ import pandas as pd
 from corelab.provenance.job import UserError
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.datasets import (
+    Column,
     Dataset,
     ParameterCodes,
     Variable,
@@ -20,9 +21,9 @@ from corelab.reporting.datasets import (
     variable_name,
 )
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import endpoint_words
 from corelab.study.expression import ExpressionError, select
 from corelab.terms.labels import volume_endpoint
+from corelab.terms.words import endpoint_words
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M", "u": "U"}
@@ -49,33 +50,16 @@ def measures_tumour(endpoint: str) -> bool:
     return endpoint in TUMOUR_ENDPOINTS or endpoint.partition(":")[0] in TUMOUR_ENDPOINTS
 
 
-def sex_term(text: Any) -> str | None:
-    """Term of the code list for a sex as a sheet writes it; what is not known stays as it is.
-
-    Examples
-    --------
-    >>> sex_term("female"), sex_term("M"), sex_term("x"), sex_term(None)
-    ('F', 'M', 'x', None)
-    """
+def _sex_term(text: Any) -> str | None:
+    """Term of the code list for a sex as a sheet writes it; what is not known stays as it is."""
     if text is None or pd.isna(text):
         return None
     return _SEXES.get(str(text).strip().lower(), str(text))
 
 
-#: A variable with its values: a column, or one value for every record.
-Column = tuple[Variable, object]
-
-
 def _head(results: Results, people: pd.Series) -> list[Column]:
-    subject = Variable("USUBJID", "Unique Subject Identifier", comment="STUDYID, hyphen, subject",
-                       key=1)  # fmt: skip
-    return [
-        (
-            Variable("STUDYID", "Study Identifier", comment="study.id of the config"),
-            results.study.id,
-        ),
-        (subject, [unique_subject(results, one) for one in people]),
-    ]
+    subjects = [unique_subject(results, one) for one in people]
+    return [("STUDYID", results.study.id), ("USUBJID", subjects)]
 
 
 #: Flags of the populations of a trial, with the labels of ADaMIG 1.3.
@@ -126,33 +110,21 @@ def adsl(results: Results) -> Dataset:
     age = _numbers(_given(people, "age"))
     columns: list[Column] = [
         *_head(results, people["participant_id"]),
-        (Variable("SUBJID", "Subject Identifier for the Study", origin="Predecessor"), who),
-        (Variable("SITEID", "Study Site Identifier", origin="Predecessor"), _given(people, "site")),
-        (
-            Variable("TRT01P", "Planned Treatment for Period 01", origin="Predecessor"),
-            _given(people, "arm"),
-        ),
-        (
-            Variable("DOSE01P", "Planned Treatment Dose for Period 01", "float", "Predecessor"),
-            _numbers(_given(people, "dose")),
-        ),
-        (Variable("AGE", "Age", "float", "Predecessor"), age),
-        (Variable("AGEU", "Age Units"), [None if math.isnan(one) else "YEARS" for one in age]),
-        (
-            Variable("SEX", "Sex", origin="Predecessor", codelist="SEX"),
-            [sex_term(one) for one in _given(people, "sex")],
-        ),
+        ("SUBJID", who),
+        ("SITEID", _given(people, "site")),
+        ("TRT01P", _given(people, "arm")),
+        ("DOSE01P", _numbers(_given(people, "dose"))),
+        ("AGE", age),
+        ("AGEU", [None if math.isnan(one) else "YEARS" for one in age]),
+        ("SEX", [_sex_term(one) for one in _given(people, "sex")]),
         *(
             (Variable(flag, label, "text", "Derived", rule, codelist="NY"), _yes_no(members))
             for flag, label, rule, members in sets
         ),
-        (
-            Variable("IMGFL", "Images Processed Flag", origin="Derived", codelist="NY"),
-            _yes_no(who.isin(images)),
-        ),
+        ("IMGFL", _yes_no(who.isin(images))),
     ]
     known = {"participant_id", "site", "arm", "dose", "age", "sex"}
-    names = [variable.name for variable, _ in columns]
+    names = [one if isinstance(one, str) else one.name for one, _ in columns]
     for column in results.shown_columns:
         if column in known:
             continue
@@ -163,14 +135,7 @@ def adsl(results: Results) -> Dataset:
         label = ascii_label(str(column).replace("_", " ").capitalize())
         values = numeric if kind == "float" else people[column]
         columns.append((Variable(names[-1], label, kind, "Predecessor"), values))
-    return make_dataset(
-        "ADSL",
-        "Subject-Level Analysis Dataset",
-        "One record per subject",
-        "SUBJECT LEVEL ANALYSIS DATASET",
-        people.index,
-        columns,
-    )
+    return make_dataset("ADSL", people.index, columns)
 
 
 def _given(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -203,68 +168,39 @@ def _value_columns(results: Results, rows: pd.DataFrame, code: ParameterCodes) -
     named = [f"{w} ({u})" if u else w for w, u in zip(words, units, strict=True)]
     people = results.participants
     arms = dict(zip(people["participant_id"].map(str), _given(people, "arm"), strict=True))
-    order = Variable(
-        "AVISITN", "Analysis Visit (N)", "integer", "Derived", "Order of the visit, from 0"
-    )
     return [
         *_head(results, rows["participant_id"]),
-        (
-            Variable("TRTP", "Planned Treatment", origin="Predecessor"),
-            [arms.get(str(one)) for one in rows["participant_id"]],
-        ),
-        (Variable("AVISIT", "Analysis Visit", key=2), [visit or "all" for visit in visits]),
-        (order, visits.map(_visits(results))),
-        (
-            Variable("PARAMCD", "Parameter Code", key=3),
-            [code(str(endpoint)) for endpoint in rows["endpoint"]],
-        ),
-        (Variable("PARAM", "Parameter"), named),
+        ("TRTP", [arms.get(str(one)) for one in rows["participant_id"]]),
+        ("AVISIT", [visit or "all" for visit in visits]),
+        ("AVISITN", visits.map(_visits(results))),
+        ("PARAMCD", [code(str(endpoint)) for endpoint in rows["endpoint"]]),
+        ("PARAM", named),
     ]
 
 
-def _values(rows: pd.DataFrame, origin: str, comment: str = "") -> list[Column]:
+def _values(rows: pd.DataFrame) -> list[Column]:
     """The value of a measurement and its unit."""
     units = [str(unit) if pd.notna(unit) and unit else None for unit in rows["unit"]]
-    return [
-        (
-            Variable("AVAL", "Analysis Value", "float", origin, comment),
-            rows["value"].where(rows["status"] == "ok"),
-        ),
-        (Variable("AVALU", "Analysis Value Unit"), units),
-    ]
+    return [("AVAL", rows["value"].where(rows["status"] == "ok")), ("AVALU", units)]
 
 
-def _source(rows: pd.DataFrame, *, sequence: str = "Read", region: bool = True) -> list[Column]:
+def _source(rows: pd.DataFrame) -> list[Column]:
     """Source, repeat and region of a measurement: the end of its key."""
-    found: list[Column] = [
-        (Variable("SRC", "Source of the Value", key=4), rows["source"]),
-        (
-            Variable("READSEQ", f"Sequence of the {sequence}", "integer", key=5),
-            _numbers(rows["repeat"]),
-        ),
-        (Variable("REGION", "Atlas Region", key=6), rows["region"]),
-    ]
-    return found if region else found[:2]
+    repeats = _numbers(rows["repeat"])
+    return [("SRC", rows["source"]), ("READSEQ", repeats), ("REGION", rows["region"])]
 
 
 def _tail(rows: pd.DataFrame) -> list[Column]:
     """What every record of a measurement ends with."""
-    row_id = Variable(
-        "ROWID", "Row of measurements.tsv", comment="row_id, key of the provenance trace"
-    )
-    return [
-        (Variable("STATUS", "Status of the Value", codelist="STATUS"), rows["status"]),
-        (Variable("REASND", "Reason Not Done or Note"), rows["reason"]),
-        (Variable("SCANIDS", "Scans Behind the Value"), rows["scan_ids"]),
-        (row_id, rows["row_id"]),
-    ]
+    names = {"STATUS": "status", "REASND": "reason", "SCANIDS": "scan_ids", "ROWID": "row_id"}
+    return [(name, rows[column]) for name, column in names.items()]
 
 
 def _is_primary(source: Any) -> bool:
     return str(source).partition(":")[0] in {"pipeline", "supplied", "consensus"}
 
 
-def adread(results: Results, code: ParameterCodes) -> Dataset:
+def _adread(results: Results, code: ParameterCodes) -> Dataset:
     """Reads: one record per subject, visit, parameter, reader and repeat."""
     roles = {scan.reader for visit in results.visits for scan in visit.scans if scan.reader}
     rows = results.measurements
@@ -274,30 +210,21 @@ def adread(results: Results, code: ParameterCodes) -> Dataset:
     _, sequence, region = _source(rows)
     return make_dataset(
         "ADREAD",
-        "Imaging Reads Analysis Dataset",
-        "One record per subject, visit, parameter, reader, read and region",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_value_columns(results, rows, code),
-            (Variable("READERID", "Reader or Software Identifier", key=4), sources),
-            (
-                Variable("ROLE", "Role of the Source", origin="Derived", codelist="ROLE"),
-                ["READER" if one else "SOFTWARE" for one in is_reader],
-            ),
+            ("READERID", sources),
+            ("ROLE", ["READER" if one else "SOFTWARE" for one in is_reader]),
             sequence,
             region,
-            *_values(rows, "Predecessor"),
-            (
-                Variable("ACPTFL", "Accepted Record Flag", origin="Derived", codelist="NY"),
-                _yes_no(rows["status"] == "ok"),
-            ),
+            *_values(rows),
+            ("ACPTFL", _yes_no(rows["status"] == "ok")),
             *_tail(rows),
         ],
     )
 
 
-def adimg(results: Results, code: ParameterCodes) -> Dataset:
+def _adimg(results: Results, code: ParameterCodes) -> Dataset:
     """Imaging endpoints: the analysis values of the pipeline and of supplied masks."""
     rows = results.measurements
     rows = rows[rows["source"].map(_is_primary).astype(bool)]
@@ -310,71 +237,46 @@ def adimg(results: Results, code: ParameterCodes) -> Dataset:
     mine = rows[key].itertuples(index=False, name=None)
     start = pd.Series([number_or_nan(base.get(one)) for one in mine], rows.index, dtype=float)
     whole = rows["source"].isin(["pipeline", "supplied"]) & (rows["region"].fillna("all") == "all")
-    flag = Variable(
-        *("ANL01FL", "Analysis Flag 01", "text", "Derived"),
-        comment="Primary source, whole lesion, value there",
-        codelist="NY",
-    )
     return make_dataset(
         "ADIMG",
-        "Imaging Endpoints Analysis Dataset",
-        "One record per subject, visit, parameter, source and region",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_value_columns(results, rows, code),
-            *_source(rows, sequence="Analysis"),
-            *_values(rows, "Derived", "Measured on the mask of the source"),
-            (
-                Variable(
-                    "BASE", "Baseline Value", "float", "Derived", "AVAL at the baseline visit"
-                ),
-                start,
-            ),
-            (
-                Variable("CHG", "Change from Baseline", "float", "Derived", "AVAL - BASE"),
-                (rows["value"].where(known) - start).where(~first),
-            ),
-            (
-                Variable("ABLFL", "Baseline Record Flag", origin="Derived", codelist="NY"),
-                _yes_no(first & known, None),
-            ),
-            (flag, _yes_no(whole & known, None)),
+            *_source(rows),
+            *_values(rows),
+            ("BASE", start),
+            ("CHG", (rows["value"].where(known) - start).where(~first)),
+            ("ABLFL", _yes_no(first & known, None)),
+            ("ANL01FL", _yes_no(whole & known, None)),
             *_tail(rows),
         ],
     )
 
 
-def adseg(results: Results) -> Dataset:
+def _adseg(results: Results) -> Dataset:
     """Overlap of masks, case by case."""
     rows = results.overlap
     codes = [variable_name(str(metric), []) for metric in rows["metric"]]
     return make_dataset(
         "ADSEG",
-        "Segmentation Overlap Analysis Dataset",
-        "One record per subject, visit, label, pair and measure",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_head(results, rows["participant_id"]),
-            (Variable("AVISIT", "Analysis Visit", key=2), rows["visit"]),
-            (Variable("PARAMCD", "Parameter Code", key=3), codes),
-            (Variable("PARAM", "Parameter"), rows["metric"].map(str)),
-            (Variable("LABEL", "What the Masks Outline", key=4), rows["label"]),
-            (Variable("SRCA", "Source of the First Mask", key=5), rows["source_a"]),
-            (Variable("SRCB", "Source of the Second Mask", key=6), rows["source_b"]),
-            (
-                Variable("READSEQ", "Sequence of the Read", "integer", key=7),
-                _numbers(rows["repeat"]),
-            ),
-            (Variable("AVAL", "Analysis Value", "float", "Derived"), _numbers(rows["value"])),
-            (Variable("STATUS", "Status of the Value", codelist="STATUS"), rows["status"]),
-            (Variable("REASND", "Reason Not Done or Note"), rows["reason"]),
+            ("AVISIT", rows["visit"]),
+            ("PARAMCD", codes),
+            ("PARAM", rows["metric"].map(str)),
+            ("LABEL", rows["label"]),
+            ("SRCA", rows["source_a"]),
+            ("SRCB", rows["source_b"]),
+            ("READSEQ", _numbers(rows["repeat"])),
+            ("AVAL", _numbers(rows["value"])),
+            ("STATUS", rows["status"]),
+            ("REASND", rows["reason"]),
         ],
     )
 
 
-def adpd(results: Results) -> Dataset:
+def _adpd(results: Results) -> Dataset:
     """Clinical outcomes and drug exposures, as supplied."""
     outcomes, exposures = results.tables.outcomes, results.tables.exposures
     rows = pd.concat(
@@ -387,47 +289,32 @@ def adpd(results: Results) -> Dataset:
     code, visits = ParameterCodes(), _texts(rows, "visit")
     return make_dataset(
         "ADPD",
-        "Outcomes and Exposures Analysis Dataset",
-        "One record per subject, visit and parameter",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_head(results, rows["participant_id"]),
-            (Variable("AVISIT", "Analysis Visit", key=2), visits.fillna("all")),
-            (
-                Variable("AVISITN", "Analysis Visit (N)", "integer", "Derived"),
-                visits.map(_visits(results)),
-            ),
-            (
-                Variable("PARCAT1", "Parameter Category 1", codelist="PARCAT", key=3),
-                rows["category"],
-            ),
-            (
-                Variable("PARAMCD", "Parameter Code", key=4),
-                [code(str(name)) for name in rows["name"]],
-            ),
-            (Variable("PARAM", "Parameter"), rows["name"].map(str)),
-            (Variable("AVAL", "Analysis Value", "float", "Predecessor"), _numbers(rows["value"])),
-            (Variable("AVALU", "Analysis Value Unit"), _texts(rows, "unit")),
+            ("AVISIT", visits.fillna("all")),
+            ("AVISITN", visits.map(_visits(results))),
+            ("PARCAT1", rows["category"]),
+            ("PARAMCD", [code(str(name)) for name in rows["name"]]),
+            ("PARAM", rows["name"].map(str)),
+            ("AVAL", _numbers(rows["value"])),
+            ("AVALU", _texts(rows, "unit")),
         ],
     )
 
 
-def adtr(results: Results, code: ParameterCodes) -> Dataset:
+def _adtr(results: Results, code: ParameterCodes) -> Dataset:
     """Tumour results: the records of ADIMG and ADREAD that measure a tumour."""
     rows = results.measurements
     tumour = rows["endpoint"].map(str).map(measures_tumour).astype(bool)
     rows = rows[tumour & (rows["region"] == "all")]
     return make_dataset(
         "ADTR",
-        "Tumor Results Analysis Dataset",
-        "One record per subject, visit, parameter, source and read",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_value_columns(results, rows, code),
-            *_source(rows, region=False),
-            *_values(rows, "Predecessor"),
+            *_source(rows)[:2],
+            *_values(rows),
             *_tail(rows),
         ],
     )
@@ -440,7 +327,7 @@ def _criterion(text: str) -> str:
     return "OTHER"
 
 
-def adrs(results: Results) -> Dataset:
+def _adrs(results: Results) -> Dataset:
     """Response and progression by criterion, from the events sheet: RECIST and RANO apart."""
     rows = results.tables.events
     rows = rows[_texts(rows, "criterion").notna()]
@@ -448,93 +335,58 @@ def adrs(results: Results) -> Dataset:
     named = zip(rows["endpoint"], criteria, strict=True)
     return make_dataset(
         "ADRS",
-        "Response Analysis Dataset",
-        "One record per subject, criterion, event and assessor",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_head(results, rows["participant_id"]),
-            (
-                Variable("PARCAT1", "Parameter Category 1", codelist="CRITERIA", key=2),
-                [_criterion(one) for one in criteria],
-            ),
-            (
-                Variable("PARAMCD", "Parameter Code", key=3),
-                [variable_name(f"PD{one}", []) for one in criteria],
-            ),
-            (Variable("PARAM", "Parameter"), [f"{what} by {one}" for what, one in named]),
-            (Variable("ASSESSOR", "Assessor", key=4), _texts(rows, "assessor")),
-            (
-                Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
-                _numbers(rows["time_days"]),
-            ),
-            (
-                Variable("AVALC", "Analysis Value (C)", origin="Derived", codelist="NY"),
-                [None if math.isnan(one) else "Y" if one == 1 else "N" for one in events],
-            ),
+            ("PARCAT1", [_criterion(one) for one in criteria]),
+            ("PARAMCD", [variable_name(f"PD{one}", []) for one in criteria]),
+            ("PARAM", [f"{what} by {one}" for what, one in named]),
+            ("ASSESSOR", _texts(rows, "assessor")),
+            ("AVAL", _numbers(rows["time_days"])),
+            ("AVALC", [None if math.isnan(one) else "Y" if one == 1 else "N" for one in events]),
         ],
     )
 
 
-def adrisk(results: Results) -> Dataset:
+def _adrisk(results: Results) -> Dataset:
     """Radiomic risk: pre-validated score and group of each subject and analysis."""
     rows = results.all_statistics
     rows = rows[(rows["table"] == "radiomics") & (rows["statistic"] == "risk_score")]
     groups = [str(group).partition("=")[2].upper() or None for group in rows["group"]]
-    score = Variable(
-        "AVAL", "Analysis Value", "float", "Derived", "Score of a model that did not see it"
-    )
     return make_dataset(
         "ADRISK",
-        "Radiomic Risk Analysis Dataset",
-        "One record per subject and analysis",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_head(results, rows["participant_id"]),
-            (Variable("ANALID", "Analysis Identifier", key=2), rows["analysis_id"]),
-            (Variable("PARAMCD", "Parameter Code", key=3), "RISK"),
-            (Variable("PARAM", "Parameter"), "Pre-validated radiomic risk score"),
-            (score, rows["estimate"]),
-            (Variable("RISKGRP", "Risk Group", origin="Derived", codelist="RISKGRP"), groups),
-            (Variable("METHOD", "Definition of the Score"), rows["method"]),
+            ("ANALID", rows["analysis_id"]),
+            ("PARAMCD", "RISK"),
+            ("PARAM", "Pre-validated radiomic risk score"),
+            ("AVAL", rows["estimate"]),
+            ("RISKGRP", groups),
+            ("METHOD", rows["method"]),
         ],
     )
 
 
-def adtte(results: Results) -> Dataset:
+def _adtte(results: Results) -> Dataset:
     """Times to events."""
     code, rows = ParameterCodes(), results.tables.events
     return make_dataset(
         "ADTTE",
-        "Time-to-Event Analysis Dataset",
-        "One record per subject, event, criterion and assessor",
-        "BASIC DATA STRUCTURE",
         rows.index,
         [
             *_head(results, rows["participant_id"]),
-            (
-                Variable("PARAMCD", "Parameter Code", key=2),
-                [code(str(name)) for name in rows["endpoint"]],
-            ),
-            (Variable("PARAM", "Parameter"), [f"Time to {one} (days)" for one in rows["endpoint"]]),
-            (Variable("PARCAT1", "Criterion", key=3), _texts(rows, "criterion")),
-            (Variable("ASSESSOR", "Assessor", key=4), _texts(rows, "assessor")),
-            (
-                Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
-                _numbers(rows["time_days"]),
-            ),
-            (
-                Variable(
-                    "CNSR", "Censor", "integer", "Derived", "1 - event: 0 is an event", "CNSR"
-                ),
-                1 - _numbers(rows["event"]),
-            ),
+            ("PARAMCD", [code(str(name)) for name in rows["endpoint"]]),
+            ("PARAM", [f"Time to {one} (days)" for one in rows["endpoint"]]),
+            ("PARCAT1", _texts(rows, "criterion")),
+            ("ASSESSOR", _texts(rows, "assessor")),
+            ("AVAL", _numbers(rows["time_days"])),
+            ("CNSR", 1 - _numbers(rows["event"])),
         ],
     )
 
 
-def adard(results: Results) -> Dataset:
+def _adard(results: Results) -> Dataset:
     """Analysis results: one record per statistic, full precision."""
     rows = results.all_statistics
     failed = is_not_computable(rows)
@@ -543,39 +395,29 @@ def adard(results: Results) -> Dataset:
         note.removeprefix(NOT_COMPUTABLE).lstrip(": ") if gone else note
         for note, gone in zip(notes, failed, strict=True)
     ]
-    number = Variable("NSUBJ", "Number of Subjects or Targets", "integer", "Derived")
     return make_dataset(
         "ADARD",
-        "Analysis Results Dataset",
-        "One record per statistic",
-        "ADAM OTHER",
         rows.index,
         [
-            (Variable("STUDYID", "Study Identifier"), results.study.id),
-            (Variable("ANALID", "Analysis Identifier", key=1), rows["analysis_id"]),
-            (Variable("POPEXPR", "Population Expression", key=2), rows["population"]),
-            (Variable("ENDPT", "Endpoint", key=3), rows["endpoint"]),
-            (Variable("AVISIT", "Analysis Visit", key=4), rows["visit"]),
-            (Variable("SUBJ", "Subject or all", key=5), rows["participant_id"]),
-            (Variable("GRP", "Pair, Level or Term", key=6), rows["group"]),
-            (Variable("STATNM", "Statistic Name", key=7), rows["statistic"]),
-            (Variable("STAT", "Estimate", "float", "Derived"), rows["estimate"]),
-            (Variable("CILOW", "Lower Confidence Limit", "float", "Derived"), rows["ci_low"]),
-            (Variable("CIHIGH", "Upper Confidence Limit", "float", "Derived"), rows["ci_high"]),
-            (Variable("CILEVEL", "Confidence Level", "float"), rows["ci_level"]),
-            (Variable("PVALUE", "P Value", "float", "Derived"), rows["p_value"]),
-            (number, rows["n"]),
-            (Variable("METHOD", "Definition of the Statistic"), rows["method"]),
-            (
-                Variable("STAT2", "Estimate by a Second Program", "float", "Derived"),
-                rows["second_estimate"],
-            ),
-            (Variable("METHOD2", "Second Program"), rows["second_method"]),
-            (
-                Variable("STATUS", "Status of the Statistic", codelist="STATUS"),
-                [NOT_COMPUTABLE if gone else "ok" for gone in failed],
-            ),
-            (Variable("NOTE", "Reason or Warning"), stripped),
+            ("STUDYID", results.study.id),
+            ("ANALID", rows["analysis_id"]),
+            ("POPEXPR", rows["population"]),
+            ("ENDPT", rows["endpoint"]),
+            ("AVISIT", rows["visit"]),
+            ("SUBJ", rows["participant_id"]),
+            ("GRP", rows["group"]),
+            ("STATNM", rows["statistic"]),
+            ("STAT", rows["estimate"]),
+            ("CILOW", rows["ci_low"]),
+            ("CIHIGH", rows["ci_high"]),
+            ("CILEVEL", rows["ci_level"]),
+            ("PVALUE", rows["p_value"]),
+            ("NSUBJ", rows["n"]),
+            ("METHOD", rows["method"]),
+            ("STAT2", rows["second_estimate"]),
+            ("METHOD2", rows["second_method"]),
+            ("STATUS", [NOT_COMPUTABLE if gone else "ok" for gone in failed]),
+            ("NOTE", stripped),
         ],
     )
 
@@ -585,14 +427,14 @@ def datasets(results: Results) -> list[Dataset]:
     code = ParameterCodes()
     found = [
         adsl(results),
-        adimg(results, code),
-        adread(results, code),
-        adseg(results),
-        adpd(results),
-        adtr(results, code),
-        adrs(results),
-        adtte(results),
-        adrisk(results),
-        adard(results),
+        _adimg(results, code),
+        _adread(results, code),
+        _adseg(results),
+        _adpd(results),
+        _adtr(results, code),
+        _adrs(results),
+        _adtte(results),
+        _adrisk(results),
+        _adard(results),
     ]
     return [dataset for dataset in found if len(dataset.frame) or dataset.name == "ADSL"]

@@ -17,9 +17,8 @@ from corelab.pharmacodynamics.analysis_set import (
     baseline_values,
     endpoint_by_visit,
     endpoints_of,
-    exposure_values,
-    outcome_values,
     participant_columns,
+    sheet_values,
 )
 from corelab.pharmacodynamics.scales import covariates_of
 from corelab.reporting.results import Results
@@ -31,17 +30,9 @@ NOT_IN_POPULATION = "not in the analysis population"
 
 @dataclass(frozen=True)
 class AnalysisFrame:
-    """The rows of one analysis.
-
-    Attributes
-    ----------
-    rows
-        participant_id, visit, the values by name, ``used`` (yes or no), ``reason``, and
-        ``row_id`` of the measurement that the first value is.
-    values
-        Names of the columns with values, the endpoint first.
-    agrees
-        Whether the number of rows used is the ``n`` of the statistics.
+    """The rows of one analysis: participant, visit, the values by name (``values``, the endpoint
+    first), used (yes or no) and why not, and the measurement row of the first value; ``agrees``
+    where the number used is the ``n`` of the statistics.
     """
 
     rows: pd.DataFrame
@@ -82,10 +73,9 @@ def _others(
         names = ["arm"]
     for name in names:
         found[name] = participant_columns(analysis, tables, [name])[name]
-    for name in map(str, as_list(analysis.exposure)):
-        found[name] = exposure_values(analysis, tables, name, visit)[0]
-    for name in map(str, as_list(analysis.outcome)):
-        found[name] = outcome_values(analysis, tables, name, visit or None)[0]
+    for kind in ("exposure", "outcome"):
+        for name in map(str, as_list(getattr(analysis, kind))):
+            found[name] = sheet_values(analysis, tables, kind, name, visit or None)[0]
     for name in map(str, as_list(analysis.endpoint_y)):
         found[name] = _second_endpoint(results, analysis, name, visit)
     for name in covariates_of(analysis):

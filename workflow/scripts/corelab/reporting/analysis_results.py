@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.reporting.descriptive import descriptions
+from corelab.reporting.descriptive import descriptions, is_variant
 from corelab.reporting.numbers import estimate, interval, is_number
 from corelab.reporting.results import Results
 
@@ -41,6 +41,8 @@ ANALYSIS_RESULTS = {
     "table": "File that holds the row",
     "table_number": "Number of the table in the report",
 }
+#: Number of the table of the endpoints by other cut-offs and engines.
+VARIANTS_NUMBER = "14.2.1.1"
 _KEY = (
     "analysis_id",
     "population",
@@ -88,7 +90,7 @@ def _described(results: Results) -> list[dict[str, Any]]:
                     "shown_interval": "",
                     "method": "quartiles by linear interpolation; SD with n - 1",
                     "table": "endpoints/measurements.tsv",
-                    "table_number": "14.2.1",
+                    "table_number": VARIANTS_NUMBER if is_variant(d.source) else "14.2.1",
                     "note": "" if is_number(value) else "not_computable: too few values",
                 }
             )
@@ -96,15 +98,7 @@ def _described(results: Results) -> list[dict[str, Any]]:
 
 
 def analysis_results(results: Results, numbers: Mapping[str, str]) -> pd.DataFrame:
-    """Every statistic of a study, in the columns of :data:`ANALYSIS_RESULTS`.
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    numbers
-        Analysis -> number of its table.
-    """
+    """Every statistic in the columns of :data:`ANALYSIS_RESULTS`, with its table's number."""
     rows = _described(results)
     for row in results.all_statistics.to_dict("records"):
         name = str(row["analysis_id"])

@@ -25,21 +25,16 @@ from corelab.reporting.numbers import (
     is_number,
     p_value,
 )
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import (
     NOT_COMPUTABLE,
     Results,
 )
 from corelab.reporting.traces import statistic_link
-from corelab.reporting.vocabulary import (
-    endpoint_words,
-    group_words,
-    in_sentence,
-    statistic_decimals,
-    statistic_unit,
-)
+from corelab.reporting.vocabulary import statistic_decimals, statistic_unit
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence
 
 #: Parts of the report that analyses belong to: name, title, and what stands where none does.
 PARTS = (
@@ -71,6 +66,7 @@ class AnalysisView:
     objective: str
     sentence: str
     note: str
+    twin: str
     table: Table | None
     more: Table | None
 
@@ -95,7 +91,7 @@ def analysis_title(analysis: AnalysisSpec) -> str:
 
 
 def _how(row: Any) -> Markup:
-    return page.more("how", _how_lines(row))
+    return page.more("method", _how_lines(row))
 
 
 def _how_lines(row: Any) -> Markup:
@@ -143,37 +139,27 @@ def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
     groups = list(dict.fromkeys(group_words(group) for group in rows["group"]))
     visits = ["pooled" if v == "all" else str(v) for v in dict.fromkeys(rows["visit"])]
     several = len(set(rows["endpoint"])) > 1
-    tested = rows["p_value"].notna().any()
-    has_adjusted = "p_adjusted" in rows and any(map(is_number, rows["p_adjusted"]))
-    columns = [
-        Column("Statistic"),
-        *([Column("Endpoint")] if several else []),
-        *([Column("Group")] if len(groups) > 1 else []),
-        *([Column("Visit")] if len(visits) > 1 else []),
-        Column("Estimate", "number main"),
-        Column("CI", "number"),
-        *([Column("p", "number")] if tested else []),
-        *([Column("p adjusted", "number")] if has_adjusted else []),
-        Column("n", "number"),
-        Column("How", "why", sortable=False),
-    ]
+    # A column that is empty in every row is not shown.
+    columns = heads(
+        "Statistic | Endpoint | Group | Visit | *Estimate | >CI | >p | >p adjusted | >n | ?=Method"
+    )
     body = []
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
         unit = statistic_unit(str(row.statistic), row.endpoint)
-        words = statistic(row.statistic).words + (f", {unit}" if unit else "")
         behind: Any = _how(row)
         if failed:
             behind = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
+        visit = "pooled" if row.visit == "all" else row.visit
         body.append(
             [
-                words,
-                *([endpoint_words(row.endpoint)] if several else []),
-                *([group_words(row.group) or "all"] if len(groups) > 1 else []),
-                *(["pooled" if row.visit == "all" else row.visit] if len(visits) > 1 else []),
+                statistic(row.statistic).words + (f", {unit}" if unit else ""),
+                endpoint_words(row.endpoint) if several else "",
+                (group_words(row.group) or "all") if len(groups) > 1 else "",
+                visit if len(visits) > 1 else "",
                 _number_cell(row, failed),
                 Cell(interval_text(row), row.ci_low),
-                *([Cell(p_value(row.p_value), row.p_value)] if tested else []),
-                *([p_value(row.p_adjusted)] if has_adjusted else []),
+                Cell(p_value(row.p_value), row.p_value),
+                p_value(getattr(row, "p_adjusted", None)),
                 Cell(count(row.n), row.n),
                 behind,
             ]
@@ -197,7 +183,7 @@ def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label
     columns = [
         Column("Statistic"),
         *(Column(group_words(group) or "all sources", "number") for group in groups),
-        Column("How", "why", sortable=False),
+        Column("Method", "why", sortable=False),
     ]
     body = []
     for name, found in cells.items():
@@ -218,7 +204,7 @@ def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label
                 )
                 shown.append(Cell(text, one.estimate))
         words = statistic(name).words + (f", {unit}" if unit else "")
-        body.append([words, *shown, page.more("how", _behind(found, groups))])
+        body.append([words, *shown, page.more("method", _behind(found, groups))])
     numbers = rows.groupby("group", sort=False)["n"].max()
     texts = [
         f"n = {count(numbers[group])}"
@@ -264,6 +250,23 @@ def statistics_tables(
     return core, _long_table(found.more, "Further statistics", f"Further {label.lower()}")
 
 
+def twins(results: Results) -> dict[str, str]:
+    """Analysis -> sentence on an earlier one with the same results in every row.
+
+    A per-protocol analysis of a study whose participants all kept to the protocol is one: its
+    figures would be those of the other.
+    """
+    seen: dict[str, AnalysisSpec] = {}
+    found = {}
+    for entry in results.analyses:
+        rows = results.statistics_of(entry.id)
+        key = rows[["endpoint", "visit", "group", "statistic", "estimate", "n"]].to_csv(index=False)
+        same = seen.setdefault(key.partition("\n")[2], entry)
+        if len(rows) and same is not entry:
+            found[entry.id] = f"Same participants and results as: {analysis_title(same)}."
+    return found
+
+
 def analysis_view(results: Results, analysis: AnalysisSpec) -> AnalysisView:
     """An analysis as the page shows it: title, sentence and tables."""
     return AnalysisView(
@@ -272,25 +275,14 @@ def analysis_view(results: Results, analysis: AnalysisSpec) -> AnalysisView:
         str(analysis.objective or "planned"),
         analysis_sentence(analysis) if analysis.type else "Not in the plan.",
         str(analysis.note or ""),
+        results.once(twins).get(analysis.id, ""),
         *statistics_tables(results, analysis),
     )
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the page of analyses.
-
-    Attributes
-    ----------
-    id, title
-        Section of the page, and its heading.
-    intro
-        Below the heading.
-    analyses, tables
-        What it shows.
-    empty
-        The sentence that stands where the plan leaves the part empty.
-    """
+    """A part of the page of analyses: ``empty`` stands where the plan leaves it empty."""
 
     id: str
     title: str

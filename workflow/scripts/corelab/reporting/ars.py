@@ -8,7 +8,7 @@ model; what it has no class for (the second computation) stands as an extension 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from corelab.terms.statistics import statistic
 
 #: Rows that belong to no analysis of the plan.
 _NO_ANALYSIS = AnalysisSpec.unchecked(id="", type="")
+#: What rows of no analysis are: plain descriptions.
+_DESCRIPTION = "description"
+#: Columns whose values are the groups of a result.
+_GROUPINGS = ("group", "endpoint", "visit", "participant_id")
 #: Purpose of an objective, in the standard's terms.
 PURPOSES = {
     "primary": "PRIMARY OUTCOME MEASURE",
@@ -66,7 +70,7 @@ def _result(row: Mapping[Any, Any], kind: str) -> dict[str, Any]:
         "formattedValue": row["shown"],
         "resultGroups": [
             {"groupingId": _id("GRP", name), "groupValue": str(row[name])}
-            for name in ("group", "endpoint", "visit", "participant_id")
+            for name in _GROUPINGS
             if row[name] not in (None, "", "all")
         ],
         "corelab": {
@@ -117,6 +121,57 @@ def _output(number: str, title: str) -> dict[str, Any]:
     }
 
 
+def _analysis(
+    name: str, own: pd.DataFrame, entry: AnalysisSpec, datasets: list[str], analysis_set: str
+) -> dict[str, Any]:
+    """One analysis with its results; ``own`` has its rows of the analysis results."""
+    kind = entry.type or _DESCRIPTION
+    return {
+        "id": _id("AN", name),
+        "name": name,
+        "label": analysis_sentence(entry) if entry.type else "Plain description",
+        "version": 1,
+        "reason": "SPECIFIED IN SAP" if entry.type else "SPONSOR DEFINED",
+        "purpose": PURPOSES.get(str(entry.objective), "SPONSOR DEFINED"),
+        "analysisSetId": analysis_set,
+        "dataset": datasets[0] if datasets else None,
+        "corelabDatasets": datasets,
+        "corelabEndpoints": as_list(entry.endpoint),
+        "methodId": _id("MTH", kind),
+        "corelabEstimand": [
+            {"attribute": word, "text": text} for word, text in estimand_rows(entry)
+        ],
+        "corelabOutputs": [_id("OUT", number) for number in _numbers(own)],
+        "corelabSource": sorted(set(own["table"].dropna())),
+        "results": [_result(row, kind) for row in own.to_dict("records")],
+    }
+
+
+def _numbers(own: pd.DataFrame) -> list[str]:
+    """Numbers of the tables that print the rows of an analysis."""
+    return [str(number) for number in dict.fromkeys(own["table_number"].dropna())]
+
+
+def _contents(analyses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The list of contents: each analysis with its outputs."""
+    items = [
+        {
+            "name": item["name"],
+            "level": 1,
+            "order": order,
+            "analysisId": item["id"],
+            "sublist": {
+                "listItems": [
+                    {"name": output, "level": 2, "order": place, "outputId": output}
+                    for place, output in enumerate(item["corelabOutputs"], start=1)
+                ]
+            },
+        }
+        for order, item in enumerate(analyses, start=1)
+    ]
+    return {"name": "Analyses", "contentsList": {"listItems": items}}
+
+
 def write_event(
     results: Results, frame: pd.DataFrame, path: str | Path, there: Collection[str] | None = None
 ) -> Path:
@@ -124,90 +179,41 @@ def write_event(
 
     Parameters
     ----------
-    results
-        Of the study.
-    frame
-        Of :func:`corelab.reporting.analysis_results.analysis_results`.
-    path
-        ``ars.json``.
-    there
-        Names of the data sets that stand beside it; where it is None, all are taken to be there.
+    results, frame
+        The study, and :func:`corelab.reporting.analysis_results.analysis_results`.
+    path, there
+        ``ars.json``, and names of the data sets that stand beside it; None: all of them.
     """
     frame = frame.astype(object).where(frame.notna(), None)
     study = results.study.id
     entries = {entry.id: entry for entry in results.analyses}
-    kinds = {name: entry.type for name, entry in entries.items()}
     methods: dict[str, list[str]] = {}
     populations: dict[str, str] = {"all": "ANS_ALL"}
     analyses: list[dict[str, Any]] = []
     outputs: dict[str, dict[str, Any]] = {}
     for name, own in frame.groupby("analysis_id", sort=False):
-        kind = kinds.get(str(name), "description")
-        known = methods.setdefault(kind, [])
-        known += [s for s in dict.fromkeys(own["statistic"]) if s not in known]
         entry = entries.get(str(name), _NO_ANALYSIS)
+        known = methods.setdefault(entry.type or _DESCRIPTION, [])
+        known += [s for s in dict.fromkeys(own["statistic"]) if s not in known]
         expression = str(entry.population or "all")
-        populations.setdefault(expression, _id("ANS", expression))
+        population = populations.setdefault(expression, _id("ANS", expression))
         datasets = [dataset for dataset in entry.kind.datasets if there is None or dataset in there]
         title = analysis_title(entry) if entry.type else "Endpoints by visit and arm"
-        for number in dict.fromkeys(own["table_number"].dropna()):
-            outputs.setdefault(str(number), _output(str(number), title))
-        analyses.append(
-            {
-                "id": _id("AN", str(name)),
-                "name": str(name),
-                "label": analysis_sentence(entry) if entry.type else "Plain description",
-                "version": 1,
-                "reason": "SPECIFIED IN SAP" if entry.type else "SPONSOR DEFINED",
-                "purpose": PURPOSES.get(str(entry.objective), "SPONSOR DEFINED"),
-                "analysisSetId": populations[expression],
-                "dataset": datasets[0] if datasets else None,
-                "corelabDatasets": datasets,
-                "corelabEndpoints": as_list(entry.endpoint),
-                "methodId": _id("MTH", kind),
-                "corelabEstimand": [
-                    {"attribute": word, "text": text} for word, text in estimand_rows(entry)
-                ],
-                "corelabOutputs": [
-                    outputs[str(number)]["id"]
-                    for number in dict.fromkeys(own["table_number"].dropna())
-                ],
-                "corelabSource": sorted(set(own["table"].dropna())),
-                "results": [_result(row, kind) for row in own.to_dict("records")],
-            }
-        )
+        for number in _numbers(own):
+            outputs.setdefault(number, _output(number, title))
+        analyses.append(_analysis(str(name), own, entry, datasets, population))
     event = {
         "id": _id("RE", study),
         "name": f"Imaging report of {study}",
         "version": 1,
         "description": f"Plan fingerprint {results.fingerprint}; {program()}",
-        "mainListOfContents": {
-            "name": "Analyses",
-            "contentsList": {
-                "listItems": [
-                    {
-                        "name": item["name"],
-                        "level": 1,
-                        "order": order,
-                        "analysisId": item["id"],
-                        "sublist": {
-                            "listItems": [
-                                {"name": output, "level": 2, "order": place, "outputId": output}
-                                for place, output in enumerate(item["corelabOutputs"], start=1)
-                            ]
-                        },
-                    }
-                    for order, item in enumerate(analyses, start=1)
-                ]
-            },
-        },
+        "mainListOfContents": _contents(analyses),
         "analysisSets": [
             {"id": identifier, "name": expression, "level": 1, "order": order}
             for order, (expression, identifier) in enumerate(populations.items(), start=1)
         ],
         "analysisGroupings": [
-            {"id": _id("GRP", name), "name": name, "dataDriven": True}
-            for name in ("group", "endpoint", "visit", "participant_id")
+            {"id": _id("GRP", name), "name": name, "dataDriven": True} for name in _GROUPINGS
         ],
         "methods": [_method(kind, statistics) for kind, statistics in methods.items()],
         "analyses": analyses,

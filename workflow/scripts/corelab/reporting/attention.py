@@ -10,13 +10,16 @@ import pandas as pd
 
 from corelab.measurement.selection import ZERO_WORDS
 from corelab.plan.failures import FAILED
-from corelab.records import Scan, visit_masks
+from corelab.records.images import Scan
+from corelab.records.visits import visit_masks
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import criterion_words, endpoint_words, flow_words
+from corelab.reporting.vocabulary import criterion_words, flow_words
 from corelab.study.mask_flags import FLAGS, flag_title, needs_attention
 from corelab.terms.kinds import kind_words
+from corelab.terms.labels import label
 from corelab.terms.verdicts import FAIL, WARN
+from corelab.terms.words import endpoint_words, label_words
 
 #: Criteria of the acquisition table that judge a brain mask.
 BRAIN_CRITERIA = ("brain_mask", "brain_in_field")
@@ -66,15 +69,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Attention:
-    """Equal findings of several visits as one line.
-
-    Attributes
-    ----------
-    severity, topic, text, anchor
-        As in :class:`Finding`.
-    places
-        (participant, visit) of each finding; the visit is empty where it concerns the
-        participant as a whole.
+    """Equal findings of several visits as one line; ``places`` are (participant, visit), the visit
+    empty where the finding concerns the participant as a whole.
     """
 
     severity: str
@@ -152,6 +148,8 @@ def _from_acquisition(results: Results) -> list[Finding]:
     found = []
     for row in frame[frame["verdict"] == "fail"].to_dict("records"):
         criterion, limit = str(row["criterion"]), observed(row["limit"])
+        if criterion.startswith("gate:"):
+            continue  # the gates of the series' record say it
         name, unit, direction = criterion_words(criterion)
         kind = kind_words(row["kind"])
         what, value = f"{kind}: {name}", observed(row["value"])
@@ -263,10 +261,7 @@ def _from_records(results: Results) -> list[Finding]:
 
 
 def _from_masks(results: Results) -> list[Finding]:
-    """Flags that a person should act on: one line per participant, visit and flag.
-
-    The label is that of the first mask with the flag; masks derived from it inherit the flag.
-    """
+    """Flags that a person should act on: one line per participant, visit and flag."""
     failed = results.acquisition[results.acquisition["verdict"] == "fail"]
     failed = failed[failed["criterion"].isin(BRAIN_CRITERIA)]
     brains = set(zip(failed["participant_id"].map(str), failed["visit"].map(str), strict=True))
@@ -281,7 +276,7 @@ def _from_masks(results: Results) -> list[Finding]:
                     continue
                 if who in brains and flag.startswith("brain_"):
                     continue
-                text = f"{mask.label}: {flag_title(flag, volume)}"
+                text = f"{label_words(label(mask.label).words)}: {flag_title(flag, volume)}"
                 found[who, flag] = Finding("warning", "images", text, "", "", "", *who, "images")
     return list(found.values())
 
@@ -319,7 +314,9 @@ def _from_plan(results: Results) -> list[Finding]:
         for analysis_id, group in rows[is_not_computable(rows)].groupby("analysis_id", sort=True):
             reasons = "; ".join(
                 dict.fromkeys(
-                    str(note).removeprefix(NOT_COMPUTABLE).lstrip(": ") for note in group["note"]
+                    part
+                    for note in group["note"]
+                    for part in str(note).removeprefix(NOT_COMPUTABLE).lstrip(": ").split("; ")
                 )
             )
             number = plural(len(group), "statistic")

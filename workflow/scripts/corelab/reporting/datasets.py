@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import pandas as pd
 
 from corelab import __version__
 from corelab.provenance.products import atomic_path, write_json
+from corelab.reporting import page
 from corelab.reporting.documents import epoch
 from corelab.reporting.results import Results
 from corelab.study.naming import bids_label
@@ -30,7 +32,7 @@ CODELISTS: dict[str, dict[str, str]] = {
     "NY": {"Y": "Yes", "N": "No"},
     "SEX": {"F": "Female", "M": "Male", "U": "Unknown"},
     "STATUS": {
-        "ok": "Value is there",
+        "ok": "Value exists",
         "missing": "Not acquired",
         "failed": "Could not be computed from the file",
         "excluded": "Left out by decision",
@@ -166,27 +168,37 @@ def number_or_nan(value: Any) -> float:
         return math.nan
 
 
-def make_dataset(
-    name: str,
-    label: str,
-    structure: str,
-    adam_class: str,
-    index: pd.Index,
-    columns: Sequence[tuple[Variable, object]],
-) -> Dataset:
+#: A variable, or the name of one in ``variables.tsv``, with its values: a Series, a list, or one
+#: value for every record.
+Column = tuple[str | Variable, object]
+
+
+@cache
+def _variables() -> dict[tuple[str, str], Variable]:
+    """Variables of all data sets, by data set and name."""
+    found = {}
+    for row in page.asset_rows("variables"):
+        dataset, name, label, kind, origin, comment, codelist, key = row.values()
+        more = (kind, origin, comment, codelist, int(key or 0))
+        found[dataset, name] = Variable(name, label, *more)
+    return found
+
+
+def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Dataset:
     """A data set of typed columns, sorted by its key.
 
     Parameters
     ----------
-    name, label, structure, adam_class
-        As in :class:`Dataset`.
+    name
+        Of a data set in ``datasets.tsv``.
     index
         Of the records.
     columns
-        Each variable with its values: a Series with that index, a list, or one value for all.
+        In order; a name is looked up among the variables of the data set.
     """
-    variables = tuple(variable for variable, _ in columns)
-    frame = pd.DataFrame({variable.name: values for variable, values in columns}, index=index)
+    variables = tuple(_variables()[name, v] if isinstance(v, str) else v for v, _ in columns)
+    values = {v.name: column for v, (_, column) in zip(variables, columns, strict=True)}
+    frame = pd.DataFrame(values, index=index)
     for variable in variables:
         if variable.kind == "text":
             column = frame[variable.name].astype(object)
@@ -197,10 +209,11 @@ def make_dataset(
             )
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
-    return Dataset(name, label, structure, adam_class, variables, frame)
+    (row,) = (row for row in page.asset_rows("datasets") if row["dataset"] == name)
+    return Dataset(name, row["label"], row["structure"], row["class"], variables, frame)
 
 
-def check_transport(dataset: Dataset) -> None:
+def _check_transport(dataset: Dataset) -> None:
     """Whether names and labels fit XPORT v5.
 
     Raises
@@ -211,7 +224,7 @@ def check_transport(dataset: Dataset) -> None:
     Examples
     --------
     >>> frame = pd.DataFrame({"TOOLONGNAME": ["x"]})
-    >>> check_transport(Dataset("AD", "l", "s", "c", (Variable("TOOLONGNAME", "l"),), frame))
+    >>> _check_transport(Dataset("AD", "l", "s", "c", (Variable("TOOLONGNAME", "l"),), frame))
     Traceback (most recent call last):
     corelab.reporting.datasets.TransportRefusal: AD: name TOOLONGNAME is not 1 to 8 of A-Z 0-9 _
     """
@@ -230,17 +243,7 @@ def check_transport(dataset: Dataset) -> None:
 
 
 class RefusedCell(NamedTuple):
-    """A text that XPORT v5 cannot hold.
-
-    Attributes
-    ----------
-    dataset, record, variable
-        Where it stands; records count from 1.
-    reason
-        Why it does not fit.
-    kept_in
-        File that has the text.
-    """
+    """A text that XPORT v5 cannot hold, why, and the file that has it; records count from 1."""
 
     dataset: str
     record: int
@@ -288,7 +291,7 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
     """
     import pyreadstat
 
-    check_transport(dataset)
+    _check_transport(dataset)
     blank = {(cell.record, cell.variable) for cell in refused_cells(dataset)}
     frame = pd.DataFrame(index=dataset.frame.index)
     for variable in dataset.variables:

@@ -1,6 +1,6 @@
 """Plain description of the endpoints by visit and arm, for the table that every report has first.
 
-Counts and order statistics only; whatever carries a conclusion comes from the plan's analyses.
+Counts and order statistics only; statistics that carry a conclusion come from the plan's analyses.
 """
 
 from __future__ import annotations
@@ -19,16 +19,8 @@ PRIMARY_SOURCES = ("pipeline", "supplied")
 
 @dataclass(frozen=True)
 class Description:
-    """Values of one endpoint, visit, source and group.
-
-    Attributes
-    ----------
-    n, unavailable
-        Values there, and missing or non-evaluable values.
-    median, q1, q3, low, high
-        Order statistics (quartiles by linear interpolation); NaN where n is 0.
-    mean, sd
-        Mean and sample standard deviation; ``sd`` is NaN where n is below 2.
+    """Values of one endpoint, visit, source and group: order statistics (quartiles by linear
+    interpolation; NaN where n is 0), and mean and sample SD (NaN where n is below 2).
     """
 
     endpoint: str
@@ -63,6 +55,11 @@ def describe(values: np.ndarray) -> dict[str, float]:
     found["mean"] = float(values.mean())
     found["sd"] = float(values.std(ddof=1)) if values.size > 1 else float("nan")
     return found
+
+
+def is_variant(source: str) -> bool:
+    """Whether a source is the pipeline with another cut-off or engine."""
+    return source.startswith("pipeline:")
 
 
 def descriptions(results: Results) -> list[Description]:

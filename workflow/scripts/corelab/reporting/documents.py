@@ -235,6 +235,22 @@ def epoch() -> datetime:
     return datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
 
 
+#: Rows and columns of a table that stands beside the figure after it, on a wide page.
+BESIDE_ROWS, BESIDE_COLUMNS = 18, 7
+
+
+def _beside(block: Block, after: Block | None) -> bool:
+    """Whether a table is small enough to stand beside the figure of the same number."""
+    return (
+        isinstance(block, DataTable)
+        and isinstance(after, Plate)
+        and bool(block.number)
+        and after.number.startswith(f"{block.number}.")
+        and len(block.rows) <= BESIDE_ROWS
+        and len(block.columns) <= BESIDE_COLUMNS
+    )
+
+
 def typeset(document: Document, **options: Any) -> bytes | list[bytes] | None:
     """Set a document with typst; ``options`` are those of ``typst.Compiler.compile``.
 
@@ -252,11 +268,15 @@ def typeset(document: Document, **options: Any) -> bytes | list[bytes] | None:
         blocks = []
         text = characters_told(document)
         notice = [Paragraph(text, soft=True)] if text else []
-        for number, block in enumerate([*notice, *document.blocks]):
+        every = [*notice, *document.blocks]
+        beside = False
+        for number, (block, after) in enumerate(zip(every, [*every[1:], None], strict=True)):
             content = {
                 "block": type(block).__name__,
                 **{k: v for k, v in asdict(block).items() if k != "data"},
+                **({"width_percent": 100} if beside else {}),
             }
+            content["beside"] = beside = document.landscape and _beside(block, after)
             if isinstance(block, Plate):
                 name = f"plate{number:03d}.{block.suffix}"
                 (root / name).write_bytes(

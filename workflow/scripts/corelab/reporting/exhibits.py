@@ -17,15 +17,15 @@ from corelab.provenance.exhibits import FOLDER, Drawing, Exhibit
 from corelab.provenance.figure_style import on_a_page
 from corelab.provenance.products import read_table
 from corelab.reporting import page
-from corelab.reporting.documents import Block, DataTable, Heading, Plate
+from corelab.reporting.documents import Block, DataTable, Heading, Paragraph, Plate
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table, person_link
 from corelab.reporting.results import Results, recode
 
 #: Bytes of exhibits' figures on the study's page; further ones are linked to.
 FIGURE_BUDGET_BYTES = 1_200_000
-#: Rows of an exhibit's table in the PDF.
-MAX_PDF_ROWS = 200
+#: A table of an exhibit with more rows is named in the PDF, not printed.
+MAX_PDF_ROWS = 120
 #: How columns look that are no numbers.
 _CSS = {"log": "mono", "retry": "mono wide", "reason": "why wide", "cause": "wide"}
 #: Headings for exhibits whose section the study's page would not have otherwise.
@@ -34,22 +34,8 @@ TITLES = {"reading": "Central reading"}
 
 @dataclass(frozen=True)
 class Shown:
-    """An exhibit ready for a page.
-
-    Attributes
-    ----------
-    title, caption
-        Above and below.
-    svg
-        The drawing itself; empty for a picture.
-    uri
-        A picture as a data address; empty where there is none or where it exceeds the budget.
-    href
-        The figure's file, relative to the report; empty where there is none.
-    alt
-        What the figure shows.
-    table
-        Rows; None for none.
+    """An exhibit ready for a page: ``svg`` for a drawing, ``uri`` for a picture as data; what does
+    not fit the budget has neither, and its file ``href`` relative to the report.
     """
 
     title: str
@@ -185,16 +171,16 @@ def banners(results: Results) -> list[str]:
 
 
 def exhibit_blocks(
-    results: Results, exhibits: Iterable[Exhibit], prefix: str, subject: str = ""
+    results: Results, exhibits: Iterable[Exhibit], prefix: str, subject: str = "", tables: int = 1
 ) -> list[Block]:
-    """Exhibits as numbered figures and tables of a document.
+    """Exhibits as figures and tables of a document, each numbered in its own series without gaps.
 
     Parameters
     ----------
     results, exhibits
         The study, and what to show of it.
-    prefix
-        Of the numbers, as in ``14.4.20``.
+    prefix, tables
+        Of the numbers, as in ``14.4.20``, and the last part of the first table's.
     subject
         Put before each title that does not begin with it: the analysis that they belong to.
     """
@@ -203,14 +189,16 @@ def exhibit_blocks(
         return title if not subject or title.startswith(subject) else f"{subject}: {title}"
 
     blocks: list[Block] = []
-    numbers = (f"{prefix}.{place}" for place in count(1))
+    figure_numbers, table_numbers = count(1), count(tables)
     for exhibit in exhibits:
-        number = next(numbers)
-        drawn = [(_figure_path(results, one), one) for one in _drawings(exhibit)]
-        for place, (path, one) in enumerate(drawn):
+        for one in _drawings(exhibit):
+            path = _figure_path(results, one)
             if path is not None:
-                number = next(numbers) if place else number
-                data, kind = path.read_bytes(), path.suffix[1:]
+                number, data, kind = (
+                    f"{prefix}.{next(figure_numbers)}",
+                    path.read_bytes(),
+                    path.suffix[1:],
+                )
                 blocks.append(
                     Plate(number, titled(one.title), data, kind, one.alt, one.caption, 80)
                 )
@@ -223,13 +211,15 @@ def exhibit_blocks(
             ]
             notes = [exhibit.caption] if exhibit.caption and not exhibit.figure else []
             if len(cells) > MAX_PDF_ROWS:
-                notes.append(f"The first {MAX_PDF_ROWS} of {len(cells)} rows.")
+                text = f"{titled(exhibit.title)}: the {len(cells)} rows are in {exhibit.table}."
+                blocks.append(Paragraph(" ".join([text, *notes]), soft=True))
+                continue
             blocks.append(
                 DataTable(
-                    number,
+                    f"{prefix}.{next(table_numbers)}",
                     titled(exhibit.title),
                     tuple(titles),
-                    tuple(cells[:MAX_PDF_ROWS]),
+                    tuple(cells),
                     exhibit.table,
                     tuple(notes),
                 )
@@ -250,19 +240,7 @@ def report_blocks(results: Results) -> list[Block]:
 
 @dataclass(frozen=True)
 class Common:
-    """What every page has.
-
-    Attributes
-    ----------
-    banners
-        Sentences for the head of the page.
-    exhibits
-        Section -> exhibits of the study or of a subject.
-    css, script
-        Style and program.
-    version, study_id, sap_version, fingerprint
-        For the foot of the page.
-    """
+    """What every page has: head, foot, style, program, and exhibits by section."""
 
     banners: list[str]
     exhibits: dict[str, list[Shown]]

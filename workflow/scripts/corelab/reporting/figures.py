@@ -8,24 +8,14 @@ from corelab.provenance.figure_style import on_a_page, svg_of
 from corelab.reporting.arms import arm_of, arms_of
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_words
 from corelab.terms.endpoints import unit_of
+from corelab.terms.words import endpoint_words
 
 
 def course(results: Results, endpoint: str) -> Shown | None:
     """Course of an endpoint over the visits, one line per subject, means by arm.
 
-    Parameters
-    ----------
-    results
-        The study.
-    endpoint
-        Name of the endpoint; the pipeline's values where it has any, else supplied ones.
-
-    Returns
-    -------
-    Shown or None
-        None with fewer than two visits.
+    The pipeline's values where it has any, else supplied ones; None with fewer than two visits.
     """
     rows = results.measurements
     rows = rows[

@@ -27,16 +27,11 @@ from corelab.reporting.numbers import (
 from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.traces import statistic_link
-from corelab.reporting.vocabulary import (
-    endpoint_words,
-    group_words,
-    in_sentence,
-    label_words,
-    statistic_unit,
-)
+from corelab.reporting.vocabulary import statistic_unit
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence, label_words
 
 MAX_PER_ANALYSIS = 6
 MAX_ROWS = 12
@@ -83,15 +78,7 @@ def _where(results: Results, analysis: AnalysisSpec, row: Any) -> tuple[str, str
 
 
 def _signed_interval(low: float, high: float, decimals: int, down: str, up: str) -> str:
-    """Limits of a difference that is said as less or more.
-
-    Examples
-    --------
-    >>> _signed_interval(-9.1, -4.9, 1, "less", "more")
-    '4.9 to 9.1'
-    >>> _signed_interval(-9.1, 1.0, 1, "less", "more")
-    '9.1 less to 1.0 more'
-    """
+    """Limits of a difference that is said as less or more."""
     if low < 0 < high:
         return f"{fixed(-low, decimals)} {down} to {fixed(high, decimals)} {up}"
     first, last = sorted((abs(low), abs(high)))
@@ -140,23 +127,14 @@ def effect_sentence(results: Results, analysis: AnalysisSpec, row: Any) -> str:
             else f"{fixed(low, decimals)} to {fixed(high, decimals)}"
         )
         limits.append(f"{100 * float(row.ci_level):g} % CI {shown}")
-    p = p_words(row)
+    p = _p_words(row)
     limits += [p] if p else []
     shown = f" ({'; '.join(limits)})" if limits else ""
     return f"{text}{shown}{f', {said}' if said else ''}."
 
 
-def p_words(row: Any) -> str:
-    """The p of a row in words: the adjusted one of a family, else its own.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> p_words(SimpleNamespace(p_value=0.00001))
-    'p < 0.001'
-    >>> p_words(SimpleNamespace(p_value=0.012, p_adjusted=0.024, family="arms"))
-    'p adjusted 0.024'
-    """
+def _p_words(row: Any) -> str:
+    """The p of a row in words: the adjusted one of a family, else its own."""
     adjusted = getattr(row, "p_adjusted", None)
     text = p_value(adjusted if is_number(adjusted) else row.p_value)
     if not text:
@@ -268,7 +246,7 @@ def _headline_table(
         cells = [_name(results, *one), _value(results, *one), drawn(*one)]
         body.append([*cells, *[_p_cell(one[1])] * tested, count(one[1].n)])
     columns = [
-        Column("Analysis", "first", sortable=False),
+        *heads("#=Analysis"),
         Column("Estimate [CI]", "number estimate", sortable=False),
         Column(scale, "drawn", sortable=False),
         *heads(*[">=p"] * tested, ">=n"),
@@ -336,18 +314,8 @@ def _adjusted_limits(row: Any) -> Any:
 
 @dataclass(frozen=True)
 class Status:
-    """One statement of the status strip.
-
-    Attributes
-    ----------
-    name, value
-        What is stated.
-    css
-        ``good``, ``warn``, ``bad`` or empty.
-    href
-        Where the details are.
-    script
-        File beside the page with the value as it is known later; empty for none.
+    """One statement of the status strip, and where its details are; ``css`` is ``good``, ``warn``,
+    ``bad`` or empty, ``script`` a file beside the page with the value as it is known later.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,12 +15,7 @@ from corelab.reporting.attention import is_not_computable
 from corelab.reporting.numbers import observed, plural
 from corelab.reporting.references import as_text, references_of
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import (
-    criterion_words,
-    endpoint_words,
-    group_words,
-    in_sentence,
-)
+from corelab.reporting.vocabulary import criterion_words
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import (
     ACQUISITION,
@@ -32,6 +28,7 @@ from corelab.study.columns import (
 from corelab.terms.kinds import kind_words
 from corelab.terms.plugins import packages
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words, in_sentence
 
 SOFTWARE = (
     "corelab",
@@ -176,6 +173,43 @@ def _perfusion(results: Results) -> Passage | None:
     return Passage("Perfusion", (text,), tuple(flatten(block.plain())))
 
 
+#: Keys of an analysis that its sentence names, with the word before each.
+_PARTS = {
+    "sources": "between ",
+    "outcome": "with ",
+    "exposure": "with exposure ",
+    "endpoint_y": "with ",
+    "event_endpoint": "of ",
+    "dose": "on ",
+    "by": "by ",
+}
+_DETAILS = {
+    "reference": "reference ",
+    "method": "method ",
+    "models": "model ",
+    "covariates": "adjusted for ",
+    "quantiles": "quantiles ",
+    "population": "population ",
+    "repeats": "repeated readings ",
+    "family": "multiplicity family ",
+    "adjustment": "adjustment ",
+}
+#: Keys whose values are names of columns, endpoints or outcomes, and of people who gave a method.
+_NAMED = ("outcome", "exposure", "endpoint_y", "event_endpoint", "dose", "by", "covariates")
+_METHODS = {
+    **{name: name.capitalize() for name in ("pearson", "spearman", "kendall", "holm", "hochberg")},
+    "bonferroni": "Bonferroni",
+    "ancova": "ANCOVA",
+    "within": "of the same reader",
+}
+
+
+def _choice(key: str, value: object) -> str:
+    if key in _NAMED:
+        return in_sentence(endpoint_words(value))
+    return _METHODS.get(str(value), str(value))
+
+
 def analysis_sentence(analysis: AnalysisSpec) -> str:
     """One entry of the plan in words.
 
@@ -184,45 +218,26 @@ def analysis_sentence(analysis: AnalysisSpec) -> str:
     >>> from corelab.settings.analyses import spec_of
     >>> analysis_sentence(spec_of({"id": "a", "type": "correlation", "visit": "day5",
     ...     "endpoint": "infarct_volume", "outcome": "mrs", "method": "spearman"}))
-    'Correlation of infarct volume at day5 with mrs; method spearman.'
+    'Correlation of infarct volume at day5 with mRS; method Spearman.'
     """
     kind, given = analysis.type, analysis.as_given()
     what = in_sentence(endpoint_words(",".join(as_list(analysis.endpoint))))
     text = analysis.kind.title
     if what:
-        text += f" of {what}"
+        text += f": {what}" if " of " in text else f" of {what}"
     if analysis.derivation != "value":
         text += f" ({analysis.derivation.replace('_', ' ')} from baseline)"
     if kind == "overlap":
         text += f": {analysis.label}"
     if analysis.visit:
         text += " at " + ", ".join(as_list(analysis.visit))
-    others = [
-        ("sources", "between "),
-        ("outcome", "with " if kind == "correlation" else "of "),
-        ("exposure", "with exposure "),
-        ("endpoint_y", "with "),
-        ("event_endpoint", "of "),
-        ("dose", "on dose column "),
-        ("by", "by "),
-    ]
-    for key, word in others:
+    for key, word in _PARTS.items():
         if given.get(key):
-            text += f" {word}" + ", ".join(map(str, as_list(given[key])))
-    details = [
-        ("reference", "reference "),
-        ("method", "method "),
-        ("models", "models "),
-        ("covariates", "adjusted for "),
-        ("quantiles", "quantiles "),
-        ("population", "population "),
-        ("repeats", "repeats "),
-        ("family", "multiplicity family "),
-        ("adjustment", "adjustment "),
-    ]
-    for key, word in details:
+            before = "of " if key == "outcome" and kind != "correlation" else word
+            text += f" {before}" + ", ".join(_choice(key, one) for one in as_list(given[key]))
+    for key, word in _DETAILS.items():
         if given.get(key):
-            text += f"; {word}" + ", ".join(map(str, as_list(given[key])))
+            text += f"; {word}" + ", ".join(_choice(key, one) for one in as_list(given[key]))
     return text + "."
 
 
@@ -291,14 +306,13 @@ def _estimands(results: Results) -> Passage | None:
 def definitions(results: Results) -> list[tuple[str, str]]:
     """Every statistic with the definitions under which it was computed, as its rows state them."""
     rows = results.all_statistics
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for name, method in zip(rows["statistic"], rows["method"], strict=True):
-        if isinstance(method, str) and method and method not in found.setdefault(name, []):
-            found[name].append(method)
+        if isinstance(method, str) and method:
+            # Definitions that differ in their numbers alone (degrees of freedom) are one.
+            found.setdefault(name, {}).setdefault(re.sub(r"\d[\d.e+-]*", "#", method), method)
     return [
-        (statistic(name).words, " | ".join(texts[:4]) + (" | ..." if len(texts) > 4 else ""))
-        for name, texts in sorted(found.items())
-        if texts
+        (statistic(name).words, " | ".join(texts.values())) for name, texts in sorted(found.items())
     ]
 
 
@@ -355,20 +369,23 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
         if entry.id not in done:
             found.append(("analysis", entry.id, "planned, no results"))
     if len(rows):
+        failed: dict[tuple[str, str], list[str]] = {}
         for row in rows[is_not_computable(rows)].itertuples():
             reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
-            what = f"{row.analysis_id}: {statistic(row.statistic).words}"
-            if row.group != "all":
-                what += f" ({group_words(row.group)})"
-            found.append(("statistic", what, f"not computable: {reason}"))
+            part = f" ({group_words(row.group)})" if row.group != "all" else ""
+            names = failed.setdefault((str(row.analysis_id), reason), [])
+            names.append(statistic(row.statistic).words + part)
+        for (name, reason), names in failed.items():
+            what = "; ".join(dict.fromkeys(names))
+            found.append(("statistic", f"{name}: {what}", f"not computable: {reason}"))
         for extra in sorted(map(str, done - planned)):
             found.append(("analysis", extra, "not in the plan: exploratory"))
-    failed = results.acquisition[results.acquisition["verdict"] == "fail"]
-    for row in failed.itertuples():
+    outside = results.acquisition[results.acquisition["verdict"] == "fail"]
+    for row in outside.itertuples():
         found.append(
             (
                 "acquisition",
-                f"{row.participant_id}, {row.visit}, {row.kind}",
+                f"{row.participant_id}, {row.visit}, {kind_words(row.kind)}",
                 _criterion_text(str(row.criterion), row.value, row.limit),
             )
         )
@@ -377,9 +394,9 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
     for (subject, visit, status, why), group in gone.fillna({"reason": ""}).groupby(
         ["participant_id", "visit", "status", "reason"], sort=True
     ):
-        endpoints = ", ".join(sorted(set(group["endpoint"])))
-        detail = f"{status}: {why}" if why else str(status)
-        found.append(("value", f"{subject}, {visit}", f"{endpoints} {detail}"))
+        endpoints = endpoint_words(",".join(sorted(set(group["endpoint"]))))
+        detail = f"{status} ({why})" if why else str(status)
+        found.append(("value", f"{subject}, {visit}", f"{endpoints}: {detail}"))
     return found
 
 

@@ -78,18 +78,18 @@ _SIGNS = {">": "number", "*": "number main", "?": "why", "~": "wide", "#": "firs
 
 
 def heads(*titles: str) -> list[Column]:
-    """Columns by their headings, with signs before them.
+    """Columns by their headings, one or several (with ``|`` between) in a text.
 
-    ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text, ``#`` the first column;
-    ``=`` cannot be sorted by.
+    Signs before a heading: ``>`` a number, ``*`` the main number, ``?`` soft text, ``~`` wide text,
+    ``#`` the first column; ``=`` cannot be sorted by.
 
     Examples
     --------
-    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value", "?~Notes", ">=Range")]
+    >>> [(one.css, one.sortable) for one in heads("Visit", "*Value | ?~Notes | >=Range")]
     [('text', True), ('number main', True), ('why wide', True), ('number', False)]
     """
     found = []
-    for head in titles:
+    for head in (part for text in titles for part in text.split(" | ")):
         title = head.lstrip("".join(_SIGNS) + "=")
         signs = head[: len(head) - len(title)]
         css = " ".join(_SIGNS[sign] for sign in signs if sign in _SIGNS)
@@ -270,7 +270,7 @@ def render_table(table: Table) -> Markup:
 
 
 #: Columns that have no place on paper: cells that open on demand, and anchors of rows.
-_NOT_PRINTED = ("How", "Trace", "Row")
+_NOT_PRINTED = ("Method", "Trace", "Row")
 
 
 def printed(
@@ -282,16 +282,9 @@ def printed(
     kind: str = "Table",
     limit: int | None = None,
 ) -> DataTable:
-    """A table of a page as the table of a document: the same cells as plain texts.
+    """A table of a page as that of a document, without columns that are empty or open on demand.
 
-    Parameters
-    ----------
-    table
-        Of a page; columns that are empty or open on demand are left out.
-    number, title, notes, kind
-        As in :class:`DataTable`; the title is the table's caption where none is given.
-    limit
-        Rows that are printed; all by default.
+    Its caption is the title where none is given; ``limit`` rows are printed, all by default.
 
     Examples
     --------
@@ -331,14 +324,14 @@ def asset(name: str) -> str:
     return (HERE / "assets" / name).read_text(encoding="utf-8")
 
 
-def script_hash(source: str) -> str:
-    """How a content security policy names a script.
+def asset_rows(name: str) -> list[dict[str, str]]:
+    """Rows of a table of ``assets/``, by column."""
+    head, *rows = (line.split("\t") for line in asset(f"{name}.tsv").splitlines())
+    return [dict(zip(head, row, strict=True)) for row in rows]
 
-    Examples
-    --------
-    >>> script_hash("").startswith("'sha256-47DEQpj8HBSa")
-    True
-    """
+
+def _script_hash(source: str) -> str:
+    """How a content security policy names a script."""
     digest = hashlib.sha256(source.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
@@ -353,13 +346,23 @@ def security_policy(scripts: Sequence[str], *, files: bool = False) -> str:
     >>> "file:" in security_policy([]), "file:" in security_policy([], files=True)
     (False, True)
     """
-    hashes = " ".join(script_hash(script) for script in scripts)
+    hashes = " ".join(_script_hash(script) for script in scripts)
     beside = " 'self' file:" if files else ""
     return (
         f"default-src 'none'; script-src {hashes}{beside}; style-src 'unsafe-inline'; "
         f"img-src data: blob:{beside}; "
         "connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+#: Figures beside a table are together no higher than so many times their width.
+_MOST_RATIO = 1.5
+
+
+def _tall(figures: Sequence[Any]) -> bool:
+    """Whether figures would leave much paper empty below the table that they stand beside."""
+    boxes = (re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', one.svg) for one in figures)
+    return sum(float(box[2]) / float(box[1]) for box in boxes if box) > _MOST_RATIO
 
 
 @cache
@@ -374,6 +377,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters["table"] = render_table
     env.filters["place"] = place
+    env.filters["tall"] = _tall
     env.filters["joint_legend"] = lambda pictures: dict.fromkeys(
         tuple(item) for picture in pictures for item in picture.legend
     )
@@ -381,17 +385,7 @@ def environment() -> jinja2.Environment:
 
 
 def render(template: str, common: object, **content: Any) -> str:
-    """A page from its template.
-
-    Parameters
-    ----------
-    template
-        File of ``templates/``.
-    common
-        A dataclass of what every page has (:class:`corelab.reporting.exhibits.Common`).
-    content
-        What this page has besides.
-    """
+    """A page from a file of ``templates/``: what every page has, and what this one has besides."""
     return environment().get_template(template).render({**vars(common), **content}) + "\n"
 
 

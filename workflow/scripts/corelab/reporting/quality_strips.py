@@ -22,11 +22,14 @@ from corelab.provenance.figure_style import (
 from corelab.provenance.products import read_table
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import criterion_words, in_sentence, label_words
+from corelab.reporting.vocabulary import criterion_words
 from corelab.terms.kinds import kind_words
 
-#: Points of one site on a strip; of more, those nearest the ends are drawn, and a box of the rest.
-MAX_POINTS = 60
+#: Points of a strip, shared by its sites, and of a site at least: those nearest the ends are drawn,
+#: and a box of the rest.
+MAX_POINTS, LEAST_POINTS = 120, 6
+#: Values of a site from which its quartiles are drawn.
+LEAST_FOR_BOX = 5
 #: Columns of the table of fits that are metrics.
 _FITS = ("dice", "mutual_information", "edge_correlation", "inverse_consistency_mm")
 _VERDICTS = {"fail": ("outside", RED), "warning": ("doubtful", AMBER)}
@@ -34,13 +37,9 @@ _SITE_INCHES, _HEAD_INCHES, _WIDTH_INCHES = 0.2, 0.5, 3.6
 
 
 def quality_metrics(results: Results) -> pd.DataFrame:
-    """Numeric quality metrics of all scans and fits.
+    """Numeric quality metrics of scans and fits: metric (with unit), site, participant, verdict.
 
-    Returns
-    -------
-    pandas.DataFrame
-        metric (words with unit), site, participant_id, value, verdict; metrics that are the same
-        for every scan are left out, as they tell sites apart in nothing.
+    Metrics that are the same for every scan are left out: they tell sites apart in nothing.
     """
     scans = results.acquisition
     rows = pd.DataFrame(
@@ -89,20 +88,13 @@ def quality_metrics(results: Results) -> pd.DataFrame:
 
 
 def _metric(kind: str, criterion: str) -> str:
-    words, unit, _ = criterion_words(criterion.removeprefix("gate:"))
+    words, unit, _ = criterion_words(criterion)
     unit = "mL" if criterion == "brain_mask" else unit
-    named = in_sentence(label_words(words))
-    return f"{kind_words(kind)}: {named}" + (f", {unit}" if unit else "")
+    return f"{kind_words(kind)}: {words}" + (f", {unit}" if unit else "")
 
 
 def quality_strips(results: Results) -> list[Shown]:
-    """One small figure per metric, worst first; a click on a point opens the subject's page.
-
-    Returns
-    -------
-    list of Shown
-        Metrics with values outside their limits first, then by name.
-    """
+    """One small figure per metric, worst first; a click on a point opens the subject's page."""
     rows = quality_metrics(results)
     found = []
     for metric, own in rows.groupby("metric", sort=True):
@@ -121,12 +113,14 @@ def _strip(metric: str, rows: pd.DataFrame, pages: Mapping[str, str], outside: i
     for place, site in enumerate(sites):
         own = rows[rows["site"] == site].sort_values("value", kind="stable")
         low, middle, high = np.percentile(own["value"], [25, 50, 75])
-        axes.plot([low, high], [place, place], color=GREY, lw=5, alpha=0.3, solid_capstyle="butt")
-        axes.plot([middle], [place], "|", color=GREY, ms=9, mew=1.4)
+        if len(own) >= LEAST_FOR_BOX:
+            axes.plot([low, high], [place] * 2, color=GREY, lw=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot([middle], [place], "|", color=GREY, ms=9, mew=1.4)
         drawn = own[own["verdict"].isin(list(_VERDICTS))]
         rest = own.drop(drawn.index)
-        if len(rest) > MAX_POINTS:
-            rest = pd.concat([rest.head(MAX_POINTS // 2), rest.tail(MAX_POINTS // 2)])
+        most = max(MAX_POINTS // len(sites), LEAST_POINTS)
+        if len(rest) > most:
+            rest = pd.concat([rest.head(most // 2), rest.tail(most // 2)])
         for part in (rest, drawn):
             verdicts = [_VERDICTS.get(str(v), ("", BLUE)) for v in part["verdict"]]
             at = place + 0.22 * np.cos(2.4 * np.arange(len(part)))

@@ -40,7 +40,7 @@ from corelab.reporting.methods import (
 )
 from corelab.reporting.quality_figures import FOLDER as FIGURES
 from corelab.reporting.quality_strips import quality_strips
-from corelab.reporting.references import references_of
+from corelab.reporting.references import as_bibtex, references_of
 from corelab.reporting.results import Results, blinded_page, subject_page
 from corelab.reporting.review import desk_decisions, write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
@@ -86,7 +86,7 @@ class MapFigure:
     picture: pictures.Picture
 
 
-def map_figures(results: Results) -> list[MapFigure]:
+def _map_figures(results: Results) -> list[MapFigure]:
     """Frequency maps of the study as pictures on one common scale."""
     scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
     return [
@@ -127,6 +127,7 @@ def write_report(
     decided = desk_decisions(decisions)
     _write_pages(results, target, _study_content(results, cards(results, drawn), decided))
     write_text(methods_as_text(results), target / "methods.txt")
+    write_text(as_bibtex(references_of(results)), target / "references.bib")
     show_verified(results.folder)
     write_traces(results, target)
     write_certificate_page(results, target)
@@ -160,7 +161,7 @@ def _study_content(
             {
                 "cards": cards,
                 "other_subjects": others_table(results),
-                "maps": map_figures(results),
+                "maps": _map_figures(results),
             },
         ),
         "quality.html": _quality_page(results, items),

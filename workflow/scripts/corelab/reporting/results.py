@@ -23,16 +23,10 @@ from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVI
 from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
-from corelab.records import (
-    Gate,
-    Normalised,
-    Perfused,
-    Prepared,
-    Scan,
-    Segmented,
-    VisitMask,
-    visit_masks,
-)
+from corelab.records.images import Prepared, Scan, Segmented
+from corelab.records.perfusion import Gate, Perfused
+from corelab.records.subjects import Normalised
+from corelab.records.visits import VisitMask, visit_masks
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.config import Config
@@ -324,15 +318,8 @@ def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, .
     return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
 
 
-def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
-    """Arm -> code; the order of the codes follows a digest, so that it gives no arm away.
-
-    Examples
-    --------
-    >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["high", "placebo"]})
-    >>> sorted(arm_codes("x", people).values())
-    ['Group A', 'Group B']
-    """
+def _arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
+    """Arm -> code; the order of the codes follows a digest, so that it gives no arm away."""
     if "arm" not in participants:
         return {}
     arms = sorted(
@@ -342,7 +329,7 @@ def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
     return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
 
 
-#: Keys whose values are names of ours, whatever arms are called.
+#: Keys whose values are names of ours, independent of the names of arms.
 _FIXED = ("id", "type", "better", "strategy", "assumption", "design", "zeros")
 
 
@@ -410,7 +397,7 @@ def blind(results: Results) -> Results:
     are figures drawn by arm, the control arm of each analysis, and participants columns that part
     the subjects as the arms do.
     """
-    codes = arm_codes(results.study.id, results.participants)
+    codes = _arm_codes(results.study.id, results.participants)
     people = results.participants
     if "arm" in people:
         texts = [column for column in people if gives_arm_away(people, str(column))]

@@ -8,8 +8,8 @@ from corelab.reporting.numbers import count, estimate, interval, significant
 from corelab.reporting.page import Cell, Table, heads
 from corelab.reporting.results import Results
 from corelab.reporting.traces import analysis_page
-from corelab.reporting.vocabulary import endpoint_words, group_words
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words
 
 NOTHING = (
     "Nobody excluded a value at the review desk: results with and without exclusions are the same."
@@ -37,14 +37,8 @@ def exclusions_table(results: Results) -> Table | None:
             ]
         )
     columns = heads(
-        "Subject",
-        "Visit",
-        "Endpoint",
-        "Source",
-        "*Value without exclusions",
-        "Unit",
-        "Status",
-        "?~Who, when, why",
+        "Subject | Visit | Endpoint | Source | *Value without exclusions | Unit | Status | "
+        "?~Who, when, why"
     )
     return Table("Excluded values", columns, body, "", "endpoints/exclusions.tsv")
 
@@ -78,17 +72,8 @@ def statistics_table(results: Results) -> Table | None:
             ]
         )
     columns = heads(
-        "Analysis",
-        "Statistic",
-        "Endpoint",
-        "Group",
-        "*As planned",
-        ">CI",
-        ">n",
-        "*Without exclusions",
-        ">CI",
-        ">n",
-        "Verdict",
+        "Analysis | Statistic | Endpoint | Group | *As planned | >CI | >n | "
+        "*Without exclusions | >CI | >n | Verdict"
     )
     note = f"{same} further statistics are the same." if same else ""
     caption = "Statistics that exclusions move"

@@ -13,7 +13,7 @@ from corelab.measurement.selection import NotComputable, as_list, one_value, sou
 from corelab.reporting import page
 from corelab.reporting.arms import arms_of
 from corelab.reporting.attention import gate_limit_words
-from corelab.reporting.descriptive import descriptions
+from corelab.reporting.descriptive import descriptions, is_variant
 from corelab.reporting.methods import deviations
 from corelab.reporting.numbers import (
     file_size,
@@ -31,14 +31,16 @@ from corelab.reporting.traces import Steps, endpoint_page
 from corelab.reporting.vocabulary import (
     VERDICT_WORDS,
     criterion_words,
-    endpoint_words,
-    label_words,
+    endpoint_decimals,
+    statistic_decimals,
     value_decimals,
 )
 from corelab.settings.analyses.base import OneValue
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
+from corelab.terms.statistics import statistic
 from corelab.terms.verdicts import FAIL, PASS, WARN
+from corelab.terms.words import endpoint_words, label_words
 
 #: Levels of a column of names up to which each is counted.
 _MAX_LEVELS = 6
@@ -147,13 +149,9 @@ def _importance(results: Results) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
-def endpoints_table(results: Results, *, variants: bool | None = None) -> Table | None:
-    """Endpoints by visit, source and arm; with or without the pipeline's variants (cut-offs)."""
-    found = [
-        d
-        for d in descriptions(results)
-        if variants is None or d.source.startswith("pipeline:") == variants
-    ]
+def endpoints_table(results: Results, *, variants: bool) -> Table | None:
+    """Endpoints by visit, source and arm: the pipeline's variants (cut-offs), or all others."""
+    found = [d for d in descriptions(results) if is_variant(d.source) == variants]
     if not found:
         return None
     rank = _importance(results)
@@ -180,17 +178,8 @@ def endpoints_table(results: Results, *, variants: bool | None = None) -> Table 
             ]
         )
     columns = heads(
-        "Endpoint",
-        "Visit",
-        "Source",
-        "Arm",
-        ">n",
-        ">Not available",
-        "*Median",
-        ">=Quartiles",
-        ">=Range",
-        ">=Mean (SD)",
-        "Unit",
+        "Endpoint | Visit | Source | Arm | >n | >Not available | *Median | >=Quartiles | "
+        ">=Range | >=Mean (SD) | Unit"
     )
     return Table(
         "The same endpoints by other cut-offs and engines"
@@ -213,6 +202,8 @@ def acquisition_table(
     frame = results.acquisition
     if subject is not None:
         frame = results.rows_of("acquisition", subject)
+    # Gates of perfusion series have a table of their own.
+    frame = frame[~frame["criterion"].fillna("").str.startswith("gate:")]
     if passed is not None:
         frame = frame[(frame["verdict"] == "pass") == passed]
     if frame.empty:
@@ -231,7 +222,7 @@ def acquisition_table(
                 kind_words(row.kind),
                 f"{name}, {unit}" if unit else name,
                 observed(row.value),
-                f"{direction} {observed(row.limit)}".strip(),
+                f"{direction} {_limit_words(observed(row.limit))}".strip(),
                 page.tag(VERDICT_WORDS.get(str(row.verdict), str(row.verdict)), str(row.verdict)),
             ]
         )
@@ -239,6 +230,11 @@ def acquisition_table(
     note = ", ".join(f"{tally[name]} {VERDICT_WORDS[name]}" for name in rank if name in tally.index)
     columns = heads("Subject", "Visit", "Scan", "Criterion", ">Observed", ">Charter", "Verdict")
     return Table("Acquisition checks", columns, body, f"{note}.", "endpoints/acquisition.tsv")
+
+
+def _limit_words(limit: str) -> str:
+    """A limit of the charter: "as T1w" names the kind of scan that is the reference."""
+    return f"as {kind_words(limit.removeprefix('as '))}" if limit.startswith("as ") else limit
 
 
 def gates_table(
@@ -294,14 +290,9 @@ def registration_table(results: Results) -> Table | None:
         ]
         for subject, record in rows
     ]
-    columns = [
-        Column("Subject"),
-        Column("Method"),
-        Column("Anchor"),
-        *(Column(name.replace("_", " "), "number") for name in names),
-        Column("Status"),
-        Column("Reason", "why"),
-    ]
+    columns = heads("Subject | Method | Anchor")
+    columns += [Column(name.replace("_", " "), "number") for name in names]
+    columns += heads("Status | ?Reason")
     return Table("Registration of each subject, failures first", columns, body)
 
 
@@ -313,7 +304,7 @@ def deviations_table(results: Results) -> Table | None:
 
 
 def unavailable_table(results: Results) -> Table | None:
-    """Missing or non-evaluable values, each with its reason; None where all are there."""
+    """Missing or non-evaluable values, each with its reason; None where all are present."""
     frame = results.measurements
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
     if rows.empty:
@@ -357,9 +348,7 @@ def findings_table(results: Results) -> Table | None:
         ]
         for row in rows.itertuples()
     ]
-    columns = heads(
-        "Severity", "Sheet", ">Row", "Column", "Value", "~What is wrong", "?How to fix it"
-    )
+    columns = heads("Severity | Sheet | >Row | Column | Value | ~What is wrong | ?How to fix it")
     return Table("Findings in sheets and headers", columns, body, "", "preflight/findings.tsv")
 
 
@@ -411,15 +400,7 @@ def scans_table(results: Results, subject: str) -> Table:
                 ]
             )
     columns = heads(
-        "Scan",
-        "Visit",
-        "Kind",
-        "Reader",
-        "Status",
-        ">=Voxels",
-        ">=Voxel size, mm",
-        "SHA-256",
-        "?~Notes",
+        "Scan | Visit | Kind | Reader | Status | >=Voxels | >=Voxel size, mm | SHA-256 | ?~Notes"
     )
     return Table("Scans as they were read", columns, body)
 
@@ -434,18 +415,16 @@ def values_table(
 
     Parameters
     ----------
-    frame
-        Rows of ``measurements.tsv``.
-    caption
-        Above the table.
+    frame, caption
+        Rows of ``measurements.tsv``, and what stands above.
     scans
-        Scan ids that the page lists; a row links to those.
+        Scan ids that the page lists: a row links to those.
     steps
         Steps of the traces of the page; None: rows name none.
     """
     if frame.empty:
         return None
-    body = []
+    body, decimals = [], endpoint_decimals(frame)
     for row in frame.itertuples():
         ids = [text for text in str(row.scan_ids or "").split(",") if text]
         links = Markup(", ").join(
@@ -470,16 +449,23 @@ def values_table(
                 row.source or "",
                 row.repeat or "",
                 "" if row.region == "all" else row.region,
-                Cell(significant(row.value), row.value) if known else page.tag(str(row.status)),
+                Cell(fixed(row.value, decimals[str(row.endpoint)]), row.value)
+                if known
+                else page.tag(str(row.status)),
                 row.unit or "",
                 row.reason or "",
                 page.more("trace", behind),
             ]
         )
     columns = heads(
-        "Endpoint", "Visit", "Source", ">Repeat", "Region", "*Value", "Unit", "?Reason", "?=Trace"
+        "Endpoint | Visit | Source | >Repeat | Region | *Value | Unit | ?Reason | ?=Trace"
     )
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
+
+
+def _metric_text(metric: object, value: Any) -> str:
+    decimals = statistic_decimals(str(metric), "", value)
+    return significant(value) if decimals is None else fixed(value, decimals)
 
 
 def overlap_table(frame: pd.DataFrame) -> Table | None:
@@ -491,8 +477,8 @@ def overlap_table(frame: pd.DataFrame) -> Table | None:
             row.label or "",
             row.visit or "",
             f"{row.source_a} vs {row.source_b}",
-            row.metric,
-            Cell(significant(row.value), row.value),
+            statistic(row.metric).words.replace(", mean", ""),
+            Cell(_metric_text(str(row.metric), row.value), row.value),
             row.reason or "",
         ]
         for row in frame.itertuples()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -16,17 +17,15 @@ MAX_ATTENTION = 8
 
 
 def summary_lines(
-    folder: str | Path, settings: Config | None = None, tables: Tables | None = None
+    folder: str | Path,
+    settings: Config | None = None,
+    tables: Tables | None = None,
+    exhibits: Iterable[str] | None = None,
 ) -> list[str]:
     """Where the results are, how many there are, and what needs attention.
 
-    Parameters
-    ----------
-    folder
-        ``<results_dir>/<study.id>``.
-    settings, tables
-        With them the planned analyses and every participant are counted too; without them, what
-        the folder holds.
+    With settings and tables the planned analyses and every participant are counted too. Exhibits
+    that are missing have no alarm; None: all that lie in the folder.
 
     Examples
     --------
@@ -43,7 +42,11 @@ def summary_lines(
         nobody = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
         tables = Tables(read_measurements(root), nobody)
     results = read_results(
-        root, settings, tables, conformance=root / "submission/datasets/conformance.tsv"
+        root,
+        settings,
+        tables,
+        exhibits=exhibits and [name for name in exhibits if Path(name).is_file()],
+        conformance=root / "submission/datasets/conformance.tsv",
     )
     found = counts(results)
     lines = [f"Study {results.study.id}: results in {root}"]

@@ -13,32 +13,26 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.reporting.adam import Column, measures_tumour
+from corelab.reporting.adam import measures_tumour
 from corelab.reporting.datasets import (
+    Column,
     Dataset,
     ParameterCodes,
-    Variable,
     make_dataset,
     number_or_nan,
     unique_subject,
 )
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_words
 from corelab.terms.kinds import kind_words
+from corelab.terms.words import endpoint_words
 
 #: Unit as Corelab writes it -> term of CDISC's code list UNIT; others are extensions.
 UNIT_TERMS = {"mL": "mL", "percent": "%", "%": "%", "mm": "mm", "s": "s", "min": "min", "h": "h"}
 _MODALITY = {"ncct": "CT SCAN", "ctp": "PERFUSION CT", "dsc": "PERFUSION MRI", "aif": "PERFUSION"}
 
 
-def unit_term(unit: Any) -> str | None:
-    """Term of the code list UNIT, or the unit as it is.
-
-    Examples
-    --------
-    >>> unit_term("percent"), unit_term("ratio"), unit_term(None)
-    ('%', 'ratio', None)
-    """
+def _unit_term(unit: Any) -> str | None:
+    """Term of the code list UNIT, or the unit as it is."""
     if unit is None or (isinstance(unit, float) and math.isnan(unit)):
         return None
     return UNIT_TERMS.get(str(unit), str(unit))
@@ -48,28 +42,15 @@ def _head(results: Results, domain: str, people: Sequence[object]) -> list[Colum
     """Study, domain, subject, and the number of the record within the subject."""
     subjects = pd.Series([unique_subject(results, one) for one in people], dtype=object)
     numbers = subjects.groupby(subjects).cumcount() + 1
-    return [
-        (Variable("STUDYID", "Study Identifier"), results.study.id),
-        (Variable("DOMAIN", "Domain Abbreviation"), domain),
-        (Variable("USUBJID", "Unique Subject Identifier", key=1), list(subjects)),
-        (
-            Variable(f"{domain}SEQ", "Sequence Number", "integer", "Derived", key=2),
-            list(numbers),
-        ),
-    ]
+    head = [("STUDYID", results.study.id), ("DOMAIN", domain)]
+    return [*head, ("USUBJID", list(subjects)), (f"{domain}SEQ", list(numbers))]
 
 
 def _visits(results: Results, visits: Iterable[object]) -> list[Column]:
     """Number of the visit, from 1, and its name."""
     order = {visit: number for number, visit in enumerate(results.tables.visit_order, start=1)}
     names = list(visits)
-    return [
-        (
-            Variable("VISITNUM", "Visit Number", "integer"),
-            [order.get(str(name)) for name in names],
-        ),
-        (Variable("VISIT", "Visit Name"), names),
-    ]
+    return [("VISITNUM", [order.get(str(name)) for name in names]), ("VISIT", names)]
 
 
 def pr(results: Results) -> Dataset:
@@ -81,32 +62,17 @@ def pr(results: Results) -> Dataset:
     reasons = [None if ok else scan.reason for ok, scan in zip(done, scans, strict=True)]
     return make_dataset(
         "PR",
-        "Procedures",
-        "One record per scan",
-        "INTERVENTIONS",
         pd.RangeIndex(len(scans)),
         [
             *_head(results, "PR", [visit.participant_id for visit, _ in found]),
-            (
-                Variable("PRREFID", "Reference ID", comment="scan_id of the stage records"),
-                [scan.scan_id for scan in scans],
-            ),
-            (
-                Variable("PRTRT", "Reported Name of Procedure"),
-                [_MODALITY.get(scan.kind, "MRI") for scan in scans],
-            ),
-            (
-                Variable("PRDECOD", "Standardized Procedure Name"),
-                [kind_words(scan.kind) for scan in scans],
-            ),
-            (Variable("PRCAT", "Category"), "IMAGING"),
-            (Variable("PRSTAT", "Completion Status"), [None if ok else "NOT DONE" for ok in done]),
-            (Variable("PRREASND", "Reason Not Done"), reasons),
+            ("PRREFID", [scan.scan_id for scan in scans]),
+            ("PRTRT", [_MODALITY.get(scan.kind, "MRI") for scan in scans]),
+            ("PRDECOD", [kind_words(scan.kind) for scan in scans]),
+            ("PRCAT", "IMAGING"),
+            ("PRSTAT", [None if ok else "NOT DONE" for ok in done]),
+            ("PRREASND", reasons),
             *_visits(results, (visit.visit for visit, _ in found)),
-            (
-                Variable("PRDTC", "Start Date/Time of Procedure", origin="Predecessor"),
-                [scan.metadata.get("acquired_at") for scan in scans],
-            ),
+            ("PRDTC", [scan.metadata.get("acquired_at") for scan in scans]),
         ],
     )
 
@@ -116,44 +82,31 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
     endpoints = rows["endpoint"].map(str)
     rows = rows[endpoints.map(measures_tumour).astype(bool) == tumour]
     endpoints, known = endpoints[rows.index], rows["status"] == "ok"
-    units = pd.Series([unit_term(unit) for unit in rows["unit"]], rows.index, dtype=object)
+    units = pd.Series([_unit_term(unit) for unit in rows["unit"]], rows.index, dtype=object)
     values = rows["value"].where(known)
-
-    def variable(name: str, label: str, kind: str = "text", comment: str = "") -> Variable:
-        return Variable(f"{domain}{name}", label, kind, comment=comment)
-
+    found: list[tuple[str, object]] = [
+        ("TESTCD", [code(name) for name in endpoints]),
+        ("TEST", [endpoint_words(name)[:40] for name in endpoints]),
+        (
+            "ORRES",
+            [f"{v:.15g}" if ok else None for v, ok in zip(values, known, strict=True)],
+        ),
+        ("ORRESU", units.where(known)),
+        ("STRESN", values),
+        ("STRESU", units.where(known)),
+        ("STAT", [None if ok else "NOT DONE" for ok in known]),
+        ("REASND", rows["reason"].where(~known)),
+        ("LOC", rows["region"].where(rows["region"] != "all")),
+        ("EVAL", "INDEPENDENT ASSESSOR"),
+        ("EVALID", rows["source"]),
+        ("REPNUM", rows["repeat"].map(number_or_nan)),
+    ]
     return make_dataset(
         domain,
-        "Tumor/Lesion Results" if tumour else "Nervous System Findings",
-        "One record per finding, visit, evaluator and repetition",
-        "FINDINGS",
         rows.index,
         [
             *_head(results, domain, list(rows["participant_id"])),
-            (variable("TESTCD", "Short Name of Test"), [code(name) for name in endpoints]),
-            (variable("TEST", "Name of Test"), [endpoint_words(name)[:40] for name in endpoints]),
-            (
-                variable("ORRES", "Result or Finding in Original Units"),
-                [f"{v:.15g}" if ok else None for v, ok in zip(values, known, strict=True)],
-            ),
-            (variable("ORRESU", "Original Units"), units.where(known)),
-            (variable("STRESN", "Numeric Result/Finding in Standard Units", "float"), values),
-            (variable("STRESU", "Standard Units"), units.where(known)),
-            (variable("STAT", "Completion Status"), [None if ok else "NOT DONE" for ok in known]),
-            (variable("REASND", "Reason Not Done"), rows["reason"].where(~known)),
-            (
-                variable("LOC", "Location", comment="Atlas region"),
-                rows["region"].where(rows["region"] != "all"),
-            ),
-            (variable("EVAL", "Evaluator"), "INDEPENDENT ASSESSOR"),
-            (
-                variable("EVALID", "Evaluator Identifier", comment="Pipeline, reader or software"),
-                rows["source"],
-            ),
-            (
-                variable("REPNUM", "Repetition Number", "integer"),
-                rows["repeat"].map(number_or_nan),
-            ),
+            *((f"{domain}{name}", cells) for name, cells in found),
             *_visits(results, rows["visit"]),
         ],
     )

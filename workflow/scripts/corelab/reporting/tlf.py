@@ -14,8 +14,12 @@ import pandas as pd
 
 from corelab.provenance.products import write_table
 from corelab.reporting import exhibits, page, pictures
-from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
-from corelab.reporting.analysis_view import analysis_title, statistics_tables
+from corelab.reporting.analysis_results import (
+    ANALYSIS_RESULTS,
+    VARIANTS_NUMBER,
+    analysis_results,
+)
+from corelab.reporting.analysis_view import analysis_title, statistics_tables, twins
 from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import attention, counts, flow_steps
 from corelab.reporting.certificate_view import certificate_blocks
@@ -120,7 +124,7 @@ def _statistics(results: Results, analysis: AnalysisSpec, number: str) -> list[D
     source = f"statistics/{found.core['table'].iloc[0]}.tsv, analysis_id {analysis.id}"
     tables = [page.printed(core, number, title, _definitions(found.core, analysis))]
     if more is not None:
-        tables.append(page.printed(more, f"{number}.x", f"{title}, further statistics"))
+        tables.append(page.printed(more, f"{number}.1", f"{title}, further statistics"))
     return [replace(table, source=source) for table in tables]
 
 
@@ -157,9 +161,13 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
     entries.sort(key=lambda entry: [int(part) for part in table_number(entry).split(".")])
     for entry in entries:
         number = numbers[entry.id]
-        blocks += _statistics(results, entry, number)
-        own = exhibits.of_section(results, f"analysis:{entry.id}")
-        blocks += exhibits.exhibit_blocks(results, own, number, analysis_title(entry))
+        core, *more = _statistics(results, entry, number)
+        same = results.once(twins).get(entry.id)
+        own = [] if same else exhibits.of_section(results, f"analysis:{entry.id}")
+        title = analysis_title(entry)
+        figures = exhibits.exhibit_blocks(results, own, number, title, tables=1 + len(more))
+        core = replace(core, notes=(same, *core.notes)) if same else core
+        blocks += [core, *figures, *more]
     return blocks
 
 
@@ -184,8 +192,12 @@ def _maps(results: Results) -> list[Block]:
 def _listings(results: Results) -> list[Block]:
     frame = results.measurements
     whole = frame[(frame["region"].fillna("all") == "all") & (frame["status"] == "ok")]
-    is_read = ~whole["source"].fillna("").str.match(r"(pipeline|supplied)")
-    reads, own = (listed_values(results, whole[part], "") for part in (is_read, ~is_read))
+    source = whole["source"].fillna("")
+    is_own = source.isin(["pipeline", "supplied"])
+    is_read = ~source.str.match(r"(pipeline|supplied)")
+    reads, own = (listed_values(results, whole[part], "") for part in (is_read, is_own))
+    if own is not None and (~is_own & ~is_read).any():
+        own = replace(own, note="Without those of other cut-offs and engines.")
     outside = acquisition_table(results, passed=False)
     tables = [
         ("16.2.6.1", "Reads and numbers of other software", reads),
@@ -205,7 +217,7 @@ def _listings(results: Results) -> list[Block]:
     return [Heading("16.2.6 Listings"), *blocks] if blocks else []
 
 
-def methods_blocks(results: Results) -> list[Block]:
+def _methods_blocks(results: Results) -> list[Block]:
     """Methods, definitions, limits and software as blocks of a document."""
     blocks: list[Block] = [Heading("16.1.9 Methods")]
     for passage in methods_text(results):
@@ -262,16 +274,20 @@ def report_document(results: Results) -> Document:
         )
     blocks += _disposition(results)
     blocks.append(Heading("14.2 Endpoints and pharmacodynamics"))
-    endpoints = endpoints_table(results)
+    endpoints = endpoints_table(results, variants=False)
     if endpoints is not None:
         blocks.append(page.printed(endpoints, "14.2.1", "Endpoints by visit and arm"))
-    blocks += _maps(results) + analysis_blocks(results, "14.2", numbers)
+    blocks += _maps(results)
+    variants = endpoints_table(results, variants=True)
+    if variants is not None:
+        blocks.append(page.printed(variants, VARIANTS_NUMBER))
+    blocks += analysis_blocks(results, "14.2", numbers)
     blocks += sensitivity_blocks(results)
     quality = analysis_blocks(results, "14.4", numbers)
     if quality:
         blocks += [Heading("14.4 Quality of measurement"), *quality]
     blocks += exhibits.report_blocks(results) + certificate_blocks(results)
-    blocks += methods_blocks(results) + _listings(results)
+    blocks += _methods_blocks(results) + _listings(results)
     return Document(
         "Imaging report",
         results.title,
@@ -289,11 +305,6 @@ def write_pdf(results: Results) -> Path:
 
     ``report/tables/`` has every numbered table, ``report/analysis_results.tsv`` every statistic
     that is printed anywhere, one row each. Equal results give equal bytes.
-
-    Parameters
-    ----------
-    results
-        Of :func:`corelab.reporting.results.read_results`.
     """
     document = report_document(results)
     target = results.folder / "report"

@@ -15,26 +15,24 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from corelab.measurement.selection import NotComputable, as_list, measured
+from corelab.pharmacodynamics.analysis_figures import axis_words
 from corelab.provenance.products import MISSING, write_table, write_text
 from corelab.reporting import page
 from corelab.reporting.analysis_frames import AnalysisFrame, analysis_frame
 from corelab.reporting.analysis_results import result_id
 from corelab.reporting.exhibits import common_content
 from corelab.reporting.methods import analysis_sentence
-from corelab.reporting.numbers import is_number, significant
+from corelab.reporting.numbers import fixed, is_number
 from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import Results, subject_page
-from corelab.reporting.vocabulary import (
-    endpoint_words,
-    group_words,
-    label_words,
-)
+from corelab.reporting.vocabulary import endpoint_decimals, value_decimals
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.study import InputSettings
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
 from corelab.terms.statistics import statistic
+from corelab.terms.words import endpoint_words, group_words, label_words
 
 MAX_TRACE_ROWS = 5000
 #: Folder below ``report/`` with the rows of each analysis.
@@ -79,7 +77,7 @@ def statistic_link(row: Any, text: Any) -> Any:
     return page.link(f"{analysis_page(str(fields['analysis_id']))}#{anchor}", text)
 
 
-def used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
+def _used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     """Measurement rows that an analysis may use: its endpoints, sources, visits, population."""
     frames = []
     endpoints = [*as_list(analysis.endpoint), *as_list(analysis.endpoint_y)]
@@ -110,10 +108,29 @@ def used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     return rows[mine]
 
 
-def frame_table(results: Results, frame: AnalysisFrame, title: str, file: str) -> Table:
+def _value_words(results: Results, analysis: AnalysisSpec, name: str) -> str:
+    """Head of a column of an analysis's rows: an endpoint, another variable or a source."""
+    endpoints = list(map(str, as_list(analysis.endpoint)))
+    if analysis.type == "agreement":
+        _, _, unit = axis_words(endpoints[0], analysis.derivation).partition(", ")
+        return f"{name}, {unit}" if unit and len(endpoints) == 1 else name
+    if name in endpoints:
+        return axis_words(name, analysis.derivation)
+    unit = results.study.dose_unit if name == analysis.dose else ""
+    return f"{axis_words(name)}, {unit}" if unit else axis_words(name)
+
+
+def _frame_table(
+    results: Results, analysis: AnalysisSpec, frame: AnalysisFrame, title: str, file: str
+) -> Table:
     """The rows of an analysis as a table, the unused ones last and marked."""
     rows = frame.rows.sort_values("used", ascending=False, kind="stable")
     several = "endpoint" in rows
+    titles = [_value_words(results, analysis, name) for name in frame.values]
+    decimals = {
+        name: value_decimals(title.rpartition(", ")[2], rows[name])
+        for name, title in zip(frame.values, titles, strict=True)
+    }
     body = []
     for row in rows.to_dict("records"):
         person = str(row["participant_id"])
@@ -121,7 +138,9 @@ def frame_table(results: Results, frame: AnalysisFrame, title: str, file: str) -
         for place, name in enumerate(frame.values):
             value = row[name]
             is_value = is_number(value)
-            text: Any = significant(value, 5) if is_value else "" if pd.isna(value) else str(value)
+            text: Any = "" if pd.isna(value) else str(value)
+            if is_value:
+                text = fixed(value, decimals[name])
             if place == 0 and person in results.pages and row["row_id"] and text:
                 text = page.link(f"{subject_page(person)}#{row['row_id']}", text)
             cells.append(Cell(text, value) if is_value else text)
@@ -130,23 +149,15 @@ def frame_table(results: Results, frame: AnalysisFrame, title: str, file: str) -
             [
                 person,
                 row["visit"] or "",
-                *([endpoint_words(row["endpoint"])] if several else []),
+                endpoint_words(row["endpoint"]) if several else "",
                 *cells,
                 used,
                 row["reason"],
             ]
         )
-    columns = [
-        Column("Subject"),
-        Column("Visit"),
-        *([Column("Endpoint")] if several else []),
-        *(
-            Column(label_words(name), "number main" if n == 0 else "number")
-            for n, name in enumerate(frame.values)
-        ),
-        Column("Used"),
-        Column("Reason", "why"),
-    ]
+    columns = heads("Subject | Visit | Endpoint")
+    columns += [Column(t, "number main" if n == 0 else "number") for n, t in enumerate(titles)]
+    columns += heads("Used | ?Reason")
     number = int((rows["used"] == "yes").sum())
     note = f"{number} of {len(rows)} rows used."
     return Table(title, columns, body, note, file, limit=MAX_TRACE_ROWS)
@@ -156,7 +167,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     """What an analysis was computed from, also written as a table of its own."""
     frame = analysis_frame(results, entry)
     if frame is None:
-        found = used_rows(results, entry)
+        found = _used_rows(results, entry)
         title = "Values of the analysis's endpoints, sources and visits"
         return listed_values(results, found, title)
     path = target / DATA / f"{entry.id}.tsv"
@@ -168,17 +179,19 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     title = "Values used in this analysis"
     if not frame.agrees:
         title = "Participants with every value; the statistics state another n (see their notes)"
-    return frame_table(results, frame, title, f"report/{DATA}/{path.name}")
+    return _frame_table(results, entry, frame, title, f"report/{DATA}/{path.name}")
 
 
 def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
     """Measurement rows, each leading to its row on the subject's page."""
     if rows.empty:
         return None
-    body = []
+    body, decimals = [], endpoint_decimals(rows)
     for row in rows.itertuples():
         known = row.status == "ok"
-        text = significant(row.value, 5) if known else page.tag(str(row.status))
+        text: Any = page.tag(str(row.status))
+        if known:
+            text = fixed(row.value, decimals[str(row.endpoint)])
         person = str(row.participant_id)
         shown: Any = Cell(text, row.value) if known else text
         if person in results.pages:
@@ -197,9 +210,7 @@ def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table |
                 Markup('<span class="mono">{}</span>').format(row.row_id or ""),
             ]
         )
-    columns = heads(
-        "Subject", "Visit", "Endpoint", "Source", ">Repeat", "Region", "*Value", "Unit", "Row"
-    )
+    columns = heads("Subject | Visit | Endpoint | Source | >Repeat | Region | *Value | Unit | Row")
     return Table(caption, columns, body, "", "endpoints/measurements.tsv", limit=MAX_TRACE_ROWS)
 
 
@@ -228,15 +239,10 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
                 ),
             ]
         )
-    titles = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
-    columns = [
-        Column("Statistic"),
-        Column("Endpoint"),
-        Column("Group"),
-        Column("Visit"),
-        *(Column(title, "number") for title in titles),
-        Column("Definition; second program; note", "why wide"),
-    ]
+    columns = heads(
+        "Statistic | Endpoint | Group | Visit | >Estimate | >Lower | >Upper | >p | >n",
+        ">Second computation | ?~Definition; second program; note",
+    )
     file = f"statistics/{rows['table'].iloc[0]}.tsv"
     return Table("Statistics at full precision", columns, body, "", file, limit=MAX_TRACE_ROWS)
 

@@ -15,8 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm, linear_at
 from corelab.imaging.head_fit import HeadFit, fit_voxels
 from corelab.imaging.template import template_brain_mask
 from corelab.segmentation.scans import Image
@@ -121,8 +121,8 @@ def _outside_template() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Distance to the template's brain on a 2 mm grid (negative inside), and MNI to its voxels."""
     image = template_brain_mask()
     brain = np.pad(np.asarray(image.dataobj)[::2, ::2, ::2] > 0, 10)
-    away = ndimage.distance_transform_edt(~brain, sampling=2.0)
-    away -= ndimage.distance_transform_edt(brain, sampling=2.0)
+    away = distance_mm(~brain, 2.0)
+    away -= distance_mm(brain, 2.0)
     affine = np.array(image.affine, float)
     affine[:3, 3] -= affine[:3, :3] @ np.full(3, 20.0)
     affine[:3, :3] *= 2.0
@@ -139,7 +139,7 @@ def outside_brain_mm(points: Points) -> NDArray[np.float32]:
     """
     away, to_voxel = _outside_template()
     where = to_voxel[:3, :3] @ points.T + to_voxel[:3, 3:]
-    return np.asarray(ndimage.map_coordinates(away, where, order=1, mode="nearest"))
+    return linear_at(away, where, mode="nearest")
 
 
 def below_base(y: Points, z: Points) -> NDArray[np.bool_]:

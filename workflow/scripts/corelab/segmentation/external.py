@@ -28,7 +28,6 @@ from nipype.interfaces.base import (
 )
 
 from corelab.imaging import resample_to, same_grid
-from corelab.imaging.meshnet import WeightsError, network_mask, read_meshnet
 from corelab.provenance.products import file_sha256
 from corelab.registration.nipype_backends import last_error
 from corelab.segmentation.scans import Image, Mask, NotSegmentable
@@ -210,6 +209,8 @@ class MeshNetSegmenter(_Entry):
         BackendError
             If the weights cannot be used.
         """
+        from corelab.imaging.meshnet import WeightsError, network_mask, read_meshnet
+
         voxel = check_grid(images, brain, voxel_size_mm)
         (kind,) = self.backend.inputs
         try:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 from scipy import ndimage
 
-from corelab.records import Scan
+from corelab.imaging.geometry import distance_mm
+from corelab.records.images import Scan
 from corelab.segmentation.flair import bright_tissue
 from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
@@ -175,7 +176,7 @@ def enclosed(enhancing: Mask, voxel_size_mm: Sequence[float], *, gap_mm: float =
     planes = [_filled(ring, axis) for axis in (2, 1, 0)]
     inside = (planes[0] | (planes[1] & planes[2])) & ~ring
     # A gap belongs to what lies behind it.
-    near = ndimage.distance_transform_edt(~inside, sampling=tuple(voxel_size_mm)) <= gap_mm
+    near = distance_mm(~inside, tuple(voxel_size_mm)) <= gap_mm
     out[box] = inside | (near & ring & ~tumour if inside.any() else False)
     return out
 
@@ -239,7 +240,7 @@ class EnhancingTumour(ThresholdSegmenter[EnhancingThresholds]):
         # A bay at the rim of the brain is not closed: dura lies there, dark on FLAIR.
         deep = maps["depth_mm"] > parameters.rim_mm
         solid = maps["tissue"] & _filled(bright | (closed & deep))
-        away = ndimage.distance_transform_edt(~solid, sampling=voxel_size_mm)
+        away = distance_mm(~solid, voxel_size_mm)
         around = (away > 4.0) & (away < 14.0) & deep
         return {"bright": bright, "solid": solid, "away_mm": away, "around": around}
 
@@ -413,8 +414,8 @@ def closed_by(mask: Mask, radius_mm: float, voxel_size_mm: Sequence[float]) -> M
     wide = np.pad(mask, pad)
     if not mask.any():
         return mask.copy()
-    wide = ndimage.distance_transform_edt(~wide, sampling=size) <= radius_mm
-    wide = ndimage.distance_transform_edt(wide, sampling=size) > radius_mm
+    wide = distance_mm(~wide, size) <= radius_mm
+    wide = distance_mm(wide, size) > radius_mm
     inner = tuple(slice(low, -low) for low, _ in pad)
     return np.asarray(wide[inner])
 

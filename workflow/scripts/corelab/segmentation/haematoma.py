@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import distance_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.segmentation.dural import (
     SMALL,
@@ -299,7 +300,7 @@ def _to_the_bone(given: GridImages, parameters: HaematomaThresholds) -> Mask:
     images, brain = given.images, given.brain
     hu, near = images["ncct"], parameters.beyond_mask_mm
     x, y, _ = given.voxel_size_mm
-    away = ndimage.distance_transform_edt(~brain, sampling=(x, y, 1e4))
+    away = distance_mm(~brain, (x, y, 1e4))
     band = (away > 0) & (away <= 5.0 * near) & (hu > 15.0) & (hu < parameters.hu_below)
     inside = away <= near
     if "mni_x" in images:
@@ -369,7 +370,7 @@ def _wide(mask: Mask, radius_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
     if not middle.any():
         return middle
     x, y, _ = voxel_size_mm
-    return mask & (ndimage.distance_transform_edt(~middle, sampling=(x, y, 1e4)) <= radius_mm)
+    return mask & (distance_mm(~middle, (x, y, 1e4)) <= radius_mm)
 
 
 @dataclass(frozen=True)
@@ -406,7 +407,7 @@ def _judged(
         rest = inside
         if sound.any():
             # The next slice is always within reach, however thick slices are.
-            away = ndimage.distance_transform_edt(~sound, sampling=(x, y, min(z, reach)))
+            away = distance_mm(~sound, (x, y, min(z, reach)))
             # Beside bone, what is denser than the blood's own core is bone in part.
             hu = evidence.maps["hu"][where]
             bony = evidence.maps["near_bone"][where] & (hu > np.median(hu[sound]) + _BONY_HU)
@@ -550,7 +551,7 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
         box = bounding_box(np.asarray(mask[:, :, beside].any(2)))
         near = np.asarray(core[(*box, beside)].any(2))
         if near.any():
-            away = ndimage.distance_transform_edt(~near, sampling=evidence.voxel_size_mm[:2])
+            away = distance_mm(~near, evidence.voxel_size_mm[:2])
             kept[(*box, k)] = mask[(*box, k)] & (away <= radius_mm + 1.5)
     # Any thin part that is left is connected to a lump or removed.
     return grow(core & kept, kept)

@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import mask_volume_ml, same_grid, save_image
-from corelab.records import Mask, Prepared, Scan, Segmented, VisitMask, visit_masks
+from corelab.records.images import Mask, Prepared, Scan, Segmented
+from corelab.records.visits import VisitMask, visit_masks
 from corelab.segmentation.consensus import majority_vote, staple
 from corelab.settings.segmentation import Consensus
 from corelab.study.naming import mask_path

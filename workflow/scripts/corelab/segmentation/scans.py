@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid
 from corelab.imaging.brain_quality import mask_fault
-from corelab.records import Prepared, Scan
+from corelab.records.images import Prepared, Scan
 from corelab.registration.transforms import apply_transforms
 
 Mask = NDArray[np.bool_]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from scipy import ndimage
 
-from corelab.records import Scan
+from corelab.records.images import Scan
 from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.settings.base import Settings
 from corelab.settings.segmentation import Thresholds

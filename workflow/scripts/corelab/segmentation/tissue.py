@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
+from corelab.imaging.geometry import distance_mm, linear_grid
 from corelab.segmentation.scans import Image, Mask, NotSegmentable
 from corelab.segmentation.segmenter import Evidence, GridImages
 from corelab.settings.segmentation import ClusterThresholds
@@ -448,13 +449,13 @@ def inscribed_radius_mm(mask: Mask, voxel_size_mm: Sequence[float]) -> Image:
             slice(max(0, along[0] - 1), along[-1] + 2),
             k,
         )
-        out[box] = ndimage.distance_transform_edt(mask[box], sampling=voxel_size_mm[:2])
+        out[box] = distance_mm(mask[box], voxel_size_mm[:2])
     return out
 
 
 def depth_mm(brain: Mask, voxel_size_mm: Sequence[float]) -> Image:
     """Distance of each brain voxel to the edge of the brain mask, in 3D."""
-    return ndimage.distance_transform_edt(brain, sampling=tuple(voxel_size_mm))
+    return distance_mm(brain, tuple(voxel_size_mm))
 
 
 @dataclass(frozen=True)
@@ -480,13 +481,8 @@ class MidPlane:
         # In millimetres y = x - 2 n (n.x - n.p); matrix and offset are that map in voxel units.
         householder = np.eye(3) - 2.0 * np.outer(normal, normal)
         offset = 2.0 * normal * float(normal @ np.asarray(self.point_mm))
-        return ndimage.affine_transform(
-            image.astype(np.float32),
-            np.asarray(householder * size[None, :] / size[:, None]),
-            offset / size,
-            order=1,
-            mode="constant",
-        )
+        matrix = householder * size[None, :] / size[:, None]
+        return linear_grid(np.asarray(image, np.float32), matrix, offset / size, image.shape)
 
 
 def symmetry_feature(

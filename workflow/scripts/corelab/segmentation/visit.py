@@ -16,7 +16,7 @@ from corelab.imaging import ImageFault, save_image
 from corelab.imaging.brain_quality import mask_warnings
 from corelab.imaging.lesion_checks import volume_fault
 from corelab.imaging.values import SHIFTED
-from corelab.records import Mask, Prepared, Scan, Segmented
+from corelab.records.images import Mask, Prepared, Scan, Segmented
 from corelab.segmentation.methods import DERIVED, METHODS, NO_METHOD, Derived
 from corelab.segmentation.scans import BY_HEADERS, Inputs, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (

@@ -15,6 +15,7 @@ from corelab.settings.base import (
     Settings,
     Text,
     Texts,
+    one_of_keys,
     pattern,
 )
 from corelab.terms.kinds import KINDS
@@ -68,9 +69,7 @@ Constant = Literal[
 class VisitWindow(Settings):
     """Scheduled time of a visit and its tolerance."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["day"]}, {"required": ["hour"]}]}
-    )
+    model_config = one_of_keys("day", "hour")
     day: Number | Absent = None
     """Scheduled day, counted from day zero"""
     hour: Number | Absent = None
@@ -148,7 +147,7 @@ def _limits(schema: dict[str, Any]) -> None:
         },
     }
     due = {
-        "description": "b values, s/mm2, that must be there",
+        "description": "Required b values, s/mm2",
         "type": ["array", "null"],
         "items": {"type": "number", "minimum": 0},
         "minItems": 1,
@@ -194,9 +193,7 @@ PhantomStatistic = Literal[
 class PhantomLimit(Settings):
     """A limit on a statistic of phantom scans."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": ["min"]}, {"required": ["max"]}]}
-    )
+    model_config = one_of_keys("min", "max", rule="anyOf")
     endpoint: Annotated[str, pattern(r"^[A-Za-z0-9]+(:volume)?$")] | Absent = None
     """Kind of scan, with :volume for volumes; default every one"""
     statistic: PhantomStatistic

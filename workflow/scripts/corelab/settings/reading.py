@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from corelab.settings.base import (
     DATE,
@@ -21,6 +21,7 @@ from corelab.settings.base import (
     Share,
     Text,
     Texts,
+    one_of_keys,
     pattern,
 )
 
@@ -34,15 +35,7 @@ RATES = (
 class AdjudicationRule(Settings):
     """When two reads of an endpoint are discordant, and what then counts."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": ["absolute_above"]},
-                {"required": ["relative_above"]},
-                {"required": ["grades_differ"]},
-            ]
-        }
-    )
+    model_config = one_of_keys("absolute_above", "relative_above", "grades_differ", rule="anyOf")
     endpoint: Text
     """Endpoint that is read twice"""
     method: Literal["either_of_two", "independent_third", "consensus"] | Absent = None

@@ -38,20 +38,9 @@ _ORDER = ("description", "type", "enum", "required")
 _LAST = ("default", "properties")
 
 
-def config_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of the config, without references to blocks.
-
-    Examples
-    --------
-    >>> config_schema()["properties"]["perfusion"]["properties"]["core"]["properties"]["below"]
-    {'description': 'Core is below this fraction of the reference', 'type': 'number',
-    'exclusiveMinimum': 0, 'maximum': 1, 'default': 0.3}
-    """
-    whole = Config.model_json_schema()
-    names = {one.__name__: one for one in _blocks(Settings)}
-    for name, block in {**whole["$defs"], "Config": whole}.items():
-        for key, text in _descriptions(names[name]).items():
-            block["properties"][key]["description"] = text
+def _config_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of the config, without references to blocks."""
+    whole = _described(Config)
     schema = _plain(whole, whole["$defs"])
     schema["properties"]["analyses"]["items"] = {"$ref": "#/$defs/analysis"}
     own = {name: SPECS[name] for name in ANALYSIS_TYPES}
@@ -72,7 +61,7 @@ def analysis_schema(specs: Mapping[str, type[AnalysisSpec]]) -> dict[str, Any]:
     keys: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     rules: list[dict[str, Any]] = []
     for name, spec in specs.items():
-        own = spec.model_json_schema()
+        own = _described(spec)
         for key, part in own["properties"].items():
             keys.setdefault(key, []).append((name, _plain(part, own.get("$defs", {}))))
         if rule := _required(name, spec, own):
@@ -114,7 +103,7 @@ def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
             for one in words
         )
     bare = [{k: v for k, v in f.items() if k not in {"description", "default"}} for f in forms]
-    # Of one text or a list of them, whatever its values are, only the form stands here.
+    # Of one text or a list of them, of any values, only the form stands here.
     bare = [_ANY_TEXTS if _one_or_many(form) else form for form in bare]
     joined = bare[0]
     if any(form != joined for form in bare):
@@ -140,19 +129,32 @@ def _blocks(base: type[Settings]) -> Iterator[type[Settings]]:
         yield from _blocks(block)
 
 
+def _described(whole: type[Settings]) -> dict[str, Any]:
+    """JSON schema of a block, with the texts below its fields and those of the blocks in it."""
+    schema = whole.model_json_schema()
+    names = {one.__name__: one for one in _blocks(Settings)} | {whole.__name__: whole}
+    for name, rule in {**schema.get("$defs", {}), whole.__name__: schema}.items():
+        for key, text in _descriptions(names[name]).items():
+            rule["properties"][key]["description"] = text
+    return schema
+
+
 def _descriptions(block: type[Settings]) -> dict[str, str]:
-    """Texts below the fields of a block."""
-    found = _descriptions(block.__base__) if block.__base__ is not Settings else {}  # type: ignore[arg-type]
-    tree = ast.parse(inspect.getsource(block)).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    for field, below in zip(tree.body, tree.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-        ):
-            found[field.target.id] = " ".join(str(below.value.value).split())
+    """Texts below the fields of a block, and of those that it extends."""
+    found: dict[str, str] = {}
+    for base in reversed(block.__mro__):
+        if base is Settings or not issubclass(base, Settings):
+            continue
+        tree = ast.parse(inspect.getsource(base)).body[0]
+        assert isinstance(tree, ast.ClassDef)
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                found[field.target.id] = " ".join(str(below.value.value).split())
     return found
 
 
@@ -238,20 +240,14 @@ _Dumper.add_representer(
 )
 
 
-def schema_text() -> str:
-    """Text of ``config.schema.yaml``.
-
-    Examples
-    --------
-    >>> schema_text().splitlines()[0]
-    '# Generated from corelab/settings by `python -m corelab.settings.schema`; do not edit.'
-    """
+def _schema_text() -> str:
+    """Text of ``config.schema.yaml``."""
     return HEAD + yaml.dump(
-        config_schema(), Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
+        _config_schema(), Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
     )
 
 
 if __name__ == "__main__":
     from corelab.provenance.products import write_text
 
-    write_text(schema_text(), SCHEMAS / "config.schema.yaml")
+    write_text(_schema_text(), SCHEMAS / "config.schema.yaml")

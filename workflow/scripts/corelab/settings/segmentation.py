@@ -70,8 +70,6 @@ class Thresholds(Settings):
         --------
         >>> GreHaematomaThresholds().at_limit(0).loss_grow_above
         0.5
-        >>> GreHaematomaThresholds(limits={}).at_limit(0) is None
-        True
         """
         if not self.limits:
             return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from corelab.settings.base import Absent, Count, Settings, Text, Texts, pattern
+from corelab.settings.base import Absent, Count, Settings, Text, Texts, one_of_keys, pattern
 
 
 class TrialEndpoint(Settings):
@@ -106,16 +106,7 @@ class OverlappingSubsets(Settings):
 class CohortFlow(Settings):
     """A flow of participants."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": ["criteria"]},
-                {"required": ["declared"]},
-                {"required": ["pooled"]},
-                {"required": ["subsets"]},
-            ]
-        }
-    )
+    model_config = one_of_keys("criteria", "declared", "pooled", "subsets")
     name: Annotated[str, pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Name of the flow"""
     title: str | Absent = None

@@ -8,22 +8,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import write_table, write_text
-from corelab.study.model import read_sheet
+from corelab.study.sheets import read_sheet
 from corelab.terms.kinds import KIND_OF_SUFFIX
 
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
 _SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$", re.IGNORECASE)
+_Row = dict[str, str | None]
 SCANS = ("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values")
 
 
-def _row(name: str, path: str) -> dict[str, str | None] | None:
+def _row(name: str, path: str) -> _Row | None:
     suffix = _SUFFIX.search(name)
     entities = dict(_ENTITY.findall(name[: suffix.start()] if suffix else ""))
     # Phase and the parts of complex images are no magnitude.
@@ -40,18 +41,16 @@ def _row(name: str, path: str) -> dict[str, str | None] | None:
         kind = KIND_OF_SUFFIX.get(word)
     if kind is None:
         return None
-    space = entities.get("space", "")
-    return {
-        "participant_id": f"sub-{entities['sub']}",
-        "visit": entities.get("ses", "1"),
-        "kind": kind,
-        "path": path,
-        "reader": entities.get("rater") or entities.get("desc")
-        if kind.startswith("mask-")
-        else None,
-        "repeat": entities.get("run"),
-        "space": "MNI152" if space.startswith("MNI152") else "native",
-    }
+    reader = entities.get("rater") or entities.get("desc")
+    return _scan(entities, kind, path, reader if kind.startswith("mask-") else None)
+
+
+def _scan(entities: Mapping[str, str], kind: str, path: str, reader: str | None = None) -> _Row:
+    """Row of a file with the entities of BIDS."""
+    space = "MNI152" if entities.get("space", "").startswith("MNI152") else "native"
+    who, visit = f"sub-{entities['sub']}", entities.get("ses", "1")
+    cells = (who, visit, kind, path, reader, entities.get("run"), space, None)
+    return dict(zip(SCANS, cells, strict=True))
 
 
 #: File of UPENN-GBM -> kind: UPENN-GBM-00001_11_T1GD.nii.gz, _segm, _automated_approx_segm.
@@ -71,53 +70,36 @@ _UPENN_LABELS = {
 _ISLES = re.compile(r"_(lesion|lvo|cow)-msk\.nii(?:\.gz)?$")
 
 
-def _upenn_rows(name: str, path: str) -> list[dict[str, str | None]]:
+def _upenn_rows(name: str, path: str) -> list[_Row]:
     """UPENN-GBM: 11 is the scan before surgery, 21 that of the recurrence."""
     found = _UPENN.search(name)
     if found is None or found.group(4):
         return []
     subject, time, what, _ = found.groups()
-    base: dict[str, str | None] = {
-        "participant_id": subject,
-        "visit": {"11": "preoperative", "21": "follow-up"}.get(time, time),
-        "path": path,
-        "reader": None,
-        "repeat": None,
-        "space": "native",
-        "label_values": None,
-    }
+    visit = {"11": "preoperative", "21": "follow-up"}.get(time, time)
+
+    def row(kind: str, reader: str | None = None, values: str | None = None) -> _Row:
+        cells = (subject, visit, kind, path, reader, None, "native", values)
+        return dict(zip(SCANS, cells, strict=True))
+
     if what in _UPENN_KINDS:
-        return [{**base, "kind": _UPENN_KINDS[what]}]
+        return [row(_UPENN_KINDS[what])]
     if what == "brain_segm":
-        return [{**base, "kind": "mask-brain"}]
+        return [row("mask-brain")]
     reader = "automated" if what.startswith("automated") else "corrected"
-    return [
-        {**base, "kind": kind, "reader": reader, "label_values": values}
-        for kind, values in _UPENN_LABELS.items()
-    ]
+    return [row(kind, reader, values) for kind, values in _UPENN_LABELS.items()]
 
 
-def _isles_rows(name: str, path: str) -> list[dict[str, str | None]]:
+def _isles_rows(name: str, path: str) -> list[_Row]:
     """ISLES'24: the lesion mask of the follow-up, which the challenge calls ``lesion-msk``."""
     found = _ISLES.search(name)
     entities = dict(_ENTITY.findall(name))
     if found is None or "sub" not in entities or found.group(1) != "lesion":
         return []
-    return [
-        {
-            "participant_id": f"sub-{entities['sub']}",
-            "visit": entities.get("ses", "1"),
-            "kind": "mask-infarct",
-            "path": path,
-            "reader": None,
-            "repeat": entities.get("run"),
-            "space": "MNI152" if entities.get("space", "").startswith("MNI152") else "native",
-            "label_values": None,
-        }
-    ]
+    return [_scan(entities, "mask-infarct", path)]
 
 
-def _rows(name: str, path: str, dataset: str) -> list[dict[str, str | None]]:
+def _rows(name: str, path: str, dataset: str) -> list[_Row]:
     """Rows of a file in any of the layouts; none where no kind fits."""
     found = _upenn_rows(name, path) or _isles_rows(name, path)
     if found:
@@ -125,23 +107,14 @@ def _rows(name: str, path: str, dataset: str) -> list[dict[str, str | None]]:
     row = _row(name, path)
     if row is None:
         return []
-    row["label_values"] = None
     # SOOP (ds004889) masks the lesion of the acute DWI and names no label.
     if row["kind"] == "mask-lesion" and dataset == "soop":
         row["kind"] = "mask-infarct"
     return [row]
 
 
-def layout_of(folder: Path) -> str:
-    """``soop``, ``isles24``, ``upenn-gbm`` or ``bids``, by names and dataset_description.json.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> root = Path(tempfile.mkdtemp())
-    >>> (root / "UPENN-GBM-00001_11").mkdir(); layout_of(root)
-    'upenn-gbm'
-    """
+def _layout_of(folder: Path) -> str:
+    """``soop``, ``isles24``, ``upenn-gbm`` or ``bids``, by names and dataset_description.json."""
     described = folder / "dataset_description.json"
     text = described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""
     if re.search(r"ds004889|Stroke Outcome Optimization|SOOP", text):
@@ -198,9 +171,7 @@ def _listed(folder: Path, ids: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     given = given.assign(participant_id=names.where(~bare, "sub-" + names).astype(object))
     absent = sorted(known - set(given["participant_id"]))
     if absent:
-        lines.append(
-            f"{len(absent)} participants have no row in {path.name}, the first {absent[0]}"
-        )
+        lines += [f"{len(absent)} participants have no row in {path.name}, the first {absent[0]}"]
     twice = int(given["participant_id"].duplicated().sum())
     if twice:
         lines.append(
@@ -221,32 +192,14 @@ def _misplaced(paths: Iterable[str]) -> list[str]:
     return found
 
 
-def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Scans of a BIDS folder and the image files whose kind is not known.
+def _index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Scans of a folder, in the columns of the scans sheet, and image files that no kind fits.
 
-    Parameters
-    ----------
-    folder
-        A BIDS data set, or one of ISLES'24, UPENN-GBM or SOOP; ``derivatives`` inside it is read
-        too.
-
-    Returns
-    -------
-    scans
-        In the columns of the scans sheet; paths relative to ``folder``.
-    unknown
-        Image files that no kind fits.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> root = Path(tempfile.mkdtemp()); (root / "sub-1" / "ses-a" / "dwi").mkdir(parents=True)
-    >>> (root / "sub-1" / "ses-a" / "dwi" / "sub-1_ses-a_adc.nii.gz").touch()
-    >>> index_bids(root)[0][["participant_id", "visit", "kind"]].values.tolist()
-    [['sub-1', 'a', 'adc']]
+    The folder is a BIDS data set, or one of ISLES'24, UPENN-GBM or SOOP; ``derivatives`` inside it
+    is read too.
     """
     rows, unknown = [], []
-    dataset = layout_of(folder)
+    dataset = _layout_of(folder)
     for name, path in _files(folder):
         found = _rows(name, path, dataset)
         rows += found
@@ -256,23 +209,9 @@ def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame.reset_index(drop=True), sorted(unknown)
 
 
-def starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
-    """A config that runs the indexed scans as they are, to be filled in.
-
-    Parameters
-    ----------
-    folder
-        The indexed data set, for the study's name and as ``data_dir``.
-    target
-        Folder of the sheets, as it is named from the working directory.
-    kinds
-        Kinds of scans that were found.
-
-    Examples
-    --------
-    >>> text = starting_config(Path("/data/My set"), Path("r/index"), {"T1c", "FLAIR"})
-    >>> [line.strip() for line in text.splitlines()[3:6:2]]
-    ['id: My-set', 'disease: glioma']
+def _starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
+    """A config that runs the indexed scans as they are, to be filled in; ``target`` is the folder
+    of the sheets.
     """
     tumour = {"T1c", "mask-enhancing", "mask-whole-tumour", "mask-oedema"} & set(kinds)
     name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "study"
@@ -294,14 +233,11 @@ def starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
 def write_index(folder: Path, study_folder: Path) -> list[str]:
     """Write ``index/scans.tsv``, ``participants.tsv`` and ``config.yaml``; lines for a person.
 
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        If the folder is not there or holds no scan.
+    UserError if the folder does not exist or has no scan.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    scans, unknown = index_bids(folder)
+    scans, unknown = _index_bids(folder)
     if scans.empty:
         raise UserError(
             f"{folder} holds no scan by the names of BIDS "
@@ -313,9 +249,9 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
     ids, text = _listed(folder, ids)
     write_table(ids, target / "participants.tsv", list(ids.columns))
     counts = scans["kind"].value_counts().sort_index()
-    config = write_text(starting_config(folder, target, set(counts.index)), target / "config.yaml")
+    config = write_text(_starting_config(folder, target, set(counts.index)), target / "config.yaml")
     lines = [
-        f"{len(scans)} scans of {len(ids)} participants ({layout_of(folder)} layout): "
+        f"{len(scans)} scans of {len(ids)} participants ({_layout_of(folder)} layout): "
         + ", ".join(f"{count} {kind}" for kind, count in counts.items()),
         f"Written to {target}/: scans.tsv, participants.tsv, and config.yaml to start from",
         f"Next: snakemake --configfile {config} -- preflight",

@@ -22,19 +22,10 @@ LABEL_COLUMNS = frozenset(
 
 
 def number(value: Any, *, capped: bool = False) -> float:
-    """The number in a cell.
+    """The number in a cell: text of a sheet (ASCII digits, a decimal point), or a number.
 
-    Parameters
-    ----------
-    value
-        Text of a sheet (ASCII digits, a decimal point), or a number, which passes through.
-    capped
-        Whether ``89+``, ``>89`` and ``>=89`` are read as 89 (:data:`CAPPED_COLUMNS`).
-
-    Raises
-    ------
-    ValueError
-        With what is wrong, if the cell is no finite number.
+    ``capped``: ``89+``, ``>89`` and ``>=89`` are read as 89 (:data:`CAPPED_COLUMNS`). ValueError,
+    with what is wrong, if the cell is no finite number.
 
     Examples
     --------
@@ -70,13 +61,7 @@ _NEARLY = (
 
 
 def _problem(text: str) -> str:
-    """What is wrong with a cell that is no number.
-
-    Examples
-    --------
-    >>> _problem("12.5 mL")
-    'not a number: it has a unit or a word (write the number alone)'
-    """
+    """What is wrong with a cell that is no number."""
     plain = unicodedata.normalize("NFKC", text).translate({0x2212: "-", 0x2013: "-"})
     plain = "".join(str(unicodedata.digit(c, c)) for c in plain)
     if plain != text and _NUMBER.fullmatch(plain):

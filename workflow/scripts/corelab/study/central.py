@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from corelab.settings.config import Config
-from corelab.study.findings import Finding, in_config
+from corelab.study.findings import Finding, at, in_config
 
 
 def _design(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
@@ -52,11 +52,11 @@ def _references(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) ->
     for line, one in sheet["reference_id"].items():
         if one in known:
             message = "a reference case has the id of a participant"
-            yield Finding("error", name, int(str(line)), "reference_id", one, message, "rename it")
+            yield at(name, line, "reference_id", one, message, "rename it")
     truths = sheet.dropna(subset=["value"]).groupby(["reference_id", "endpoint"])["value"].nunique()
     for one, endpoint in truths.index[truths > 1]:
         message = f"two true values of {endpoint}"
-        yield Finding("error", name, None, "value", one, message, "keep one of them")
+        yield at(name, None, "value", one, message, "keep one of them")
 
 
 def _final_source(
@@ -72,7 +72,7 @@ def _final_source(
             if one in taken or one.startswith(("final:", "rereview:")):
                 message = "this name is kept for what the workflow makes of the reads"
                 name = names.get(sheet, sheet)
-                yield Finding("error", name, None, column, one, message, "rename it")
+                yield at(name, None, column, one, message, "rename it")
 
 
 def central_findings(
@@ -80,20 +80,7 @@ def central_findings(
 ) -> list[Finding]:
     """Findings about the central read.
 
-    Parameters
-    ----------
-    config
-        Resolved config.
-    sheets
-        Sheets by name, indexed by line number.
-    names
-        Sheet -> file name for the findings.
-
-    Examples
-    --------
-    >>> config = Config(study={"id": "a", "design": "single_arm"}, inputs={"participants": "p"})
-    >>> [f.message for f in central_findings(config, {}, {})]
-    ['a single-arm trial needs blinded independent central review (checklist C04)']
+    ``sheets`` by name, indexed by line number; ``names``: sheet -> file name for the findings.
     """
     participants = sheets.get("participants", pd.DataFrame())
     return [

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.settings.analyses.base import listed
 from corelab.settings.analyses.keys import unread
 from corelab.settings.config import Config
@@ -31,8 +31,9 @@ from corelab.study.cells import (
 from corelab.study.central import central_findings
 from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
-from corelab.study.findings import Finding, in_config
+from corelab.study.findings import Finding, at, in_config
 from corelab.study.naming import subject_entity
+from corelab.study.sheets import MANY, doubled
 from corelab.terms.endpoints import (
     ENDPOINT_LABELS,
     ENDPOINT_UNITS,
@@ -48,7 +49,6 @@ from corelab.terms.labels import SHOWN_BY
 PUBLISHED_BESIDES = {"description", "arithmetic"}
 #: Kinds of scan that a variant of the pipeline is named after.
 IMAGE_WORDS = tuple(DATATYPES)
-MANY = 20
 
 
 #: Participants columns whose cells the schema checks although a study need not use them.
@@ -60,14 +60,7 @@ _NAMING_BLOCKS = ("analyses", "cohort_flows", "measurement", "acquisition", "stu
 def weighed(findings: Sequence[Finding], config: Config, names: Mapping[str, str]) -> list[Finding]:
     """Findings of the sheets, in which a bad cell of a column that nothing uses is a warning.
 
-    Parameters
-    ----------
-    findings
-        Of :func:`corelab.study.schema.sheet_findings`.
-    config
-        Resolved config: a column is used where a block has its name as a word.
-    names
-        Sheet -> file name.
+    A column is used where a block of the config has its name as a word.
 
     Examples
     --------
@@ -75,9 +68,6 @@ def weighed(findings: Sequence[Finding], config: Config, names: Mapping[str, str
     >>> config = {"study": {"id": "s"}, "inputs": {"participants": "p.tsv"}}
     >>> weighed([bad], Config(**config), {"participants": "p.tsv"})[0].severity
     'warning'
-    >>> config["analyses"] = [{"population": "age > 60"}]
-    >>> weighed([bad], Config(**config), {"participants": "p.tsv"})[0].severity
-    'error'
     """
     naming = json.dumps(config.plain(*_NAMING_BLOCKS), default=str)
     unused = _OPTIONAL_COLUMNS - set(re.findall(r"\w+", naming))
@@ -118,87 +108,29 @@ def said_once(findings: Iterable[Finding]) -> list[Finding]:
     return kept
 
 
-def join_covariates(
-    participants: pd.DataFrame, covariates: pd.DataFrame, name: str
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Left-join a further table to the participants sheet by participant_id.
-
-    Examples
-    --------
-    >>> left = pd.DataFrame({"participant_id": ["1", "2"]}, index=[2, 3])
-    >>> right = pd.DataFrame({"participant_id": ["2"], "nihss": ["7"]}, index=[2])
-    >>> join_covariates(left, right, "c.tsv")[0]["nihss"].tolist()
-    [None, '7']
-    """
-    if "participant_id" not in participants or "participant_id" not in covariates:
-        return participants, []
-    found = list(_doubled(covariates, ["participant_id"], name, "the participant is listed twice"))
-    taken = [c for c in covariates if c in participants and c != "participant_id"]
-    for column in taken:
-        message = "the participants sheet has this column already"
-        found.append(Finding("error", name, 1, str(column), None, message, "rename one of them"))
-    table = covariates.drop(columns=taken).drop_duplicates("participant_id")
-    table = table.set_index("participant_id")
-    joined = participants.copy()
-    for column in table:
-        values = joined["participant_id"].map(table[column])
-        joined[column] = values.astype(object).where(values.notna(), None)
-    return joined, found
-
-
-def _doubled(frame: pd.DataFrame, key: Sequence[str], name: str, message: str) -> Iterator[Finding]:
-    present = [column for column in key if column in frame]
-    rows = frame.dropna(subset=[present[0]])
-    for line in rows.index[rows.duplicated(present)][:MANY]:
-        row = rows.loc[line]
-        first = rows.index[(rows[present].fillna("") == row[present].fillna("")).all(axis=1)][0]
-        shown = ", ".join(f"{c}={row[c]}" for c in present if row[c] is not None)
-        message = f"{message} (first in row {first}); duplicates are never averaged"
-        remedy = "keep one of the rows, or number them in the column repeat"
-        yield Finding("error", name, int(line), present[0], shown, message, remedy)
-
-
 def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
     for participant_id, group in frame.loc[ids.index].groupby("participant_id", sort=False):
         if len(group) == 1:
             continue
         arms = sorted(set(group["arm"].dropna())) if "arm" in group else []
-        what = (
-            f"the participant is listed {len(group)} times with the arms {' and '.join(arms)}"
-            if len(arms) > 1
-            else f"the participant is listed {len(group)} times"
-        )
+        what = f"the participant is listed {len(group)} times"
+        what += f" with the arms {' and '.join(arms)}" * (len(arms) > 1)
         message = f"{what} (first in row {group.index[0]}), so it is not known which row holds"
         remedy = "keep one row per participant"
-        yield Finding(
-            "error",
-            name,
-            int(group.index[1]),
-            "participant_id",
-            str(participant_id),
-            message,
-            remedy,
-        )
+        yield at(name, group.index[1], "participant_id", participant_id, message, remedy)
     entities: dict[str, str] = {}
     folded: dict[str, str] = {}
-    for participant_id in dict.fromkeys(ids):
-        entity = subject_entity(participant_id)
+    for one in dict.fromkeys(ids):
+        entity, alike = subject_entity(one), _looks_like(one)
         if entity in entities:
-            message = (
-                f"the ids '{participant_id}' and '{entities[entity]}' would share the "
-                f"folder {entity}"
-            )
-            yield Finding(
-                "error", name, None, "participant_id", participant_id, message, "rename one of them"
-            )
-        entities[entity] = participant_id
-        alike = looks_like(participant_id)
-        if alike in folded and folded[alike] != participant_id:
+            message = f"the ids '{one}' and '{entities[entity]}' would share the folder {entity}"
+            yield at(name, None, "participant_id", one, message, "rename one of them")
+        entities[entity] = one
+        if folded.setdefault(alike, one) != one:
             message = f"looks like the id '{folded[alike]}' of another participant"
             remedy = "check that they are two people"
-            yield Finding("warning", name, None, "participant_id", participant_id, message, remedy)
-        folded.setdefault(alike, participant_id)
+            yield at(name, None, "participant_id", one, message, remedy, "warning")
 
 
 #: Letters of other scripts that look like Latin ones: Cyrillic and Greek.
@@ -208,41 +140,27 @@ _LATIN = str.maketrans(
 )
 
 
-def looks_like(text: str) -> str:
-    """The form that a person sees: invisible characters gone, look-alike letters as Latin ones.
-
-    Examples
-    --------
-    >>> looks_like("РА\u200b1") == looks_like("pa1")
-    True
-    """
+def _looks_like(text: str) -> str:
+    """The form that a person sees: invisible characters gone, look-alike letters as Latin ones."""
     # An accent may be a letter's own or stand behind it: composed, both are the letter's own.
     composed = unicodedata.normalize("NFC", text)
     seen = "".join(c for c in composed if unicodedata.category(c) not in {"Cf", "Mn"})
     return unicodedata.normalize("NFKC", seen.translate(_LATIN)).casefold()
 
 
-#: Columns whose values are names that several rows and sheets share, and what they name.
-_NAMES = {
-    "arm": "arm",
-    "site": "site",
-    "visit": "visit",
-    "endpoint": "endpoint",
-    "outcome": "outcome",
-    "exposure": "exposure",
-    "source": "source",
-}
+#: Columns whose values are names that several rows and sheets share.
+_NAMES = ("arm", "site", "visit", "endpoint", "outcome", "exposure", "source")
 
 
 def _look_alikes(sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
     """Names of one thing that differ in case, blanks or look-alike letters, over all sheets."""
-    for column, what in _NAMES.items():
+    for what in _NAMES:
         forms: dict[str, tuple[str, str]] = {}
         for sheet, frame in sheets.items():
-            if column not in frame or sheet == "published":
+            if what not in frame or sheet == "published":
                 continue
-            for value in sorted(frame[column].dropna().unique()):
-                plain = re.sub(r"\s", "", looks_like(str(value)))
+            for value in sorted(frame[what].dropna().unique()):
+                plain = re.sub(r"\s", "", _looks_like(str(value)))
                 first, where = forms.setdefault(plain, (value, sheet))
                 if first != value:
                     message = (
@@ -250,52 +168,33 @@ def _look_alikes(sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
                         f"would be treated as two {what}s"
                     )
                     remedy = f"write one form of the name, unless they are two {what}s"
-                    yield Finding(
-                        "warning",
-                        sheet,
-                        _line(frame, frame.index[frame[column] == value][0]),
-                        column,
-                        str(value),
-                        message,
-                        remedy,
-                    )
+                    line = _line(frame, frame.index[frame[what] == value][0])
+                    yield at(sheet, line, what, value, message, remedy, "warning")
 
 
 def _bare_id(text: str) -> str:
-    """An id without what spreadsheets and BIDS add or take: prefix, leading zeros, ``.0``.
-
-    Examples
-    --------
-    >>> _bare_id("sub-007") == _bare_id("7.0") == _bare_id("7")
-    True
-    """
-    return re.sub(r"^sub-|\.0+$", "", looks_like(text).strip()).lstrip("0")
+    """An id without what spreadsheets and BIDS add or take: prefix, leading zeros, ``.0``."""
+    return re.sub(r"^sub-|\.0+$", "", _looks_like(text).strip()).lstrip("0")
 
 
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
-    for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
+    unlisted = ids[~ids.isin(known)]
+    listed = sorted(known) if len(unlisted) else []
+    by_bare = {_bare_id(one): one for one in reversed(listed)}
+    for number, (participant_id, group) in enumerate(unlisted.groupby(ids, sort=False)):
         bare = _bare_id(str(participant_id))
-        near = [one for one in sorted(known) if _bare_id(one) == bare]
-        near = near or difflib.get_close_matches(str(participant_id), sorted(known), 1, 0.7)
-        remedy = (
-            f"add it there, or correct the id (did you mean '{near[0]}'?)"
-            if near
-            else ("add it to the participants sheet, or remove the rows")
-        )
+        near = [by_bare[bare]] if bare in by_bare else []
+        if not near and number < MANY:  # each is compared with all participants
+            near = difflib.get_close_matches(str(participant_id), listed, 1, 0.7)
+        remedy = "add it to the participants sheet, or remove the rows"
+        if near:
+            remedy = f"add it there, or correct the id (did you mean '{near[0]}'?)"
         message = (
             f"not in the participants sheet ({len(group)} row"
             f"{'s' if len(group) > 1 else ''}), so its arm and population are unknown"
         )
-        yield Finding(
-            "error",
-            name,
-            int(group.index[0]),
-            "participant_id",
-            str(participant_id),
-            message,
-            remedy,
-        )
+        yield at(name, group.index[0], "participant_id", participant_id, message, remedy)
 
 
 def _scans(scans: Sequence[ScanRow], name: str) -> Iterator[Finding]:
@@ -305,7 +204,7 @@ def _scans(scans: Sequence[ScanRow], name: str) -> Iterator[Finding]:
         if row.scan_id in seen:
             message = f"the scan is listed twice (first in row {seen[row.scan_id]})"
             remedy = "keep one of the rows, or number them in the column repeat"
-            yield Finding("error", name, row.line, "kind", row.scan_id, message, remedy)
+            yield at(name, row.line, "kind", row.scan_id, message, remedy)
         seen.setdefault(row.scan_id, row.line)
         other = files.get(row.path)
         if other is not None and not row.label_values and other.key != row.key:
@@ -314,18 +213,18 @@ def _scans(scans: Sequence[ScanRow], name: str) -> Iterator[Finding]:
                 "image cannot be two scans"
             )
             remedy = "correct one of the paths"
-            yield Finding("error", name, row.line, "path", row.source, message, remedy)
+            yield at(name, row.line, "path", row.source, message, remedy)
         files.setdefault(row.path, row)
     absent = [row for row in scans if not row.exists]
     if absent and len(absent) == len(scans):
-        message = f"none of the {len(scans)} files is there (looked for {absent[0].path})"
+        message = f"none of the {len(scans)} files exists (looked for {absent[0].path})"
         remedy = "correct inputs.data_dir or the paths"
-        yield Finding("error", name, None, "path", absent[0].source, message, remedy)
+        yield at(name, None, "path", absent[0].source, message, remedy)
         return
     for row in absent:
         message = f"the file is missing ({row.path}); its values will be missing"
         remedy = "correct the path, or remove the row if the scan was never made"
-        yield Finding("warning", name, row.line, "path", row.source, message, remedy)
+        yield at(name, row.line, "path", row.source, message, remedy, "warning")
 
 
 def _times(scans: Sequence[ScanRow], baseline: str | None, name: str) -> Iterator[Finding]:
@@ -339,9 +238,7 @@ def _times(scans: Sequence[ScanRow], baseline: str | None, name: str) -> Iterato
         if row.visit != baseline and row.acquired_at and start and row.acquired_at < start:
             message = f"earlier than the baseline scan of {start}"
             remedy = "check visit and time of acquisition"
-            yield Finding(
-                "warning", name, row.line, "acquired_at", row.acquired_at, message, remedy
-            )
+            yield at(name, row.line, "acquired_at", row.acquired_at, message, remedy, "warning")
 
 
 def _values(
@@ -354,7 +251,9 @@ def _values(
     read = numbers(frame["value"].where(~graded, None))
     given, nan = frame["value"].notna(), _is_nan(frame["value"]) & ~graded
     units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
-    volumes = frame["endpoint"].map(lambda e: unit_of(str(e)) == "mL")
+    volumes = frame["endpoint"].isin(
+        [one for one in frame["endpoint"].unique() if unit_of(str(one)) == "mL"]
+    )
     ml = read * units.map(VOLUME_UNITS_ML).fillna(1.0)
     signed = frame["endpoint"].isin([name for name, one in ENDPOINTS.items() if one.signed])
     known = ", ".join(VOLUME_UNITS_ML)
@@ -398,7 +297,7 @@ def _cells(
     for line in frame.index[where.fillna(False).astype(bool)][:MANY]:
         words = message if isinstance(message, str) else message(line)
         value = frame.loc[line, column]
-        yield Finding(severity, name, _line(frame, line), column, value, words, remedy)
+        yield at(name, _line(frame, line), column, value, words, remedy, severity)
 
 
 def _scales(frame: pd.DataFrame, column: str, read: pd.Series, name: str) -> Iterator[Finding]:
@@ -424,7 +323,7 @@ def _grades(
             known = ", ".join(grades[endpoint])
             message = f"no grade of {endpoint}"
             remedy = f"write one of {known}, or list it in the config under grades"
-            yield Finding("error", name, _line(frame, line), "value", value, message, remedy)
+            yield at(name, _line(frame, line), "value", value, message, remedy)
 
 
 def _line(frame: pd.DataFrame, label: Any) -> int:
@@ -450,7 +349,7 @@ def _unit_mixup(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[
                 f"sources in {len(both)} cases: mm3 read as mL"
             )
             remedy = "write mm3 in the column unit of these rows"
-            yield Finding("error", name, None, "unit", str(source), message, remedy)
+            yield at(name, None, "unit", source, message, remedy)
 
 
 def _readers(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
@@ -462,9 +361,7 @@ def _readers(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
                 f"looks like the reader '{forms[plain]}' written otherwise: they would be "
                 "treated as two readers"
             )
-            yield Finding(
-                "warning", name, None, "reader", reader, message, "write one form of the id"
-            )
+            yield at(name, None, "reader", reader, message, "write one form of the id", "warning")
         forms.setdefault(plain, reader)
 
 
@@ -475,10 +372,9 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if "last_free_days" in frame:
         for line in frame.index[numbers(frame["last_free_days"]) > times]:
             message = f"the last visit without the event is after the event (day {times[line]:g})"
-            yield Finding(
-                "error",
+            yield at(
                 name,
-                int(line),
+                line,
                 "last_free_days",
                 frame.loc[line, "last_free_days"],
                 message,
@@ -490,10 +386,9 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
         end = ends.get(frame.loc[line, "participant_id"])
         if end is not None and times[line] > end:
             message = f"progression-free survival is longer than survival ({end:g} days)"
-            yield Finding(
-                "error",
+            yield at(
                 name,
-                int(line),
+                line,
                 "time_days",
                 frame.loc[line, "time_days"],
                 message,
@@ -502,15 +397,7 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
 
 
 def phantom_findings(rows: Sequence[InsertRow], name: str) -> list[Finding]:
-    """What is wrong with the phantoms sheet across its rows and with its files.
-
-    Parameters
-    ----------
-    rows
-        Rows of :attr:`corelab.study.model.Study.phantoms`.
-    name
-        File name of the sheet for the findings.
-    """
+    """What is wrong with the phantoms sheet across its rows and with its files."""
     found: list[Finding] = []
     if not rows:
         return found
@@ -518,13 +405,13 @@ def phantom_findings(rows: Sequence[InsertRow], name: str) -> list[Finding]:
     def add(severity: str, row: InsertRow, column: str, message: str, remedy: str) -> None:
         value = getattr(row, column)
         shown = None if value is None else str(value)
-        found.append(Finding(severity, name, row.line, column, shown, message, remedy))
+        found.append(at(name, row.line, column, shown, message, remedy, severity))
 
     for role in ("infarct", "haemorrhage"):
         if not any(row.role == role and row.certified_value is not None for row in rows):
             message = f"no insert with a certified value stands for {role}: both are required"
             remedy = f"give an insert the role {role} and its certified value"
-            found.append(Finding("error", name, None, "role", None, message, remedy))
+            found.append(at(name, None, "role", None, message, remedy))
     seen: dict[tuple[Any, ...], int] = {}
     for row in rows:
         key = tuple(
@@ -577,7 +464,7 @@ def _drawn_on(scans: Sequence[ScanRow], config: Config, name: str) -> Iterator[F
             f"list the scan that the mask was drawn on, correct the kind, or name the kind under "
             f"measurement.shown_by.{label} if the charter allows it"
         )
-        yield Finding("error", name, row.line, "kind", row.kind, message, remedy)
+        yield at(name, row.line, "kind", row.kind, message, remedy)
 
 
 def _cannot_show(label: str, there: Iterable[str], shown_by: Mapping[str, tuple[str, ...]]) -> str:
@@ -666,9 +553,7 @@ def _panel(frame: pd.DataFrame, name: str, panel: Panel) -> Iterator[Finding]:
     for event in final_assessments(frame, panel)[1]:
         message = f"{event.endpoint}: {event.reason}"
         remedy = f"add the row of {panel.consensus}, or correct the assessors' rows"
-        yield Finding(
-            "error", name, event.line, "assessor", str(event.participant_id), message, remedy
-        )
+        yield at(name, event.line, "assessor", event.participant_id, message, remedy)
 
 
 def _frequency_maps(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
@@ -728,33 +613,31 @@ def _with_possible_flags(
 
 
 def _flows(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
-    """Criteria that cannot be read, and flows that refer to flows that are not there."""
+    """Criteria that cannot be read, and flows that refer to missing flows."""
     flows = config.cohort_flows
     criteria = [one.exclude for flow in flows for one in flow.criteria or ()]
     participants = _with_possible_flags(config, sheets, criteria)
     names: list[str] = []
     for number, flow in enumerate(flows):
         where = f"cohort_flows.{number}"
-        for place, criterion in enumerate(flow.criteria or ()):
-            try:
-                select(criterion.exclude, participants)
-            except ExpressionError as error:
-                yield in_config(
-                    f"{where}.criteria.{place}.exclude",
-                    criterion.exclude,
-                    str(error),
-                    "correct the expression",
-                )
+        for place, one in enumerate(flow.criteria or ()):
+            key = f"{where}.criteria.{place}.exclude"
+            yield from _expression(key, one.exclude, participants)
         others = [*(flow.pooled or ()), *([flow.subsets.flow] if flow.subsets else [])]
         for other in [name for name in others if name not in names]:
             message = "no flow of this name stands before"
-            remedy = "put that flow first, or correct the name"
-            yield in_config(where, other, message, remedy)
+            yield in_config(where, other, message, "put that flow first, or correct the name")
         if flow.name in names:
-            yield in_config(
-                f"{where}.name", flow.name, "two flows share this name", "rename one of them"
-            )
+            message = "two flows share this name"
+            yield in_config(f"{where}.name", flow.name, message, "rename one of them")
         names.append(flow.name)
+
+
+def _expression(key: str, expression: str | None, table: pd.DataFrame) -> Iterator[Finding]:
+    try:
+        select(expression, table)
+    except ExpressionError as error:
+        yield in_config(key, expression, str(error), "correct the expression")
 
 
 def _numbers_of_plan(
@@ -786,7 +669,7 @@ def _numbers_of_plan(
             remedy = "write a number (a grade, the limit of quantification), n/a if there is none"
         for line, value in odd.head(MANY).items():
             message = f"not a number, and the analysis {analysis['id']} needs one ({key})"
-            yield Finding("error", sheet_name, int(str(line)), name, str(value), message, remedy)
+            yield at(sheet_name, line, name, value, message, remedy)
 
 
 def _levels_of_plan(
@@ -851,20 +734,14 @@ def _plan(
             ("population", analysis.get("population")),
             *(("sensitivity.population", e) for e in grids[number]),
         ):
-            try:
-                select(expression, participants)
-            except ExpressionError as error:
-                yield wrong(key, expression, str(error), "correct the expression")
+            yield from _expression(f"{where}.{key}", expression, participants)
         yield from _numbers_of_plan(analysis, sheets, names.get("participants", "participants"))
         for key, column in _columns_of(analysis) if "participant_id" in participants else ():
             # Baseline of the endpoint is a covariate of its own kind.
             if column not in participants.columns and column != "baseline":
-                yield wrong(
-                    key,
-                    column,
-                    "no such column in the participants sheet",
-                    "known columns: " + ", ".join(map(str, participants.columns)),
-                )
+                message = "no such column in the participants sheet"
+                known_columns = ", ".join(map(str, participants.columns))
+                yield wrong(key, column, message, f"known columns: {known_columns}")
         for problem in _levels_of_plan(analysis, participants):
             yield wrong(*problem)
         for key, sheet, column in (
@@ -880,9 +757,9 @@ def _plan(
             message = f"not in the {sheet} sheet"
             if of_people:
                 message = f"neither in the {sheet} sheet nor a participants column"
-            listed_here = "known: " + ", ".join(sorted(known))
+            remedy = f"give a sheet in inputs.{sheet}"
             yield wrong(
-                key, name, message, listed_here if known else f"give a sheet in inputs.{sheet}"
+                key, name, message, f"known: {', '.join(sorted(known))}" * bool(known) or remedy
             )
     published = sheets.get("published")
     if published is not None and "analysis_id" in published:
@@ -890,51 +767,44 @@ def _plan(
             if name not in seen | PUBLISHED_BESIDES:
                 message = "the plan has no such analysis"
                 remedy = "correct the id, or add the analysis"
-                yield Finding(
-                    "error", "published", int(str(line)), "analysis_id", name, message, remedy
-                )
-
-
-def _atlases(config: Config) -> Iterator[Finding]:
-    names = [atlas.name for atlas in config.atlases]
-    for number, atlas in enumerate(config.atlases):
-        if names.count(atlas.name) > 1:
-            message = "two atlases share this name"
-            yield in_config(f"atlases.{number}.name", atlas.name, message, "rename one of them")
-        for key, path in (("path", atlas.path), ("labels", atlas.labels)):
-            if not Path(path).expanduser().is_file():
-                yield in_config(
-                    f"atlases.{number}.{key}", path, "the file is missing", "correct the path"
-                )
+                yield at("published", line, "analysis_id", name, message, remedy)
 
 
 def _subjects(config: Config, scans: Sequence[ScanRow]) -> Iterator[Finding]:
     """Participants chosen for the noise floor or the target recovery who have no scans."""
     known = {scan.participant_id for scan in scans}
-    chosen = {"noise_floor": config.noise_floor.subjects, "recovery": config.recovery.subjects}
-    for block, subjects in chosen.items():
-        for number, subject in enumerate(subjects):
+    for block in ("noise_floor", "recovery"):
+        for number, subject in enumerate(getattr(config, block).subjects):
             if subject not in known:
                 message = "no participant with scans has this id"
                 remedy = "name participants of the scans sheet"
                 yield in_config(f"{block}.subjects.{number}", subject, message, remedy)
 
 
-def _shapes(config: Config) -> Iterator[Finding]:
-    """Files of lesion shapes that are missing."""
-    phantom = config.phantom
+def _files(config: Config) -> Iterator[Finding]:
+    """Files of atlases and of lesion shapes that are missing, and names and shapes that clash."""
+    phantom, shapes = config.phantom, {"recovery": config.recovery.shapes}
     if phantom and phantom.shapes and phantom.trial != "stroke":
         message = f"the trial {phantom.trial} has no infarcts that could take a shape"
         remedy = "leave the key out, or choose the trial stroke"
         yield in_config("phantom.shapes", ", ".join(phantom.shapes), message, remedy)
-    shapes = {"recovery": config.recovery.shapes, "phantom": phantom.shapes if phantom else ()}
-    for block, paths in shapes.items():
-        for number, path in enumerate(paths):
-            model = block == "phantom" and path == "model"
-            if not model and not Path(path).expanduser().is_file():
-                yield in_config(
-                    f"{block}.shapes.{number}", path, "the file is missing", "correct the path"
-                )
+    if phantom:
+        shapes["phantom"] = phantom.shapes
+    files = {
+        f"{block}.shapes.{number}": path
+        for block, paths in shapes.items()
+        for number, path in enumerate(paths)
+        if (block, path) != ("phantom", "model")
+    }
+    names = [atlas.name for atlas in config.atlases]
+    for number, atlas in enumerate(config.atlases):
+        if names.count(atlas.name) > 1:
+            message = "two atlases share this name"
+            yield in_config(f"atlases.{number}.name", atlas.name, message, "rename one of them")
+        files |= {f"atlases.{number}.path": atlas.path, f"atlases.{number}.labels": atlas.labels}
+    for key, path in files.items():
+        if not Path(path).expanduser().is_file():
+            yield in_config(key, path, "the file is missing", "correct the path")
 
 
 def cross_findings(
@@ -945,16 +815,7 @@ def cross_findings(
 ) -> list[Finding]:
     """Everything that is wrong between rows and between sheets.
 
-    Parameters
-    ----------
-    config
-        Resolved config.
-    sheets
-        Sheets by name, indexed by line number.
-    scans
-        Scan rows of the model.
-    names
-        Sheet -> file name for the findings.
+    ``sheets`` by name, indexed by line number; ``names``: sheet -> file name for the findings.
     """
     found = list(_people(sheets, names))
     found += _look_alikes(sheets)
@@ -982,9 +843,8 @@ def cross_findings(
     found += _plan(config, sheets, names)
     found += _flows(config, sheets)
     found += _frequency_maps(config, sheets)
-    found += _atlases(config)
     found += _subjects(config, scans)
-    found += _shapes(config)
+    found += _files(config)
     return found
 
 
@@ -1014,7 +874,7 @@ def _people(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Ite
         message = f"{len(bare)} participants have no row in any other sheet"
         remedy = "nothing to do if they were never scanned"
         name = names["participants"]
-        yield Finding("note", name, None, "participant_id", shown, message, remedy)
+        yield at(name, None, "participant_id", shown, message, remedy, "note")
 
 
 def _visits(
@@ -1033,7 +893,7 @@ def _visits(
             for visit in sorted(set(frame["visit"].dropna()) - set(order)):
                 sheet = names.get(name, name)
                 remedy = "add it there, or correct the name"
-                yield Finding("warning", sheet, None, "visit", visit, message, remedy)
+                yield at(sheet, None, "visit", visit, message, remedy, "warning")
 
 
 def _repeated_values(
@@ -1053,7 +913,7 @@ def _repeated_values(
         if "repeat" in key:
             repeat = frame.get("repeat")
             frame = frame.assign(repeat="1" if repeat is None else repeat.fillna("1"))
-        yield from _doubled(frame, key, names[name], "the same value is given twice")
+        yield from doubled(frame, key, names[name], "the same value is given twice")
 
 
 def _repeated_measurements(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -1067,7 +927,7 @@ def _repeated_measurements(frame: pd.DataFrame) -> Iterator[Finding]:
     for row in filled[filled.duplicated(key)].head(MANY).to_dict("records"):
         shown = ", ".join(f"{c}={row[c]}" for c in key)
         sheet, line = str(row["_sheet"]), int(row["_line"])
-        yield Finding("error", sheet, line, "participant_id", shown, message, remedy)
+        yield at(sheet, line, "participant_id", shown, message, remedy)
 
 
 def _outcomes(frame: pd.DataFrame, name: str) -> Iterator[Finding]:

@@ -87,7 +87,7 @@ COMPLETENESS = {
     "visit": "Visit name",
     "site": "Site",
     "n_due": "Scans that the charter asks for at the visit",
-    "n_there": "Of these, there and readable",
+    "n_there": "Of these, present and readable",
     "missing": "Kinds that are missing or unreadable",
 }
 
@@ -112,7 +112,7 @@ REPEAT_REQUESTS = {
     "participant_id": "Subject identifier",
     "visit": "Visit name",
     "kind": "Kind of scan",
-    "scan_id": "Scan that is to be repeated; n/a where none is there",
+    "scan_id": "Scan that is to be repeated; n/a where there is none",
     "criteria": "Criteria that it failed, separated by commas",
     "reasons": "What was found",
     "status": "open, or answered where a later scan of the visit passes them all",
@@ -209,7 +209,7 @@ RECOVERY = {
     "reason": "Why not ok",
     "planted_ml": "Planted volume, mL; a voxel counts by the share of it that is lesion",
     "found_ml": "Volume of the segmented components that touch the lesion, mL",
-    "elsewhere_ml": "Volume of further components that are there only since the planting, mL",
+    "elsewhere_ml": "Volume of further components that appear only with the planting, mL",
     "covered": "Share of the planted lesion that was segmented",
     "detected": "1 if covered reaches recovery.detected_share, else 0",
     "dice": "Dice of the planted lesion (voxels that are half lesion or more) and the found one",

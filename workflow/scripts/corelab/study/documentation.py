@@ -72,13 +72,7 @@ def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str
 
 
 def config_readme() -> str:
-    """Text of ``config/README.md``.
-
-    Examples
-    --------
-    >>> "`perfusion.core.below`" in config_readme()
-    True
-    """
+    """Text of ``config/README.md``."""
     config, sheets = load_schema("config"), load_schema("sheets")
     lines = [HEAD, "## Config keys", "", "Required keys are bold.", ""]
     lines += _table(("key", "value", "default", "meaning"), _keys(config))

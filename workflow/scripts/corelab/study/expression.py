@@ -133,41 +133,20 @@ def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:
 
 
 def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
-    """Rows of a table that satisfy an expression.
+    """Rows of a table, one per participant, that satisfy an expression: booleans.
 
-    A comparison with a missing value is neither true nor false, and neither is its ``not``: such
-    a row is not selected (three-valued logic, as SQL's). :func:`undecided` counts them.
-
-    Parameters
-    ----------
-    expression
-        For example ``arm in ["low", "high"] and age >= 18``; None or ``all`` selects all rows.
-    table
-        One row per participant.
-
-    Returns
-    -------
-    pandas.Series
-        Booleans with the table's index.
-
-    Raises
-    ------
-    ExpressionError
-        With the reason, if the expression uses anything but comparisons, ``and``, ``or``,
-        ``not``, column names, numbers and quoted text.
+    A comparison with a missing value is neither true nor false, and neither is its ``not``: such a
+    row is not selected (three-valued logic, as SQL's). :func:`undecided` counts them. None and
+    ``all`` select all rows. :class:`ExpressionError`, with the reason, if the expression uses
+    anything but comparisons, ``and``, ``or``, ``not``, column names, numbers and quoted text.
 
     Examples
     --------
     >>> table = pd.DataFrame({"arm": ["low", "high", None], "age": ["70", "81", "60"]})
     >>> select('arm == "high" or age < 65', table).tolist()
     [False, True, True]
-    >>> select('arm != "high"', table).tolist()
-    [True, False, False]
     >>> select('not arm == "high"', table).tolist()
     [True, False, False]
-    >>> select("__import__('os')", table)
-    Traceback (most recent call last):
-    corelab.study.expression.ExpressionError: '__import__('os')' is not allowed in an expression
     """
     return decide(expression, table).fillna(False).astype(bool)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -45,16 +46,25 @@ class Finding:
         return f"{self.severity}: {', '.join(place)}: {self.message}. Remedy: {self.remedy}."
 
 
-def in_config(
-    key: str, value: str | None, message: str, remedy: str, severity: str = "error"
+def at(
+    sheet: str,
+    row: Any,
+    column: str | None,
+    value: Any,
+    message: str,
+    remedy: str,
+    severity: str = "error",
 ) -> Finding:
-    """A finding about a key of the config.
+    """A finding about a sheet: its row may be any label that is a number, its value any cell."""
+    line = None if row is None else int(row)
+    shown = None if value is None else str(value)
+    return Finding(severity, sheet, line, column, shown, message, remedy)
 
-    Examples
-    --------
-    >>> print(in_config("recovery.seed", "x", "not a number", "write a number"))
-    error: config, column recovery.seed, value 'x': not a number. Remedy: write a number.
-    """
+
+def in_config(
+    key: str | None, value: str | None, message: str, remedy: str, severity: str = "error"
+) -> Finding:
+    """A finding about a key of the config."""
     return Finding(severity, "config", None, key, value, message, remedy)
 
 
@@ -92,24 +102,12 @@ def grouped_lines(findings: Iterable[Finding]) -> list[str]:
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings that stop a run.
-
-    Examples
-    --------
-    >>> errors([Finding("note", "a", None, None, None, "m", "r")])
-    []
-    """
+    """The findings that stop a run."""
     return [finding for finding in findings if finding.severity == "error"]
 
 
 def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Findings as the table ``preflight/findings.tsv``, errors first.
-
-    Examples
-    --------
-    >>> findings_frame([Finding("note", "a", None, None, None, "m", "r")]).shape
-    (1, 7)
-    """
+    """Findings as the table ``preflight/findings.tsv``, errors first."""
     ordered = sorted(
         findings,
         key=lambda f: (

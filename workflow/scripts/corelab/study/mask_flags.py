@@ -26,10 +26,9 @@ class Flag:
         reason of the row only.
     title
         A few words; the row's reason has the whole sentence.
-    figure
-        Key in the mask's ``quality`` of the volume in mL that the flag is about, if any.
-    above
-        Up to this volume in mL a warning is only a note.
+    figure, above
+        Key in the mask's ``quality`` of the volume in mL that the flag is about, if any; up to
+        ``above`` a warning is only a note.
     """
 
     severity: Literal["warning", "note"]
@@ -85,24 +84,10 @@ FLAGS: Mapping[str, Flag] = {
 
 
 def needs_attention(name: str, volume_ml: float | None = None) -> bool:
-    """Whether a person should act on a flag of a mask.
-
-    Parameters
-    ----------
-    name
-        Flag.
-    volume_ml
-        Volume that the flag is about, from the mask's ``quality``.
-
-    Raises
-    ------
-    KeyError
-        If the flag is missing in :data:`FLAGS`.
+    """Whether a person should act on a flag of a mask; ``volume_ml`` is that of the flag, mL.
 
     Examples
     --------
-    >>> needs_attention("no_t1"), needs_attention("open_ring")
-    (False, True)
     >>> [needs_attention("blood_candidates", volume) for volume in (0.4, 2.0)]
     [False, True]
     """
@@ -113,12 +98,6 @@ def needs_attention(name: str, volume_ml: float | None = None) -> bool:
 
 
 def flag_title(name: str, volume_ml: float | None = None) -> str:
-    """Title of a flag, with the volume that it is about.
-
-    Examples
-    --------
-    >>> flag_title("adc_not_low", 3.21)
-    'bright on DWI without a low ADC (3.2 mL)'
-    """
+    """Title of a flag, with the volume that it is about."""
     title = FLAGS[name].title
     return title if volume_ml is None else f"{title} ({volume_ml:.1f} mL)"

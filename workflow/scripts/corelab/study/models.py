@@ -20,27 +20,15 @@ LOCK = ROOT / "resources" / "models" / "models.lock.tsv"
 
 
 @lru_cache(maxsize=1)
-def known_files() -> dict[str, dict[str, str]]:
-    """Rows of the lock file by SHA-256.
-
-    Examples
-    --------
-    >>> sorted({row["model"] for row in known_files().values()})
-    ['mindgrab', 't2lesion']
-    """
+def _known_files() -> dict[str, dict[str, str]]:
+    """Rows of the lock file by SHA-256."""
     rows = read_table(LOCK).to_dict("records")
     return {str(row["sha256"]): {str(k): str(v) for k, v in row.items()} for row in rows}
 
 
 def known_model(sha256: Mapping[str, str]) -> dict[str, str] | None:
-    """Row of the lock file of a model, by the SHA-256 of its files; None if one is unknown.
-
-    Examples
-    --------
-    >>> known_model({"model.json": "0" * 64}) is None
-    True
-    """
-    rows = [known_files().get(value) for value in sha256.values()]
+    """Row of the lock file of a model, by the SHA-256 of its files; None if one is unknown."""
+    rows = [_known_files().get(value) for value in sha256.values()]
     if not rows or any(row is None for row in rows):
         return None
     return rows[0] if len({row["model"] for row in rows if row}) == 1 else None
@@ -49,20 +37,8 @@ def known_model(sha256: Mapping[str, str]) -> dict[str, str] | None:
 def model_files(weights: str | Path) -> list[Path]:
     """Files of a TensorFlow.js layers model: its ``model.json`` and the weights that this names.
 
-    Parameters
-    ----------
-    weights
-        ``model.json``, or the folder that holds it.
-
-    Returns
-    -------
-    list of Path
-        Existing or not; of an unreadable ``model.json`` that file alone.
-
-    Examples
-    --------
-    >>> [path.name for path in model_files("no/such/folder/model.json")]
-    ['model.json']
+    ``weights`` is ``model.json`` or its folder. The files may be missing; of an unreadable
+    ``model.json`` that file alone.
     """
     path = Path(weights).expanduser()
     path = path / "model.json" if path.is_dir() else path

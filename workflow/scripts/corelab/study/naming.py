@@ -7,6 +7,7 @@ can be undone and ``../`` is harmless.
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import PurePosixPath
 
@@ -14,7 +15,7 @@ from corelab.terms.kinds import DATATYPES
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 
-_ALLOWED = re.compile(r"[0-9A-Za-z]")
+_ALLOWED = re.compile(r"[0-9A-Za-z]*")
 
 
 def bids_label(text: str) -> str:
@@ -25,12 +26,16 @@ def bids_label(text: str) -> str:
     >>> bids_label("007"), bids_label("site-1/a"), bids_label("../x")
     ('007', 'site+2D1+2Fa', '+2E+2E+2Fx')
     """
+    text = str(text)
+    if _ALLOWED.fullmatch(text):
+        return text
     return "".join(
-        chr(byte) if byte < 128 and _ALLOWED.match(chr(byte)) else f"+{byte:02X}"
-        for byte in str(text).encode("utf-8")
+        chr(byte) if byte < 128 and _ALLOWED.fullmatch(chr(byte)) else f"+{byte:02X}"
+        for byte in text.encode("utf-8")
     )
 
 
+@functools.cache  # one string for all rows of a participant
 def subject_entity(participant_id: str) -> str:
     """``sub-<label>``; an id that already begins with ``sub-`` is not given a second one.
 
@@ -42,25 +47,14 @@ def subject_entity(participant_id: str) -> str:
     return "sub-" + bids_label(participant_id.removeprefix("sub-"))
 
 
+@functools.cache
 def session_entity(visit: str) -> str:
-    """``ses-<label>`` of a visit.
-
-    Examples
-    --------
-    >>> session_entity("day5"), session_entity("ses-1")
-    ('ses-day5', 'ses-1')
-    """
+    """``ses-<label>`` of a visit."""
     return "ses-" + bids_label(visit.removeprefix("ses-"))
 
 
 def visit_folder(participant_id: str, visit: str) -> PurePosixPath:
-    """Folder of one visit's derivatives, relative to the study's results folder.
-
-    Examples
-    --------
-    >>> str(visit_folder("01", "day5"))
-    'derivatives/sub-01/ses-day5'
-    """
+    """Folder of one visit's derivatives, relative to the study's results folder."""
     return PurePosixPath("derivatives") / subject_entity(participant_id) / session_entity(visit)
 
 
@@ -75,24 +69,12 @@ def derivative(
 ) -> str:
     """Path of a derivative, relative to the study's results folder.
 
-    Parameters
-    ----------
-    participant_id, visit
-        As in the sheets.
-    datatype
-        ``anat``, ``dwi``, ``perf`` or ``ct``; see :data:`DATATYPES`.
-    suffix
-        ``mask``, ``map``, ``xfm`` or the kind of scan.
-    extension
-        With its dot.
-    **entities
-        ``space``, ``from_``, ``to``, ``mode``, ``label``, ``desc``, ``run``; None is left out.
-        They are written in that order.
+    ``datatype`` is of :data:`DATATYPES`; ``suffix`` is ``mask``, ``map``, ``xfm`` or the kind of
+    scan. Entities are ``run``, ``space``, ``from_``, ``to``, ``mode``, ``label`` and ``desc``,
+    written in that order; None is left out.
 
     Examples
     --------
-    >>> derivative("01", "day5", "dwi", "mask", label="infarct")
-    'derivatives/sub-01/ses-day5/dwi/sub-01_ses-day5_label-infarct_mask.nii.gz'
     >>> derivative("01", "day5", "perf", "map", desc="tmax")
     'derivatives/sub-01/ses-day5/perf/sub-01_ses-day5_desc-tmax_map.nii.gz'
     """
@@ -144,11 +126,5 @@ def mask_path(
 
 
 def region_name(index: int, name: str) -> str:
-    """Name of an atlas region in the ``region`` column (names repeat in real atlases).
-
-    Examples
-    --------
-    >>> region_name(1, "ACAL")
-    '1_ACAL'
-    """
+    """Name of an atlas region in the ``region`` column (names repeat in real atlases)."""
     return f"{index}_{name}"

@@ -15,14 +15,8 @@ def figure_kinds(
 ) -> list[str]:
     """Kinds of figures of an analysis.
 
-    Parameters
-    ----------
-    analysis
-        One entry of the plan.
-    grades
-        Endpoints that are graded in words.
-    images
-        Whether the study has images, on which contours can be drawn.
+    ``grades``: endpoints that are graded in words; ``images``: whether the study has images, on
+    which contours can be drawn.
 
     Examples
     --------
@@ -30,8 +24,6 @@ def figure_kinds(
     >>> plan = {"id": "a", "type": "agreement", "endpoint": "aspects", "sources": "all"}
     >>> figure_kinds(spec_of(plan))
     ['pairs', 'confusion', 'matrix', 'forest']
-    >>> figure_kinds(spec_of({"id": "o", "type": "overlap", "label": "infarct"}), images=True)
-    ['contours']
     """
     if analysis.type == "overlap":
         return ["contours"] * images

@@ -8,7 +8,7 @@ from typing import Any
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_json
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
 from corelab.terms.kinds import KINDS
@@ -17,28 +17,18 @@ from corelab.terms.kinds import KINDS
 HeaderCheck = Callable[..., tuple[str, ...]]
 
 
-def header_findings(
+def _header_findings(
     scans: Sequence[ScanRow],
     sheet: str,
     check: HeaderCheck,
     orientation: str | None = None,
 ) -> list[Finding]:
-    """What the headers of the listed images say against their rows.
+    """Messages of the headers of the listed images about their rows.
 
-    A fault of one file is a warning: the file's values become missing with the reason, the rest
-    of the study goes on. Scans that the workflow simulates are not there yet and are passed over.
-
-    Parameters
-    ----------
-    scans
-        Rows of :class:`corelab.study.model.Study`.
-    sheet
-        File name of the scans sheet for the findings.
-    check
-        :func:`corelab.imaging.nifti.check_header`, whose words the image job uses too. It is
-        handed in because this package stands above that of the images.
-    orientation
-        Config key ``acquisition.orientation``.
+    A fault of one file is a warning: the file's values become missing with the reason, the rest of
+    the study goes on. Scans that the workflow simulates do not exist yet and are passed over.
+    ``sheet`` is the file name of the scans sheet, ``orientation`` the key
+    ``acquisition.orientation``.
     """
     found: list[Finding] = []
     for row in scans:
@@ -75,37 +65,19 @@ def _header(
 def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
     """All findings of a study: config, sheets, cross-row checks and headers.
 
-    Parameters
-    ----------
-    study
-        As read from config and sheets.
-    check
-        As for :func:`header_findings`.
-
-    Returns
-    -------
-    list of Finding
-        The run may go on if none is an ``error``.
+    ``check`` is :func:`corelab.imaging.nifti.check_header`, whose words the image job uses too. It
+    is a parameter because this package stands above that of the images.
     """
     name = study.sheet_paths["scans"].name if "scans" in study.sheet_paths else "scans"
     orientation = study.settings.acquisition.orientation
-    return [*study.findings, *header_findings(study.scans, name, check, orientation)]
+    return [*study.findings, *_header_findings(study.scans, name, check, orientation)]
 
 
 def gate(findings_path: str, passed_path: str) -> None:
     """Print the findings; write the proof of passing if none is an error.
 
-    Parameters
-    ----------
-    findings_path
-        ``preflight/findings.tsv``.
-    passed_path
-        Where the counts of findings are written; its existence lets the study be computed.
-
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        With all findings, if one of them is an error.
+    ``passed_path`` has the counts of findings; its existence lets the study be computed. UserError,
+    with all findings, if one of them is an error.
     """
     table = read_table(findings_path)
     found = []

@@ -16,26 +16,15 @@ OWN = ("inputs", "results_dir", "preset", "data_dir", "published", "locked_plan"
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that are there.
-
-    Examples
-    --------
-    >>> "epithet" in preset_names()
-    True
-    """
+    """Names of the presets."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the design of its preset beneath it; keys that are given stand.
 
-    Blocks are merged key by key; a list that is given, such as ``analyses``, replaces the
-    preset's. An unknown preset is left to the schema's and the study's checks, which name it.
-
-    Parameters
-    ----------
-    config
-        As parsed from the config file.
+    Blocks are merged key by key; a list that is given, such as ``analyses``, replaces the preset's.
+    An unknown preset is left to the schema's and the study's checks, which name it.
 
     Examples
     --------

@@ -21,7 +21,7 @@ from corelab.settings.analyses import SPECS
 from corelab.settings.config import Config
 from corelab.settings.schema import analysis_schema
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
-from corelab.study.findings import Finding
+from corelab.study.findings import Finding, at, in_config
 from corelab.terms.plugins import names
 
 SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
@@ -31,13 +31,7 @@ MAX_VALUES = 200_000
 
 @functools.cache
 def load_schema(name: str) -> dict[str, Any]:
-    """Read ``workflow/schemas/<name>.schema.yaml``; registries with the names of other packages.
-
-    Examples
-    --------
-    >>> load_schema("config")["required"]
-    ['study', 'inputs']
-    """
+    """Read ``workflow/schemas/<name>.schema.yaml``; registries with the names of other packages."""
     text = (SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8")
     # Ten times as fast as the parser in Python, which every start of the workflow would wait for.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -80,15 +74,8 @@ def _closest(word: str, known: list[str]) -> str:
     return f"did you mean '{match[0]}'?" if match else "known: " + ", ".join(sorted(known))
 
 
-def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
-    """Everything in a config that the schema forbids.
-
-    Parameters
-    ----------
-    config
-        As parsed from YAML or JSON, before defaults are filled in.
-    sheet
-        How the config is called in the findings.
+def config_findings(config: Any) -> list[Finding]:
+    """Everything in a config that the schema forbids, as parsed, before defaults are filled in.
 
     Examples
     --------
@@ -102,10 +89,10 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
 
     if not _values(config, {}) <= MAX_VALUES:
         message = f"its aliases (*name) stand for more than {MAX_VALUES} values, or for themselves"
-        return [Finding("error", sheet, None, None, None, message, "write the values out")]
+        return [in_config(None, None, message, "write the values out")]
     validator = jsonschema.Draft202012Validator(load_schema("config"))
-    found: list[Finding] = _not_finite(config, sheet)
-    if keys := _keys_without_text(config, sheet):
+    found: list[Finding] = _not_finite(config)
+    if keys := _keys_without_text(config):
         return [*found, *keys]
     for error in sorted(
         map(_deepest, validator.iter_errors(config)),
@@ -125,24 +112,16 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     else "keys must match " + " or ".join(patterns)
                 )
                 message = "unknown key, which would be ignored without a word"
-                found.append(
-                    Finding(
-                        "error", sheet, None, full, str(error.instance[key])[:80], message, remedy
-                    )
-                )
+                found.append(in_config(full, str(error.instance[key])[:80], message, remedy))
         elif error.validator == "required":
             missing = [key for key in error.validator_value if key not in error.instance]
             for key in missing:
                 message = f"the key '{key}' is required and absent"
-                found.append(
-                    Finding("error", sheet, None, where or None, None, message, f"add {key}:")
-                )
+                found.append(in_config(where or None, None, message, f"add {key}:"))
         elif error.validator == "anyOf":
             options = [" and ".join(o.get("required", [])) for o in error.validator_value]
             message = "one of the keys " + ", ".join(options) + " is required"
-            found.append(
-                Finding("error", sheet, None, where or None, None, message, "add one of them")
-            )
+            found.append(in_config(where or None, None, message, "add one of them"))
         else:
             message = _in_yaml_words(error) or (
                 error.message if len(error.message) < 300 else error.message[:297] + "..."
@@ -152,24 +131,13 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                 or _named(error)
                 or error.schema.get("description", "see config/README.md")
             )
-            found.append(
-                Finding(
-                    "error", sheet, None, where or None, str(error.instance)[:80], message, remedy
-                )
-            )
+            found.append(in_config(where or None, str(error.instance)[:80], message, remedy))
     # if/then repeats the same complaint through allOf; one is enough.
     return list(dict.fromkeys(found))
 
 
 def _values(part: Any, known: dict[int, float]) -> float:
-    """Number of values in a config, aliases written out; infinite where one contains itself.
-
-    Examples
-    --------
-    >>> shared = [1, 2]
-    >>> _values({"a": shared, "b": [shared, shared]}, {})
-    11.0
-    """
+    """Number of values in a config, aliases written out; infinite where one contains itself."""
     if not isinstance(part, (Mapping, list)):
         return 1.0
     if id(part) not in known:
@@ -179,16 +147,8 @@ def _values(part: Any, known: dict[int, float]) -> float:
     return known[id(part)]
 
 
-def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding]:
-    """Keys that YAML reads as a number, a date or a truth value.
-
-    Examples
-    --------
-    >>> for finding in _keys_without_text({"recode": {"mrs": {1: 6}}}, "config"):
-    ...     print(finding.column, "|", finding.message, "|", finding.remedy)
-    recode.mrs.1 | YAML reads this key as a number, but a text is wanted here | put the key in
-    quotes, as the sheet has it
-    """
+def _keys_without_text(config: Any, where: str = "") -> list[Finding]:
+    """Keys that YAML reads as a number, a date or a truth value."""
     parts: Any = config.items() if isinstance(config, Mapping) else ()
     if isinstance(config, list):
         parts = enumerate(config)
@@ -199,8 +159,8 @@ def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding
         if isinstance(config, Mapping) and not isinstance(key, str) and not grade:
             message = f"YAML reads this key as {_yaml_type(key)}, but a text is wanted here"
             remedy = "put the key in quotes, as the sheet has it"
-            found.append(Finding("error", sheet, None, full, None, message, remedy))
-        found += _keys_without_text(value, sheet, full)
+            found.append(in_config(full, None, message, remedy))
+        found += _keys_without_text(value, full)
     return found
 
 
@@ -254,19 +214,7 @@ def _named(error: Any) -> str | None:
 def repeated_keys(path: str | Path) -> list[Finding]:
     """Keys given twice in one mapping of a YAML or JSON file: all but the last would be lost.
 
-    Parameters
-    ----------
-    path
-        A config file. One that cannot be parsed has no findings here: its reader says why.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-    ...     _ = file.write("study: {id: a, id: b}")
-    ...     file.flush()
-    ...     [(f.row, f.column) for f in repeated_keys(file.name)]
-    [(1, 'study.id')]
+    A file that cannot be parsed has no findings here: its reader says why.
     """
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -289,9 +237,7 @@ def repeated_keys(path: str | Path) -> list[Finding]:
                         "would be lost"
                     )
                     remedy = "join the two blocks under one key"
-                    found.append(
-                        Finding("error", Path(path).name, line, full, None, message, remedy)
-                    )
+                    found.append(at(Path(path).name, line, full, None, message, remedy))
                 first.setdefault(name, line)
                 walk(value, full)
 
@@ -307,18 +253,18 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def _not_finite(value: Any, sheet: str, where: str = "") -> list[Finding]:
+def _not_finite(value: Any, where: str = "") -> list[Finding]:
     """NaN and infinity in a config: YAML has words for them, no limit of a schema holds them."""
     if isinstance(value, float) and not math.isfinite(value):
         message, remedy = "not a finite number", "write a number"
-        return [Finding("error", sheet, None, where, str(value), message, remedy)]
+        return [in_config(where, str(value), message, remedy)]
     parts: Any = ()
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
     prefix = f"{where}." if where else ""
-    return [f for key, part in parts for f in _not_finite(part, sheet, f"{prefix}{key}")]
+    return [f for key, part in parts for f in _not_finite(part, f"{prefix}{key}")]
 
 
 def _number_problem(text: str, rule: Mapping[str, Any], *, capped: bool = False) -> str | None:
@@ -335,35 +281,27 @@ def _number_problem(text: str, rule: Mapping[str, Any], *, capped: bool = False)
     return None
 
 
-def _formulas(sheet: pd.DataFrame, name: str) -> list[Finding]:
+def _formulas(
+    sheet: pd.DataFrame, distinct: Mapping[Any, Sequence[Any]], name: str
+) -> list[Finding]:
     """Cells that a spreadsheet program would compute instead of show."""
     found = []
-    for column in sheet.columns:
-        for value in sheet[column].dropna().unique():
+    for column, values in distinct.items():
+        for value in values:
             if str(value)[:1] not in {"=", "+", "@"} or _number_problem(str(value), {}) is None:
                 continue
             line = sheet.index[sheet[column] == value][0]
             message = "begins like a formula, which a spreadsheet program would compute"
             remedy = "write it without the first character, or open tables as text only"
-            found.append(
-                Finding("warning", name, int(line), str(column), str(value), message, remedy)
-            )
+            found.append(at(name, line, str(column), value, message, remedy, "warning"))
     return found
 
 
 def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
-    """Everything in a sheet's columns and cells that its schema forbids.
+    """Everything in a sheet's columns and cells that its schema (``kind``) forbids.
 
-    Cells are checked once per distinct value, so that 27 000 rows take well under a second.
-
-    Parameters
-    ----------
-    sheet
-        Text cells, None for missing; the index is the line number in the file.
-    kind
-        Name of the schema (``scans``).
-    name
-        File name for the findings.
+    Cells are text, None for missing; the index is the line number in the file. They are checked
+    once per distinct value, so that 27 000 rows take well under a second.
 
     Examples
     --------
@@ -379,16 +317,15 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
     for column in schema["required"]:
         if column not in sheet.columns:
             remedy = f"add the column {column}; present: {', '.join(map(str, sheet.columns))}"
-            found.append(
-                Finding("error", name, None, column, None, "required column is absent", remedy)
-            )
+            found.append(at(name, None, column, None, "required column is absent", remedy))
     if schema["additionalProperties"] is False:
         for column in sheet.columns:
             if column not in properties:
                 message = "unknown column, which would be ignored without a word"
                 remedy = _closest(str(column), list(properties))
-                found.append(Finding("error", name, 1, str(column), None, message, remedy))
-    found += _formulas(sheet, name)
+                found.append(at(name, 1, str(column), None, message, remedy))
+    distinct = {column: list(sheet[column].dropna().unique()) for column in sheet.columns}
+    found += _formulas(sheet, distinct, name)
     for column, rule in properties.items():
         if column not in sheet.columns:
             continue
@@ -396,15 +333,11 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
         if column in schema["required"] and column not in {"value", "certified_value"}:
             for line in cells.index[cells.isna()][:50]:
                 remedy = f"fill in {rule['description'].lower()}"
-                found.append(
-                    Finding(
-                        "error", name, int(line), column, "n/a", "a required cell is empty", remedy
-                    )
-                )
+                found.append(at(name, line, column, "n/a", "a required cell is empty", remedy))
         if not ({"pattern", "enum", "x-number", "minLength"} & set(rule)):
             continue
         bad: dict[str, str] = {}
-        for value in cells.dropna().unique():
+        for value in distinct[column]:
             if "enum" in rule and value not in rule["enum"]:
                 bad[value] = "not one of " + ", ".join(rule["enum"])
             elif "pattern" in rule and not re.search(rule["pattern"], value):
@@ -419,25 +352,23 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
         if bad:
             for line, value in cells[cells.isin(list(bad))].items():
                 remedy = _remedy(column, value, rule)
-                found.append(
-                    Finding("error", name, int(str(line)), column, value, bad[value], remedy)
-                )
+                found.append(at(name, line, column, value, bad[value], remedy))
         if column in CAPPED_COLUMNS:
-            found += _capped(cells, column, name)
+            found += _capped(cells, distinct[column], column, name)
     return found
 
 
-def _capped(cells: pd.Series, column: str, name: str) -> list[Finding]:
+def _capped(cells: pd.Series, distinct: Sequence[str], column: str, name: str) -> list[Finding]:
     """A note for each capped value: what it is read as, and in how many rows."""
     found = []
-    for value in [value for value in cells.dropna().unique() if is_capped(value)]:
+    for value in [value for value in distinct if is_capped(value)]:
         lines = cells.index[cells == value]
         message = (
             f"capped in {len(lines)} row{'s' if len(lines) > 1 else ''}; "
             f"read as {number(value, capped=True):g}"
         )
         remedy = "nothing to do; an analysis by age sees the cap as the age"
-        found.append(Finding("note", name, int(lines[0]), column, value, message, remedy))
+        found.append(at(name, lines[0], column, value, message, remedy, "note"))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.study.cells import is_missing, number
-from corelab.study.findings import Finding
+from corelab.study.findings import Finding, at
 from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
@@ -46,23 +47,19 @@ _SHARED = {
 }
 
 
-def plain_unit(unit: str) -> str:
-    """A unit in the form of the table: micro as u, litre as L, superscripts as digits.
-
-    Examples
-    --------
-    >>> plain_unit("µg/ml"), plain_unit("cm²"), plain_unit(" ng / mL")
-    ('ug/mL', 'cm2', 'ng/mL')
-    """
+@functools.cache
+def _plain_unit(unit: str) -> str:
+    """A unit in the form of the table: micro as u, litre as L, superscripts as digits."""
     text = unicodedata.normalize("NFKC", "".join(unit.split())).replace("μ", "u")
     whole, slash, under = text.partition("/")
     litres = {"l": "L", "dl": "dL", "ml": "mL", "ul": "uL"}
     return litres.get(whole, whole) + slash + litres.get(under, under)
 
 
+@functools.cache
 def _volume_unit(unit: str) -> str:
     """A unit of volume as the table has it (µL, ㎖, ml); another one as it is written."""
-    plain = plain_unit(unit)
+    plain = _plain_unit(unit)
     return plain if plain in VOLUME_UNITS_ML else unit
 
 
@@ -74,9 +71,9 @@ def conversion(unit: str, wanted: str) -> float | None:
     >>> conversion("ug/mL", "ng/mL"), conversion("cm", "mm"), conversion("mg/dL", "mmol/L")
     (1000.0, 10.0, None)
     """
-    one, other = _UNITS.get(plain_unit(unit)), _UNITS.get(plain_unit(wanted))
+    one, other = _UNITS.get(_plain_unit(unit)), _UNITS.get(_plain_unit(wanted))
     if one is None or other is None or one[0] != other[0]:
-        return 1.0 if plain_unit(unit) == plain_unit(wanted) else None
+        return 1.0 if _plain_unit(unit) == _plain_unit(wanted) else None
     # Powers of ten: 15 digits keep them exact.
     return float(f"{one[1] / other[1]:.15g}")
 
@@ -84,17 +81,8 @@ def conversion(unit: str, wanted: str) -> float | None:
 def common_units(sheets: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, list[str]]]:
     """Units of each quantity that has several, the unit of most rows first.
 
-    Volume endpoints are converted to mL elsewhere.
-
-    Parameters
-    ----------
-    sheets
-        All sheets by name with text cells; those with ``value`` and ``unit`` are looked at.
-
-    Returns
-    -------
-    dict
-        Column that names the quantity -> quantity -> its units.
+    Column that names the quantity -> quantity -> its units, of the sheets with ``value`` and
+    ``unit`` (text cells). Volume endpoints are converted to mL elsewhere.
 
     Examples
     --------
@@ -110,7 +98,7 @@ def common_units(sheets: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, list
             if unit_of(str(quantity)) == "mL":
                 continue
             rows = pd.concat([frame[frame[key] == quantity] for frame in frames])
-            written = rows.loc[~rows["value"].map(is_missing), "unit"].dropna().map(plain_unit)
+            written = rows.loc[~rows["value"].map(is_missing), "unit"].dropna().map(_plain_unit)
             counts = written.value_counts()
             if len(counts) > 1:
                 most = min(counts.index[counts == counts.max()])
@@ -126,31 +114,21 @@ def _has_units(frame: pd.DataFrame | None, key: str) -> bool:
 def unify(
     sheets: dict[str, pd.DataFrame],
     names: Mapping[str, str],
-    common: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    common: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> Iterator[Finding]:
     """Convert, in place, each quantity of several units to the one that most of its rows have.
 
     Units that cannot be converted into each other, and rows without a unit beside rows of several,
-    are errors.
-
-    Parameters
-    ----------
-    sheets
-        Sheets by name with text cells; those with ``value`` and ``unit`` are looked at.
-    names
-        Sheet -> file name.
-    common
-        Of :func:`common_units`; where it is None, from these sheets.
+    are errors. ``names``: sheet -> file name; ``common`` is of :func:`common_units`.
 
     Examples
     --------
     >>> sheet = pd.DataFrame({"exposure": ["auc"] * 3, "value": ["900", "1.2", "800"],
     ...                       "unit": ["ng/mL", "ug/mL", "ng/mL"]}, index=[2, 3, 4])
     >>> sheets = {"exposures": sheet}
-    >>> [f.severity for f in unify(sheets, {})], sheets["exposures"]["value"].tolist()
+    >>> [f.severity for f in unify(sheets, {}, common_units(sheets))], sheet["value"].tolist()
     (['note'], ['900', '1200', '800'])
     """
-    common = common_units(sheets) if common is None else common
     for frame in sheets.values():
         if "unit" in frame:
             frame["unit"] = frame["unit"].map(_volume_unit, na_action="ignore")
@@ -184,7 +162,7 @@ def _one_quantity(
         line = int(sheet.loc[label, "_line"]) if "_line" in sheet else int(label)
         file = str(sheet.loc[label, "_sheet"]) if "_sheet" in sheet else names.get(name, name)
         unit = None if row["unit"] is None else str(row["unit"])
-        return Finding(severity, file, line, "unit", unit, message, remedy)
+        return at(file, line, "unit", unit, message, remedy, severity)
 
     converted: list[tuple[Any, pd.Series]] = []
     for label, row in rows.iterrows():
@@ -198,7 +176,7 @@ def _one_quantity(
                 f"{quantity} is in {wanted} elsewhere, and this unit cannot be converted to it"
             )
             yield found("error", label, row, message, "convert the value, or name it otherwise")
-        elif plain_unit(str(row["unit"])) != wanted:
+        elif _plain_unit(str(row["unit"])) != wanted:
             converted.append((label, row))
             sheet = sheets[row["_sheet"]]
             try:

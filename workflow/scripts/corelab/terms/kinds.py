@@ -69,7 +69,7 @@ BRAIN_ORDER = (
 #: Which scan of a grid is registered to the template, best first.
 TEMPLATE_ORDER = ("T1w", "T1c", "b0", "dwi", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc", "adc")
 #: Which scan of a visit is shown first.
-SHOWN_ORDER = ("dwi", "FLAIR", "T1c", "ncct", "ctp", "dsc", "T2w", "adc", "T1w", "gre", "b0")
+SHOWN_ORDER = ("dwi", "FLAIR", "T1c", "ncct", "ctp", "dsc", "T2w", "adc", "T1w", "gre")
 #: Kind -> folder of its derivatives.
 DATATYPES = {name: one.folder for name, one in KINDS.items() if one.folder}
 #: Suffix of a BIDS file -> kind.
@@ -82,6 +82,9 @@ def kind_words(name: object) -> str:
     Examples
     --------
     >>> kind_words("ncct"), kind_words("mask-infarct")
-    ('non-contrast CT', 'mask-infarct')
+    ('non-contrast CT', 'infarct mask')
     """
+    kind, _, label = str(name).partition("mask-")
+    if label and not kind:
+        return f"{label.replace('-', ' ')} mask"
     return KINDS[str(name)].words if name in KINDS else str(name)

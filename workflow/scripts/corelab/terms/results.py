@@ -12,18 +12,22 @@ NOT_COMPUTABLE = "not_computable"
 
 
 def join_notes(*notes: str) -> str:
-    """Notes that say something, separated by semicolons.
-
-    Examples
-    --------
-    >>> join_notes("a", "", "b")
-    'a; b'
-    """
+    """Notes that say something, separated by semicolons."""
     return "; ".join(note for note in notes if note)
 
 
-def _words(text: str) -> dict[str, str]:
-    return {"words": text}
+def column(words: str, **default: Any) -> Any:
+    """Field of a row class that is a column of its table, with these words in the dictionary."""
+    return field(metadata={"words": words}, **default)
+
+
+def columns_of(row: type) -> dict[str, str]:
+    """Columns of the table that a row class stands for, with their words."""
+    return {one.name: one.metadata["words"] for one in fields(row) if "words" in one.metadata}
+
+
+def _column(words: str, default: Any = math.nan) -> Any:
+    return column(words, default=default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,45 +49,25 @@ class StatisticRow:
     'all'
     """
 
-    analysis_id: str = field(default="", metadata=_words("Identifier of the analysis in the plan"))
-    population: str = field(
-        default="", metadata=_words("Population expression, 'all' for everybody")
-    )
-    endpoint: str = field(default="", metadata=_words("Imaging endpoint"))
-    visit: str = field(
-        default="all", metadata=_words("Visit, 'all' where visits are pooled or do not apply")
-    )
-    participant_id: str = field(
-        default="all", metadata=_words("Subject for a per-subject row, else 'all'")
-    )
-    group: str = field(
-        default="all", metadata=_words("Pair, level or term that the statistic is about")
-    )
-    statistic: str = field(kw_only=False, metadata=_words("Name of the statistic"))
-    estimate: float = field(default=math.nan, metadata=_words("Estimate at full precision"))
-    ci_low: float = field(default=math.nan, metadata=_words("Lower confidence limit"))
-    ci_high: float = field(default=math.nan, metadata=_words("Upper confidence limit"))
-    ci_level: float = field(default=math.nan, metadata=_words("Confidence level of the interval"))
-    p_value: float = field(
-        default=math.nan, metadata=_words("Two-sided p value unless the note says otherwise")
-    )
-    n: float = field(
-        default=math.nan, metadata=_words("Number of subjects (or targets) behind the estimate")
-    )
-    method: str = field(
-        default="", metadata=_words("Definition: estimator, interval method, variant")
-    )
-    second_estimate: float = field(
-        default=math.nan, metadata=_words("The same statistic by an independent library")
-    )
-    second_method: str = field(default="", metadata=_words("That library and function"))
-    note: str = field(
-        default="",
-        metadata=_words("Reason where the statistic is not_computable, and warnings"),
-    )
-    n_clusters: float = field(
-        default=math.nan,
-        metadata=_words("Number of clusters (participants, key cluster) among the n targets"),
+    analysis_id: str = _column("Identifier of the analysis in the plan", "")
+    population: str = _column("Population expression, 'all' for everybody", "")
+    endpoint: str = _column("Imaging endpoint", "")
+    visit: str = _column("Visit, 'all' where visits are pooled or do not apply", "all")
+    participant_id: str = _column("Subject for a per-subject row, else 'all'", "all")
+    group: str = _column("Pair, level or term that the statistic is about", "all")
+    statistic: str = field(kw_only=False, metadata={"words": "Name of the statistic"})
+    estimate: float = _column("Estimate at full precision")
+    ci_low: float = _column("Lower confidence limit")
+    ci_high: float = _column("Upper confidence limit")
+    ci_level: float = _column("Confidence level of the interval")
+    p_value: float = _column("Two-sided p value unless the note says otherwise")
+    n: float = _column("Number of subjects (or targets) behind the estimate")
+    method: str = _column("Definition: estimator, interval method, variant", "")
+    second_estimate: float = _column("The same statistic by an independent library")
+    second_method: str = _column("That library and function", "")
+    note: str = _column("Reason where the statistic is not_computable, and warnings", "")
+    n_clusters: float = _column(
+        "Number of clusters (participants, key cluster) among the n targets"
     )
     above_null: bool | None = None
 
@@ -91,15 +75,7 @@ class StatisticRow:
     def of(cls, row: StatisticRow | Mapping[str, Any]) -> StatisticRow:
         """A row of an analysis type of another package, which may be a plain mapping.
 
-        Raises
-        ------
-        ValueError
-            If it has a column that the tables do not have, or names no statistic.
-
-        Examples
-        --------
-        >>> StatisticRow.of({"statistic": "bias", "estimate": 1.0}).estimate
-        1.0
+        ValueError if it has a column that the tables do not have, or names no statistic.
         """
         if isinstance(row, StatisticRow):
             return row
@@ -127,8 +103,6 @@ class StatisticRow:
         >>> row = StatisticRow("bias", group="a|b", note="few").within("odd", group="c", n=3)
         >>> row.group, row.n, row.note
         ('a|b', 3, 'odd; few')
-        >>> not_computable("bias", "one reader").within("odd", visit="day1").note
-        'not_computable: one reader'
         """
         own = {name: value for name, value in columns.items() if self._is_default(name)}
         if not self.note.startswith(NOT_COMPUTABLE):
@@ -145,9 +119,7 @@ class StatisticRow:
 
 
 #: Columns of the statistics tables with their words, in the order of the files.
-COLUMNS: dict[str, str] = {
-    one.name: one.metadata["words"] for one in fields(StatisticRow) if "words" in one.metadata
-}
+COLUMNS = columns_of(StatisticRow)
 _DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(StatisticRow)}
 #: Those that are numbers.
 NUMBERS = tuple(
@@ -207,13 +179,7 @@ class Estimate:
     df: float = math.nan
 
     def times(self, factor: float, method: str | None = None) -> Estimate:
-        """The same statistic in another unit (``factor`` above 0).
-
-        Examples
-        --------
-        >>> Estimate(0.5, 0.4, 0.6, n=3).times(100.0).ci_high
-        60.0
-        """
+        """The same statistic in another unit (``factor`` above 0)."""
         return replace(
             self,
             estimate=factor * self.estimate,
@@ -223,15 +189,8 @@ class Estimate:
             method=self.method if method is None else method,
         )
 
-    def row(self, statistic: str, **columns: Any) -> StatisticRow:
-        """The row of the estimate; ``columns`` stand above its own.
-
-        Examples
-        --------
-        >>> found = Estimate(0.5, 0.4, 0.6, n=3, method="mean").row("bias", group="a|b")
-        >>> found.estimate, found.n, found.method, found.group
-        (0.5, 3, 'mean', 'a|b')
-        """
+    def row(self, statistic: str, second: Second = Second(), /, **columns: Any) -> StatisticRow:
+        """The row of the estimate and its second computation; ``columns`` stand above its own."""
         own = {
             "estimate": self.estimate,
             "ci_low": self.ci_low,
@@ -240,5 +199,7 @@ class Estimate:
             "n": self.n or math.nan,
             "method": self.method,
             "note": self.note,
+            "second_estimate": second.estimate,
+            "second_method": second.method,
         }
         return StatisticRow(statistic, **{**own, **columns})

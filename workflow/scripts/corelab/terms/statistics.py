@@ -186,12 +186,14 @@ _TABLE = (
     Statistic("probability_of_superiority", "Probability of superiority"),
     Statistic("generalised_odds_ratio", "Generalised odds ratio", scale="ratio", null=1.0,
               conclusion=9, forest="grades"),
+    Statistic("stratified_generalised_odds_ratio", "Generalised odds ratio over strata",
+              scale="ratio", null=1.0, forest="grades"),
     Statistic("net_benefit", "Net benefit", null=0.0),
     Statistic("gwet_ac1", "Gwet's AC1", scale="reliability", family="graded"),
     Statistic("gwet_ac2", "Gwet's AC2", scale="reliability"),
     Statistic("kappa_light", "Light's κ", scale="reliability"),
-    Statistic("kappa_bias_index", scale="reliability"),
-    Statistic("kappa_prevalence_index", scale="reliability"),
+    Statistic("kappa_bias_index", "Bias index of κ", scale="reliability"),
+    Statistic("kappa_prevalence_index", "Prevalence index of κ", scale="reliability"),
     Statistic("kappa_maximum", "Largest κ for these margins", scale="reliability"),
     Statistic("kappa_bootstrap", "Cohen's κ, bootstrap interval", scale="reliability"),
     Statistic("kappa_linear_bootstrap", "κ, linear weights, bootstrap interval",
@@ -221,9 +223,9 @@ _TABLE = (
     Statistic("reader_effect", "Effect of the reader", scale="endpoint"),
     Statistic("reader_effect_f", "F test of the readers"),
     Statistic("intercept", "Intercept", scale="endpoint"),
-    Statistic("trend_z", conclusion=4),
-    Statistic("mcp_t", conclusion=5),
-    Statistic("williams_t", conclusion=6),
+    Statistic("trend_z", "Test of trend, z", conclusion=4),
+    Statistic("mcp_t", "MCP-Mod, contrast test", conclusion=5),
+    Statistic("williams_t", "Williams' test", conclusion=6),
     Statistic("risk_difference", conclusion=11, forest="proportion"),
     Statistic("odds_ratio", scale="ratio", null=1.0, conclusion=12, forest="ratio"),
     Statistic("mean_ratio", scale="ratio", conclusion=13, forest="ratio"),
@@ -233,9 +235,10 @@ _TABLE = (
     Statistic("subdistribution_hazard_ratio", scale="ratio", null=1.0, conclusion=20,
               forest="hazard"),
     Statistic("incidence_difference", null=0.0, conclusion=23),
-    Statistic("partial_rho", scale="coefficient", null=0.0, conclusion=31, forest="correlation"),
-    Statistic("semi_partial_r", null=0.0, conclusion=32, forest="correlation"),
-    Statistic("disattenuated_r", null=0.0, conclusion=34, forest="correlation"),
+    Statistic("partial_rho", "Partial ρ", scale="coefficient", null=0.0, conclusion=31,
+              forest="correlation"),
+    Statistic("semi_partial_r", "Semi-partial r", null=0.0, conclusion=32, forest="correlation"),
+    Statistic("disattenuated_r", "Disattenuated r", null=0.0, conclusion=34, forest="correlation"),
     Statistic("proportion", conclusion=42, forest="proportion"),
     Statistic("win_odds", scale="ratio"),
     Statistic("rate_ratio", scale="ratio"),
@@ -246,9 +249,10 @@ _TABLE = (
     Statistic("direct_effect", null=0.0, forest="paths"),
     Statistic("total_effect", null=0.0, forest="paths"),
     Statistic("stratified_risk_difference", null=0.0, forest="proportion"),
-    Statistic("van_elteren_z", null=0.0),
-    Statistic("r_squared_individual", scale="coefficient", forest="surrogacy"),
-    Statistic("r_squared_trial", scale="coefficient", forest="surrogacy"),
+    Statistic("van_elteren_z", "van Elteren test, z", null=0.0),
+    Statistic("r_squared_individual", "R², individual level", scale="coefficient",
+              forest="surrogacy"),
+    Statistic("r_squared_trial", "R², trial level", scale="coefficient", forest="surrogacy"),
     Statistic("sensitivity", forest="accuracy"),
     Statistic("specificity", forest="accuracy"),
     Statistic("positive_predictive_value", forest="accuracy"),
@@ -258,64 +262,66 @@ _TABLE = (
     Statistic("hazard_ratio_breslow", family="ties"),
     Statistic("hazard_ratio_exact", family="ties"),
     Statistic("cumulative_incidence"),
-    Statistic("rmst_days"),
+    Statistic("rmst_days", "Restricted mean, days"),
     Statistic("quartile_1"),
     Statistic("quartile_3"),
     Statistic("minimum"),
     Statistic("maximum"),
-    Statistic("sd"),
-    Statistic("permutation_p"),
+    Statistic("sd", "SD"),
+    Statistic("permutation_p", "Permutation test"),
     Statistic("importance"),
     Statistic("risk_score"),
     Statistic("risk_group"),
     Statistic("n_selected"),
-    Statistic("percent_within_window", scale="percent"),
-    Statistic("discordance_percent", scale="percent"),
-    Statistic("early_discordance_percent", scale="percent"),
-    Statistic("r_squared_difference", scale="coefficient"),
-    Statistic("bias_replicated"),
-    Statistic("loa_lower_replicated"),
-    Statistic("loa_upper_replicated"),
-    Statistic("inter_intra_sd_ratio"),
-    Statistic("inter_reader_icc"),
-    Statistic("inter_reader_reproducibility"),
-    Statistic("inter_reader_sd"),
-    Statistic("intra_reader_icc"),
-    Statistic("intra_reader_repeatability"),
-    Statistic("intra_reader_sd"),
-    Statistic("interaction_p"),
+    Statistic("percent_within_window", "Within the window, %", scale="percent"),
+    Statistic("discordance_percent", "Discordance, %", scale="percent"),
+    Statistic("early_discordance_percent", "Early discordance, %", scale="percent"),
+    Statistic("r_squared_difference", "Difference of R²", scale="coefficient"),
+    Statistic("bias_replicated", "Bias, repeated readings", scale="endpoint"),
+    Statistic("loa_lower_replicated", "Lower limit of agreement, repeated readings",
+              scale="endpoint"),
+    Statistic("loa_upper_replicated", "Upper limit of agreement, repeated readings",
+              scale="endpoint"),
+    Statistic("inter_intra_sd_ratio", "Ratio of SDs between and within readers"),
+    Statistic("inter_reader_icc", "ICC(A,1) between readers", scale="reliability"),
+    Statistic("inter_reader_reproducibility", "Reproducibility between readers", scale="endpoint"),
+    Statistic("inter_reader_sd", "SD between readers", scale="endpoint"),
+    Statistic("intra_reader_icc", "ICC(A,1) within a reader", scale="reliability"),
+    Statistic("intra_reader_repeatability", "Repeatability within a reader", scale="endpoint"),
+    Statistic("intra_reader_sd", "SD within a reader", scale="endpoint"),
+    Statistic("interaction_p", "Test of interaction"),
     Statistic("subgroup_difference", forest="difference"),
-    Statistic("path_a"),
-    Statistic("path_b"),
+    Statistic("path_a", "Path a"),
+    Statistic("path_b", "Path b"),
     Statistic("prentice_1"),
     Statistic("prentice_2"),
     Statistic("prentice_3"),
     Statistic("prentice_4"),
     Statistic("relative_effect"),
     Statistic("proportion_mediated"),
-    Statistic("mcnemar_p"),
+    Statistic("mcnemar_p", "McNemar's test"),
     Statistic("proportion_exact"),
     Statistic("tipping_delta"),
     Statistic("model_weight"),
     Statistic("power"),
     Statistic("target_dose"),
-    Statistic("e0"),
+    Statistic("e0", "E0"),
     Statistic("hill"),
     Statistic("mean_difference_simultaneous"),
     Statistic("mean_utility_difference"),
     Statistic("curvature"),
-    Statistic("rmse"),
-    Statistic("drift_per_year"),
+    Statistic("rmse", "RMSE"),
+    Statistic("drift_per_year", "Drift per year"),
     Statistic("largest_error"),
-    Statistic("largest_error_percent", scale="percent"),
-    Statistic("drift_percent_per_year", scale="percent"),
-    Statistic("snr"),
-    Statistic("uniformity_percent", scale="percent"),
+    Statistic("largest_error_percent", "Largest error, %", scale="percent"),
+    Statistic("drift_percent_per_year", "Drift per year, %", scale="percent"),
+    Statistic("snr", "SNR"),
+    Statistic("uniformity_percent", "Uniformity, %", scale="percent"),
     Statistic("uniformity_range"),
-    Statistic("generalised_dice"),
+    Statistic("generalised_dice", "Generalised Dice"),
     Statistic("bias_in_group"),
     Statistic("differential_bias"),
-    Statistic("differential_bias_f"),
+    Statistic("differential_bias_f", "F test of differential bias"),
     Statistic("differential_direction"),
     Statistic("differential_discordance"),
     Statistic("discordance_rate"),
@@ -350,8 +356,8 @@ def registered(name: str) -> Statistic | None:
     --------
     >>> registered("hazard_ratio").null, registered("hd95_mm_median").scale, registered("biass")
     (1.0, 'mm', None)
-    >>> registered("dice_median").words, registered("conformance:bias").words
-    ('Dice, median', 'Conformance:bias')
+    >>> registered("icc_a_1_complete_cases").words
+    'ICC(A,1), complete cases'
     """
     if name in STATISTICS:
         return STATISTICS[name]
@@ -360,8 +366,10 @@ def registered(name: str) -> Statistic | None:
     for suffix in SUFFIXES:
         base = STATISTICS.get(name.removesuffix(suffix)) if name.endswith(suffix) else None
         if base:
+            words = suffix[1:].replace("_", " ")
             label = base.label.replace(", mean", ", median") if suffix == "_median" else ""
-            return Statistic(name, label if label != base.label else "", base.scale)
+            label = label if label not in ("", base.label) else f"{base.words}, {words}"
+            return Statistic(name, label, base.scale)
     return None
 
 
@@ -377,12 +385,6 @@ def statistic(name: object) -> Statistic:
 
 
 def family_of(name: str, key: str = "forest") -> tuple[str, ...]:
-    """Names of the statistics that share ``forest`` or ``family`` with this one.
-
-    Examples
-    --------
-    >>> family_of("mean", "family"), family_of("power")
-    (('mean', 'median'), ())
-    """
+    """Names of the statistics that share ``forest`` or ``family`` with this one."""
     word = getattr(statistic(name), key)
     return tuple(one.name for one in STATISTICS.values() if word and getattr(one, key) == word)

@@ -23,20 +23,8 @@ def status_command_warnings(
 
     ``sacct`` fails silently where accounting is off, and the executor would wait for ever. It also
     falls back from ``squeue`` to ``sacct`` if Slurm forgets finished jobs sooner than three of its
-    intervals.
-
-    Parameters
-    ----------
-    settings
-        Of the executor, with ``status_command`` and ``init_seconds_before_status_checks``; other
-        executors have none.
-    run
-        Runs a command; exit code and text.
-
-    Returns
-    -------
-    list of str
-        What is wrong, and the option that fixes it.
+    intervals. ``run`` runs a command: exit code and text. Each warning has the option that fixes
+    it.
 
     Examples
     --------

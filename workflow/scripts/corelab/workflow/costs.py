@@ -42,7 +42,7 @@ COSTS = {
     "segment": Cost(600, 8, 10, 0.3),
     "perfuse": Cost(900, 16, 20, 1.5),
     "normalise": Cost(1800, 8, 60, 0.5),
-    "measure": Cost(500, 6, 10, 0.2),
+    "measure": Cost(500, 3, 10, 0.2),
     "radiomics": Cost(1200, 12, 60, 2.0),
 }
 #: Stages that may run a network, and the block of the config that names it.
@@ -119,33 +119,42 @@ STAGE_PRIORITIES = {
 }
 #: Added to the jobs of the first participant, whose images are then the first result to look at.
 FIRST = 100
-#: Participants up to which there is a first one: a function costs planning time for every job.
+#: Most that is added to the jobs of a participant with many scans: less than stages are apart.
+LONG = 4
+#: Participants up to which they have an order: a function costs planning time for every job.
 FEW_PARTICIPANTS = 50
 
 
-def priorities(cohort: Cohort) -> dict[str, int | Callable[[Any], int]]:
+def priorities(
+    cohort: Cohort, scans_mb: Callable[[Any], float]
+) -> dict[str, int | Callable[[Any], int]]:
     """Priority of the jobs of each image stage.
 
     Parameters
     ----------
     cohort
         Its first participant comes first.
+    scans_mb
+        Size of the scans of a participant (:meth:`Limits.scans_mb`). Of the others, those with
+        most come first: the last chain of jobs, beside which little else is left, is a short one.
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> cohort = Cohort({}, {"sub-1": ("1", ["a"]), "sub-2": ("2", ["a"])}, {}, {}, ())
-    >>> found = priorities(cohort)["normalise"]
+    >>> cohort = Cohort({}, {f"sub-{n}": (n, ["a"]) for n in "1234"}, {}, {}, ())
+    >>> found = priorities(cohort, lambda job: 26.0 * int(job.subject[-1]))["normalise"]
     >>> [found(SimpleNamespace(subject=subject)) for subject in cohort.subjects]
-    [150, 50]
+    [151, 52, 53, 54]
     """
     if not 1 < len(cohort.subjects) <= FEW_PARTICIPANTS:
         return dict(STAGE_PRIORITIES)
-    first = next(iter(cohort.subjects))
+    subjects = list(cohort.subjects)
+    by_size = sorted(subjects, key=lambda subject: scans_mb(SimpleNamespace(subject=subject)))
+    more = {name: LONG * rank // len(subjects) for rank, name in enumerate(by_size, start=1)}
+    more[subjects[0]] += FIRST
 
     def of_stage(priority: int) -> Callable[[Any], int]:
         def of_job(wildcards: Any) -> int:
-            return priority + FIRST * int(wildcards.subject == first)
+            return priority + more[wildcards.subject]
 
         return of_job
 

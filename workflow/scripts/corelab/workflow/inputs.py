@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from corelab.records import InsertRow, ScanRow
+from corelab.records.images import InsertRow, ScanRow
 from corelab.study.model import Study
 from corelab.study.models import configured_models, model_files
 
@@ -30,14 +30,17 @@ def inspected(function: Function) -> Function:
 
 
 def plain_rows(rows: Iterable[ScanRow | InsertRow]) -> list[dict[str, Any]]:
-    """Rows of a sheet as parameters: without what changes when other rows of the sheet do.
+    """Rows of a sheet as parameters: without empty cells and what other rows of the sheet change.
 
     Examples
     --------
     >>> plain_rows([ScanRow("dwi", "a.nii", "s1", line=3)])[0]["path"]
     'a.nii'
     """
-    return [{k: v for k, v in row.to_json().items() if k not in _HIDDEN} for row in rows]
+    return [
+        {k: v for k, v in row.to_json().items() if v is not None and k not in _HIDDEN}
+        for row in rows
+    ]
 
 
 def sheet_paths(study: Study, *names: str) -> dict[str, str]:

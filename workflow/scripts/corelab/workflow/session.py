@@ -33,6 +33,7 @@ from corelab.provenance.ledger import (
     wait_for_others,
 )
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
+from corelab.records.measured import Measured
 from corelab.reporting.summary import summary_lines
 from corelab.workflow.cluster import status_command_warnings
 from corelab.workflow.targets import Targets
@@ -42,30 +43,15 @@ _READ_ONLY = {"verify", "status", "--unlock"}
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake's arguments ask for a dry run; ``-np`` is ``-n -p``.
-
-    Examples
-    --------
-    >>> is_dry_run(["snakemake", "-np"]), is_dry_run(["--dry-run"]), is_dry_run(["-c1"])
-    (True, True, False)
-    """
+    """Whether Snakemake's arguments request a dry run; ``-np`` is ``-n -p``."""
     return any(
         word in {"--dry-run", "--dryrun"} or re.fullmatch("-[a-zA-Z]*n[a-zA-Z]*", word)
         for word in arguments
     )
 
 
-def shown_by_snakemake(record: Any) -> bool:
-    """Whether a message of Snakemake says more than the progress bar and the failure lines.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> shown_by_snakemake(SimpleNamespace(event="LogEvent.job_finished", msg=""))
-    False
-    >>> shown_by_snakemake(SimpleNamespace(event=None, msg="Building DAG of jobs..."))
-    True
-    """
+def _shown_by_snakemake(record: Any) -> bool:
+    """Whether a message of Snakemake says more than the progress bar and the failure lines."""
     event = str(getattr(record, "event", None) or "")
     counted = event.endswith(("job_finished", "progress", "job_error"))
     return not (counted or str(record.msg).startswith(("Select jobs", "Execute ")))
@@ -216,7 +202,7 @@ class Session:
         for handler in self._snakemake_handlers():
             # The bar redraws itself below everything that is written to the new stderr.
             handler.setStream(sys.stderr)
-            handler.addFilter(shown_by_snakemake)
+            handler.addFilter(_shown_by_snakemake)
 
     def _plan_lines(self, waiting: Mapping[str, int], changed: Sequence[str]) -> list[str]:
         study, cohort = self.study, self.targets.cohort
@@ -274,10 +260,18 @@ class Session:
             *scan_failures(self.folder, self.targets.stage_records()),
         ]
         closing = closing_lines(self.folder, self.study.participants, found, *self.command())
-        logger.info("\n".join([*summary_lines(self.folder), *closing]))
+        summary = summary_lines(self.folder, exhibits=self.targets.exhibits())
+        logger.info("\n".join([*summary, *closing]))
         failed = failed_products(self.folder)
-        if failed:
-            raise WorkflowError(failure_words(failed))
+        words = [failure_words(failed)] if failed else []
+        if unmeasured := [one for one in found if one.step == Measured.stage and not one.hard]:
+            who = "\n".join(f"  {one.subject} {one.visit}: {one.cause}" for one in unmeasured)
+            words.append(
+                "The measurement of these visits ended in an unexpected error; every other visit "
+                f"is measured, and the report is made:\n{who}\nPlease report the log."
+            )
+        if words:
+            raise WorkflowError("\n".join(words))
 
     def on_error(self) -> None:
         """Print what failed and how to continue."""

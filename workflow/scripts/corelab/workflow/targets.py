@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from corelab.measurement.recovery_targets import targets_of
-from corelab.provenance.failures import by_stage
+from corelab.provenance.failures import SOURCE_STAGES, by_stage
 from corelab.provenance.ledger import invalidated_outputs
-from corelab.records import ScanRow
+from corelab.records.images import ScanRow
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.measurement import FrequencyMap
@@ -28,8 +28,8 @@ GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
 )
 #: Reportlets of the central read.
 READING = ("standing", "rates", "p_chart", "conduct", "turnaround", "attestations")
-#: Stages with a record for each visit or participant.
-STAGES = ("prepare", "segment", "perfuse", "normalise")
+#: Stages with one record for all visits of a participant.
+_OF_SUBJECTS = ("normalise", "measure")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,6 @@ class Targets:
         """A path for each name; ``{}`` in the pattern is the name."""
         return [self.under(pattern.format(name)) for name in names]
 
-    # Cached: many jobs need the same path, and a plan of thousands of jobs keeps each string.
-    @functools.cache  # noqa: B019 (one object in a process)
     def stage(self, name: str, subject: str, session: str | None = None) -> str:
         """Record of a stage: the declared output of its job; it lists the job's other files."""
         return self.under("derivatives", subject, *([session] if session else []), f"{name}.json")
@@ -72,16 +70,17 @@ class Targets:
         return [self.stage("perfuse", subject, session)] * has
 
     def records(self, *names: str) -> list[str]:
-        """Stage records of all visits (of all participants for ``normalise``)."""
+        """Stage records of all visits, and of all participants for stages of participants."""
         found: list[str] = []
         for subject, session in self.cohort.visits:
             for name in names:
                 if name == "perfuse":
                     found += self.perfused(subject, session)
-                elif name != "normalise":
+                elif name not in _OF_SUBJECTS:
                     found.append(self.stage(name, subject, session))
-        if "normalise" in names:
-            found += [self.stage("normalise", subject) for subject in self.cohort.subjects]
+        for name in names:
+            if name in _OF_SUBJECTS:
+                found += [self.stage(name, subject) for subject in self.cohort.subjects]
         return found
 
     def subject_records(self, subject: str) -> list[str]:
@@ -107,7 +106,9 @@ class Targets:
 
     def status_records(self) -> list[str]:
         """Records with the status of scans, masks and registrations."""
-        return [path for name in STAGES for path in self.records(name)] + self.measured_records()
+        return [
+            path for name in SOURCE_STAGES for path in self.records(name)
+        ] + self.measured_records()
 
     def stage_records(self) -> dict[str, list[str]]:
         """Records that the study should have by stage, relative to its folder."""
@@ -340,7 +341,7 @@ class Targets:
         truth = [under("phantom", "truth.tsv")] if self.simulated else []
         parts = {
             "phantom": [*self.simulated, *sorted(self.simulated_phantoms), *truth],
-            "images": [*self.records(*STAGES), *self.contact_sheets()],
+            "images": [*self.records(*SOURCE_STAGES), *self.contact_sheets()],
             "recovery": [
                 under("quality", "recovery.tsv"),
                 under("quality", "recovery_summary.tsv"),
@@ -385,7 +386,7 @@ class Targets:
         images = [
             under("preflight", "findings.tsv"),
             *self.simulated,
-            *self.records(*STAGES),
+            *self.records(*SOURCE_STAGES),
             *self.quality_records(),
         ]
         features = [*self.feature_tables(), under("endpoints", "features.tsv")]

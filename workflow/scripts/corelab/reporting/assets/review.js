@@ -98,10 +98,16 @@
     } catch (error) { say(`Not recorded: ${error.message}`); return false; }
   };
 
+  // The visit before or after, of those that are shown.
+  const go = (sheet, step) => {
+    const shown = all(".sheet").filter((one) => one === sheet || !one.hidden);
+    const next = shown[shown.indexOf(sheet) + step];
+    if (next) next.focus();
+  };
+
   for (const sheet of all(".sheet")) {
     const form = sheet.querySelector("form");
-    form.addEventListener("submit", (event) => event.preventDefault());
-    form.querySelector("button").addEventListener("click", async () => {
+    const decide = async () => {
       const chosen = form.querySelector("input[name=decision]:checked");
       const reason = form.querySelector("input[name=reason]");
       if (!reviewer.value.trim()) { say("Give your name first"); reviewer.focus(); return; }
@@ -111,7 +117,27 @@
         participant_id: sheet.dataset.subject, visit: sheet.dataset.visit, endpoint: form.querySelector("select").value,
         decision: chosen.value, reason: reason.value, decided_by: reviewer.value,
       };
-      if (await record(given)) { form.reset(); show(); }
+      if (await record(given)) { form.reset(); show(); return true; }
+    };
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (await decide()) go(sheet, 1);
+    });
+    form.querySelector("button").addEventListener("click", decide);
+    // Letters act while the focus is in a sheet, and not while somebody writes.
+    const choices = { a: "accept", r: "review", x: "exclude" };
+    const steps = { n: 1, p: -1 };
+    sheet.addEventListener("keydown", async (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.target !== sheet && event.target.type !== "radio") return;
+      const key = event.key.toLowerCase();
+      if (key in choices) {
+        const radio = form.querySelector(`input[value=${choices[key]}]`);
+        radio.checked = true;
+        (key === "a" ? radio : form.querySelector("input[name=reason]")).focus();
+      } else if (key in steps) go(sheet, steps[key]);
+      else if (key === "enter") { if (await decide()) go(sheet, 1); } else return;
+      event.preventDefault();
     });
     // Values are hidden until somebody asks for them, and who asked is recorded first.
     const opener = sheet.querySelector(".open-values");

@@ -31,7 +31,7 @@
     const settings = {
       backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairWidth: 0.25, show3Dcrosshair: true,
       isRadiologicalConvention: true, textHeight: 0.05, dragAndDropEnabled: false, loadingText: "",
-      logLevel: "silent", multiplanarShowRender: 0, onLocationChange: (place) => { where.textContent = place.string; },
+      logLevel: "silent", multiplanarShowRender: 0, isColorbar: true, dragMode: niivue.DRAG_MODE.measurement, onLocationChange: (place) => { where.textContent = place.string; },
     };
     const nv = new niivue.Niivue(settings);
     globalThis.nv = nv;
@@ -51,6 +51,8 @@
       shown.volumes.slice().forEach((volume) => shown.removeVolume(volume));
       const add = async (item, options) => {
         const volume = await niivue.NVImage.loadFromBase64({ base64: item.base64, name: `${item.name}.nii.gz`, ...options });
+        // The scale of a mask says nothing.
+        volume.colorbarVisible = item === scan;
         shown.addVolume(volume);
       };
       await add(scan, { colormap: scan.colormap, cal_min: scan.window[0], cal_max: scan.window[1] });
@@ -128,6 +130,7 @@
       nv.volumes[0].cal_max = Number(high.value);
       nv.updateGLVolume();
     };
+    document.getElementById("picture").addEventListener("click", () => nv.saveScene(`${data[choose.value].name}.png`));
     low.addEventListener("input", rewindow);
     high.addEventListener("input", rewindow);
     view.addEventListener("change", () => [nv, second].forEach((shown) => { if (shown) shown.setSliceType(shown[view.value]); }));

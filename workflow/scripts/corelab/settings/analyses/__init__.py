@@ -66,10 +66,7 @@ STATISTICS_TABLES = tuple(dict.fromkeys(one.kind.table for one in _ALL))
 def spec_of(entry: Mapping[str, Any]) -> AnalysisSpec:
     """An entry of the plan as the specification of its type.
 
-    Raises
-    ------
-    ValueError
-        If its type is unknown, or a key or value does not belong to the type.
+    ValueError if its type is unknown, or a key or value does not belong to the type.
 
     Examples
     --------

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
 from corelab.settings.analyses.base import (
     DERIVED,
     RESAMPLES,
@@ -71,63 +69,53 @@ class AgreementSpec(Placed, Clustered):
 
     type: Literal["agreement"]
     sources: Sources
-    derivation: Literal["value", "change", "percent_change", "log_ratio"] = Field(
-        "value", description="How a value is derived from two visits"
-    )
+    derivation: Literal["value", "change", "percent_change", "log_ratio"] = "value"
+    """How a value is derived from two visits"""
     baseline: Annotated[Baseline | Absent, DERIVED] = None
     by_visit: ByVisit = False
-    repeats: Literal["between", "within"] = Field(
-        "between", description="Between sources, or within each source"
-    )
+    repeats: Literal["between", "within"] = "between"
+    """Between sources, or within each source"""
     scale: ScaleOfValues = "identity"
-    measure_level: MeasureLevel | Absent = Field(None, description="Level of measurement")
-    clustering: Literal["model", "pooled"] = Field(
-        "model",
-        description="Agreement of several visits per participant: a model with participants and "
-        "visits (default), or pooled targets with an interval over clusters",
-    )
-    delta: Number | Absent = Field(None, description="Acceptance limit in units of the endpoint")
+    measure_level: MeasureLevel | Absent = None
+    """Level of measurement"""
+    clustering: Literal["model", "pooled"] = "model"
+    """Agreement of several visits per participant: a model with participants and visits (default),
+    or pooled targets with an interval over clusters
+    """
+    delta: Number | Absent = None
+    """Acceptance limit in units of the endpoint"""
     exceeds: Exceeds | Absent = None
     by: Annotated[By | Absent, BETWEEN] = None
     reference: Annotated[Reference | Absent, WITH_BY] = None
     strata: Annotated[Strata, BETWEEN] = []
-    no_worse_ratio: Annotated[Positive | Absent, BETWEEN] = Field(
-        None,
-        description="Largest ratio of the SD between readers to that within a reader that "
-        "counts as no worse: adds a one-sided test",
-    )
-    unit_check: Annotated[Literal["likely", "refuse", "checked"], BETWEEN] = Field(
-        "likely",
-        description="Volumes of two sources that differ by a factor near 1000: likely (default) "
-        "refuses what must be a unit error and notes what may be a missed lesion, refuse refuses "
-        "both, checked where values have been checked",
-    )
-    linked: Annotated[bool, BETWEEN] = Field(
-        False,
-        description="Repeat i of one source belongs to repeat i of the other (the true value "
-        "changes between repeats)",
-    )
-    weights: Annotated[Literal["none", "linear", "quadratic"] | Absent, GRADED] = Field(
-        None, description="Weights of kappa"
-    )
-    categories: Annotated[list[Category] | Absent, GRADED] = Field(
-        None, description="Every category of a graded endpoint"
-    )
-    icc_form: Annotated[IccForm | Absent, NUMERIC] = Field(
-        None, description="Pre-specified form of the ICC"
-    )
-    limits_ci: Annotated[Literal["auto", "exact", "approximate"], NUMERIC] = Field(
-        "auto",
-        description="Interval of limits of agreement; auto (default) is exact below 100 pairs, "
-        "approximate from there on",
-    )
+    no_worse_ratio: Annotated[Positive | Absent, BETWEEN] = None
+    """Largest ratio of the SD between readers to that within a reader that counts as no worse: adds
+    a one-sided test
+    """
+    unit_check: Annotated[Literal["likely", "refuse", "checked"], BETWEEN] = "likely"
+    """Volumes of two sources that differ by a factor near 1000: likely (default) refuses what must
+    be a unit error and notes what may be a missed lesion, refuse refuses both, checked where values
+    have been checked
+    """
+    linked: Annotated[bool, BETWEEN] = False
+    """Repeat i of one source belongs to repeat i of the other (the true value changes between
+    repeats)
+    """
+    weights: Annotated[Literal["none", "linear", "quadratic"] | Absent, GRADED] = None
+    """Weights of kappa"""
+    categories: Annotated[list[Category] | Absent, GRADED] = None
+    """Every category of a graded endpoint"""
+    icc_form: Annotated[IccForm | Absent, NUMERIC] = None
+    """Pre-specified form of the ICC"""
+    limits_ci: Annotated[Literal["auto", "exact", "approximate"], NUMERIC] = "auto"
+    """Interval of limits of agreement; auto (default) is exact below 100 pairs, approximate from
+    there on
+    """
     limits_coverage: Annotated[LimitsCoverage, NUMERIC] = 0.95
     method: Annotated[
         OneOrMany[Literal["parametric", "regression", "quantile", "tolerance"]] | Absent, NUMERIC
-    ] = Field(
-        None,
-        description="Limits of agreement beside the usual ones (regression, quantile, tolerance)",
-    )
+    ] = None
+    """Limits of agreement beside the usual ones (regression, quantile, tolerance)"""
     resamples: Annotated[Resamples, BETWEEN | GRADED] = RESAMPLES
     seed: Annotated[Seed, BETWEEN | GRADED] = SEED
     compare_pairs: Annotated[
@@ -147,12 +135,7 @@ class AgreementSpec(Placed, Clustered):
     def level_of(self, endpoint: str, grades: Collection[str] = ()) -> MeasureLevel:
         """Level of measurement: as planned, else ordinal for scores and grades, ratio for the rest.
 
-        Parameters
-        ----------
-        endpoint
-            Name of the endpoint.
-        grades
-            Endpoints that are graded in words.
+        ``grades``: endpoints that are graded in words.
 
         Examples
         --------

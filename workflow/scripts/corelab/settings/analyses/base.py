@@ -58,7 +58,7 @@ class AnalysisType:
     main
         Statistics of its main table, where that is not all of them.
     sheets
-        Sheets that it reads whatever its keys are.
+        Sheets that it reads in any case.
     by_participant
         Whether it uses one value per participant and visit.
     datasets
@@ -233,7 +233,8 @@ Strata = Annotated[
     list[str],
     Field(
         description="Survival and comparison: participants columns of the stratified log-rank "
-        "test and Cox model, risk difference (binary) and Wilcoxon test (mann_whitney). "
+        "test and Cox model, risk difference (binary) and Wilcoxon test (mann_whitney). Ordinal: "
+        "of the generalised odds ratio pooled over them. "
         "Agreement also within these: participants columns, visit, size, third (of the reading "
         "sequence)"
     ),
@@ -244,14 +245,16 @@ Visit = Annotated[Texts, Field(description="Visit or visits; default each visit 
 class IntercurrentEvent(Settings):
     """An event after the start of treatment, with its strategy (ICH E9(R1))."""
 
-    event: Text = Field(description="The event")
+    event: Text
+    """The event"""
     strategy: Literal[
         "treatment policy",
         "hypothetical",
         "composite",
         "while on treatment",
         "principal stratum",
-    ] = Field(description="How it enters")
+    ]
+    """How it enters"""
 
 
 class Estimand(Settings):
@@ -259,13 +262,16 @@ class Estimand(Settings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    treatments: Text | Absent = Field(None, description="Treatments compared")
-    population: Text | Absent = Field(None, description="Patients whom the question is about")
-    variable: Text | Absent = Field(None, description="Variable of each patient")
-    intercurrent_events: list[IntercurrentEvent] | Absent = Field(
-        None, description="Events after the start of treatment, each with its strategy"
-    )
-    summary: Text | Absent = Field(None, description="Summary over the population")
+    treatments: Text | Absent = None
+    """Treatments compared"""
+    population: Text | Absent = None
+    """Patients whom the question is about"""
+    variable: Text | Absent = None
+    """Variable of each patient"""
+    intercurrent_events: list[IntercurrentEvent] | Absent = None
+    """Events after the start of treatment, each with its strategy"""
+    summary: Text | Absent = None
+    """Summary over the population"""
 
 
 Assumption = Literal["missing completely at random", "missing at random", "missing not at random"]
@@ -276,11 +282,12 @@ class MissingData(Settings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    assumption: Assumption | Absent = Field(
-        None, description="Mechanism assumed by the main analysis"
-    )
-    handling: Text | Absent = Field(None, description="What the main analysis does")
-    sensitivity: list[Text] | Absent = Field(None, description="Analyses under other assumptions")
+    assumption: Assumption | Absent = None
+    """Mechanism assumed by the main analysis"""
+    handling: Text | Absent = None
+    """What the main analysis does"""
+    sensitivity: list[Text] | Absent = None
+    """Analyses under other assumptions"""
 
 
 Names = Annotated[list[str], MinLen(1)]
@@ -290,33 +297,41 @@ Cuts = Annotated[list[Number], MinLen(1)]
 class Grid(Settings):
     """Alternatives to the planned values of keys."""
 
-    design: Literal["factorial", "one_at_a_time"] = Field(
-        "factorial", description="Every combination, or one change at a time; default factorial"
-    )
-    source: Names | Absent = Field(
-        None,
-        description="Sources (thresholds and engines are sources pipeline:<id>, readers are "
-        "sources too); all for every one that has the endpoint",
-    )
-    population: Names | Absent = Field(None, description="Population expressions")
-    endpoint: Names | Absent = Field(None, description="Other endpoints")
-    visit: Names | Absent = Field(None, description="Other visits")
-    method: Names | Absent = Field(None, description="Other methods")
-    derivation: Names | Absent = Field(None, description="Other derivations")
-    responder: Names | Absent = Field(None, description="Other responder rules")
-    scale: Names | Absent = Field(None, description="Other scales")
-    covariates: Annotated[list[list[str]], MinLen(1)] | Absent = Field(
-        None, description="Other sets of covariates"
-    )
-    cut: Cuts | Absent = Field(None, description="Other cut points of the outcome")
-    positive_from: Cuts | Absent = Field(None, description="Other cut points of the test")
-    outcome: Names | Absent = Field(None, description="Other outcomes")
+    design: Literal["factorial", "one_at_a_time"] = "factorial"
+    """Every combination, or one change at a time; default factorial"""
+    source: Names | Absent = None
+    """Sources (thresholds and engines are sources pipeline:<id>, readers are sources too); all for
+    every one that has the endpoint
+    """
+    population: Names | Absent = None
+    """Population expressions"""
+    endpoint: Names | Absent = None
+    """Other endpoints"""
+    visit: Names | Absent = None
+    """Other visits"""
+    method: Names | Absent = None
+    """Other methods"""
+    derivation: Names | Absent = None
+    """Other derivations"""
+    responder: Names | Absent = None
+    """Other responder rules"""
+    scale: Names | Absent = None
+    """Other scales"""
+    covariates: Annotated[list[list[str]], MinLen(1)] | Absent = None
+    """Other sets of covariates"""
+    cut: Cuts | Absent = None
+    """Other cut points of the outcome"""
+    positive_from: Cuts | Absent = None
+    """Other cut points of the test"""
+    outcome: Names | Absent = None
+    """Other outcomes"""
 
 
 class Offset(Settings):
     """What is added to values of which some are 0."""
 
-    offset: Positive = Field(description="Added to every value, unit of the endpoint")
+    offset: Positive
+    """Added to every value, unit of the endpoint"""
 
 
 Zeros = Annotated[
@@ -390,11 +405,6 @@ class AnalysisSpec(Settings, _Keys):
 
     A type is a class below this one, in a module of its own. A field's default is the default of
     the key. A field with a :class:`Need` among its annotations is read under that condition only.
-
-    Examples
-    --------
-    >>> AnalysisSpec(id="a", type="agreement").alpha
-    0.05
     """
 
     model_config = ConfigDict(regex_engine="python-re", defer_build=True)
@@ -406,38 +416,32 @@ class AnalysisSpec(Settings, _Keys):
     require_one: ClassVar[tuple[str, ...]] = ()
     instead: ClassVar[str] = ""
 
-    id: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
-        description="Identifier; stands in every row it gives",
-    )
-    type: str = Field(description="Kind of analysis")
-    label: str | Absent = Field(
-        None, description="Mask label of an overlap analysis; elsewhere a title"
-    )
-    title: str | Absent = Field(None, description="What people read as its title")
-    population: str | Absent = Field(None, description="Expression over participants columns")
-    objective: Literal["primary", "secondary", "exploratory"] | Absent = Field(
-        None, description="Standing in the plan"
-    )
-    family: str | Absent = Field(None, description="Multiplicity family")
-    primary_visit: Annotated[str | Absent, IN_FAMILY] = Field(
-        None, description="Visit of the hypothesis; default the last visit of the analysis"
-    )
-    primary_contrast: Annotated[Level | Absent, IN_FAMILY] = Field(
-        None,
-        description="Level of by (or group of a row) of the hypothesis; default every contrast",
-    )
-    primary_statistic: Annotated[str | Absent, IN_FAMILY] = Field(
-        None, description="Statistic of the hypothesis; default the first that concludes"
-    )
-    weight: Annotated[Fraction | Absent, GRAPHICAL] = Field(
-        None, description="Share of the level of this analysis in a graphical family, 0 to 1"
-    )
-    passes_to: Annotated[dict[str, Fraction] | Absent, GRAPHICAL] = Field(
-        None,
-        description="Shares of the weight that go to other analyses of a graphical family once "
-        "this one is rejected, 0 to 1",
-    )
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+    """Identifier; stands in every row it gives"""
+    type: str
+    """Kind of analysis"""
+    label: str | Absent = None
+    """Mask label of an overlap analysis; elsewhere a title"""
+    title: str | Absent = None
+    """What people read as its title"""
+    population: str | Absent = None
+    """Expression over participants columns"""
+    objective: Literal["primary", "secondary", "exploratory"] | Absent = None
+    """Standing in the plan"""
+    family: str | Absent = None
+    """Multiplicity family"""
+    primary_visit: Annotated[str | Absent, IN_FAMILY] = None
+    """Visit of the hypothesis; default the last visit of the analysis"""
+    primary_contrast: Annotated[Level | Absent, IN_FAMILY] = None
+    """Level of by (or group of a row) of the hypothesis; default every contrast"""
+    primary_statistic: Annotated[str | Absent, IN_FAMILY] = None
+    """Statistic of the hypothesis; default the first that concludes"""
+    weight: Annotated[Fraction | Absent, GRAPHICAL] = None
+    """Share of the level of this analysis in a graphical family, 0 to 1"""
+    passes_to: Annotated[dict[str, Fraction] | Absent, GRAPHICAL] = None
+    """Shares of the weight that go to other analyses of a graphical family once this one is
+    rejected, 0 to 1
+    """
     adjustment: Annotated[
         Literal[
             "holm",
@@ -452,28 +456,24 @@ class AnalysisSpec(Settings, _Keys):
         ]
         | Absent,
         IN_FAMILY,
-    ] = Field(
-        None,
-        description="Multiplicity procedure of the family; fixed_sequence tests in the order of "
-        "the plan",
-    )
-    estimand: Text | Estimand | Absent = Field(
-        None,
-        description="Estimand after ICH E9(R1), by attribute or in words; shown in the methods, "
-        "the charter, the SOP and the ARS",
-    )
-    missing_data: Text | MissingData | Absent = Field(
-        None,
-        description="Missing values, by part or in words; the method key decides what is done "
-        "(complete cases, mmrm, multiple_imputation)",
-    )
-    alpha: OpenShare = Field(0.05, description="1 - confidence level")
-    note: str | Absent = Field(None, description="Free text shown with the results")
-    sensitivity: Grid | Absent = Field(
-        None,
-        description="Alternatives to the planned values of keys; every combination is run and "
-        "stands in statistics/specifications.tsv",
-    )
+    ] = None
+    """Multiplicity procedure of the family; fixed_sequence tests in the order of the plan"""
+    estimand: Text | Estimand | Absent = None
+    """Estimand after ICH E9(R1), by attribute or in words; shown in the methods, the charter, the
+    SOP and the ARS
+    """
+    missing_data: Text | MissingData | Absent = None
+    """Missing values, by part or in words; the method key decides what is done (complete cases,
+    mmrm, multiple_imputation)
+    """
+    alpha: OpenShare = 0.05
+    """1 - confidence level"""
+    note: str | Absent = None
+    """Free text shown with the results"""
+    sensitivity: Grid | Absent = None
+    """Alternatives to the planned values of keys; every combination is run and stands in
+    statistics/specifications.tsv
+    """
 
     _entry: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -513,13 +513,7 @@ class AnalysisSpec(Settings, _Keys):
 
     @property
     def sheets(self) -> list[str]:
-        """Sheets that it reads.
-
-        Examples
-        --------
-        >>> AnalysisSpec(id="a", type="").sheets
-        ['participants', 'covariates']
-        """
+        """Sheets that it reads."""
         named = ["outcomes"] * bool(self.outcome) + ["exposures"] * bool(self.exposure)
         return ["participants", "covariates", *named, *self.kind.sheets]
 
@@ -565,21 +559,19 @@ class Placed(AnalysisSpec):
 class OneValue(Placed):
     """One value per participant and visit: of one source, derived."""
 
-    derivation: Derivation = Field("value", description="How a value is derived from two visits")
+    derivation: Derivation = "value"
+    """How a value is derived from two visits"""
     source: Source | Absent = None
     baseline: Annotated[Baseline | Absent, DERIVED | one_of("covariates", "baseline")] = None
     zeros: Annotated[Zeros | Absent, RATIO_OR_LOG] = None
-    responder: Annotated[str | Absent, RESPONDER] = Field(
-        None,
-        description="Rule of derivation responder over value, baseline, change, percent_change "
-        "(%) and log_ratio, for example percent_change <= -30",
-    )
-    nonresponder_imputation: Annotated[bool, RESPONDER] = Field(
-        False,
-        description="Participants of the population without a value at the visit count as "
-        "non-responders; of a graded outcome by arm: take the worst grade that anybody has; "
-        "default false",
-    )
+    responder: Annotated[str | Absent, RESPONDER] = None
+    """Rule of derivation responder over value, baseline, change, percent_change (%) and log_ratio,
+    for example percent_change <= -30
+    """
+    nonresponder_imputation: Annotated[bool, RESPONDER] = False
+    """Participants of the population without a value at the visit count as non-responders; of a
+    graded outcome by arm: take the worst grade that anybody has; default false
+    """
 
 
 class MaybeOneValue(OneValue):

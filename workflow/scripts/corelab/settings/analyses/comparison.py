@@ -67,76 +67,51 @@ class ComparisonSpec(OneValue, Modelled):
 
     type: Literal["comparison"]
     by: By  # type: ignore[assignment]
-    method: OneOrMany[Method] = Field(
-        "ancova", description="Estimator, or a list of them (docs/pharmacodynamics.md)"
-    )
+    method: OneOrMany[Method] = "ancova"
+    """Estimator, or a list of them (docs/pharmacodynamics.md)"""
     scale: ScaleOfValues = "identity"
     baseline: Annotated[Baseline | Absent, DERIVED | one_of("covariates", "baseline") | IMPUTED] = (
         None
     )
-    covariance: Annotated[OneOrMany[Structure], MMRM] = Field(
-        "us", description="Covariance of an MMRM, or a pre-specified ladder of them"
-    )
-    covariance_by_arm: Annotated[bool, MMRM] = Field(
-        False,
-        description="MMRM with a covariance of its own for each arm; default one for all",
-    )
-    df: Annotated[Literal["satterthwaite", "kenward_roger"] | Absent, MMRM] = Field(
-        None, description="Degrees of freedom of an MMRM"
-    )
-    interactions: Annotated[list[str] | Absent, REPEATED] = Field(
-        None,
-        description="Covariates of an MMRM or GEE with an effect per visit; default the baseline "
-        "in an MMRM, none in a GEE",
-    )
-    overall: Annotated[bool, REPEATED] = Field(
-        False, description="Also the mean effect over the visits of an MMRM or GEE"
-    )
+    covariance: Annotated[OneOrMany[Structure], MMRM] = "us"
+    """Covariance of an MMRM, or a pre-specified ladder of them"""
+    covariance_by_arm: Annotated[bool, MMRM] = False
+    """MMRM with a covariance of its own for each arm; default one for all"""
+    df: Annotated[Literal["satterthwaite", "kenward_roger"] | Absent, MMRM] = None
+    """Degrees of freedom of an MMRM"""
+    interactions: Annotated[list[str] | Absent, REPEATED] = None
+    """Covariates of an MMRM or GEE with an effect per visit; default the baseline in an MMRM, none
+    in a GEE
+    """
+    overall: Annotated[bool, REPEATED] = False
+    """Also the mean effect over the visits of an MMRM or GEE"""
     contrasts: Annotated[dict[str, Annotated[dict[str, Number], MinLen(1)]] | Absent, REPEATED] = (
-        Field(
-            None,
-            description="Named contrasts of the visits of an MMRM or GEE: name -> visit -> weight",
-        )
+        None
     )
+    """Named contrasts of the visits of an MMRM or GEE: name -> visit -> weight"""
     strata: Annotated[Strata, one_of("method", "binary", "mann_whitney")] = []
-    subgroups: Annotated[list[str], ANCOVA] = Field(
-        [],
-        description="Participants columns in whose levels the effect is also given, with the test "
-        "of interaction",
-    )
-    robust: Annotated[Literal["hc3"] | Absent, ANCOVA] = Field(
-        None, description="Heteroscedasticity-consistent covariance of an ANCOVA"
-    )
-    imputations: Annotated[int, IMPUTED] = Field(
-        IMPUTATIONS,
-        ge=2,
-        description="Number of completed data sets of multiple imputation; default 50",
-    )
-    imputation: Annotated[Literal["mar", "j2r", "cr", "cir"], IMPUTED] = Field(
-        "mar",
-        description="Assumption about values after the last one seen: missing at random, jump to "
-        "reference, copy reference, copy increments in reference; default mar",
-    )
-    imputation_model: Annotated[Literal["joint", "within_arm"], IMPUTED] = Field(
-        "joint",
-        description="One joint model with the arm, or one model within each arm; default joint",
-    )
-    auxiliary: Annotated[list[str], IMPUTED] = Field(
-        [], description="Participants columns that only the imputation model has"
-    )
-    deltas: Annotated[Shifts | Absent, IMPUTED] = Field(
-        None,
-        description="Shifts of the imputed values of an arm, unit of the endpoint on its scale, "
-        "one row each; a mapping visit -> shift concerns that visit",
-    )
-    deltas_reference: Annotated[Shifts | Absent, IMPUTED] = Field(
-        None,
-        description="Shifts of the imputed values of the reference arm; one row for every pair "
-        "with deltas",
-    )
-    tipping_point: Annotated[bool, IMPUTED] = Field(
-        False,
-        description="Search the shift of imputed values at which significance is lost",
-    )
+    subgroups: Annotated[list[str], ANCOVA] = []
+    """Participants columns in whose levels the effect is also given, with the test of interaction
+    """
+    robust: Annotated[Literal["hc3"] | Absent, ANCOVA] = None
+    """Heteroscedasticity-consistent covariance of an ANCOVA"""
+    imputations: Annotated[int, IMPUTED] = Field(IMPUTATIONS, ge=2)
+    """Number of completed data sets of multiple imputation; default 50"""
+    imputation: Annotated[Literal["mar", "j2r", "cr", "cir"], IMPUTED] = "mar"
+    """Assumption about values after the last one seen: missing at random, jump to reference, copy
+    reference, copy increments in reference; default mar
+    """
+    imputation_model: Annotated[Literal["joint", "within_arm"], IMPUTED] = "joint"
+    """One joint model with the arm, or one model within each arm; default joint"""
+    auxiliary: Annotated[list[str], IMPUTED] = []
+    """Participants columns that only the imputation model has"""
+    deltas: Annotated[Shifts | Absent, IMPUTED] = None
+    """Shifts of the imputed values of an arm, unit of the endpoint on its scale, one row each; a
+    mapping visit -> shift concerns that visit
+    """
+    deltas_reference: Annotated[Shifts | Absent, IMPUTED] = None
+    """Shifts of the imputed values of the reference arm; one row for every pair with deltas"""
+    tipping_point: Annotated[bool, IMPUTED] = False
+    """Search the shift of imputed values at which significance is lost"""
     resamples: Annotated[Resamples, one_of("method", "two_part")] = 1000
     seed: Annotated[Seed, one_of("method", "two_part", "multiple_imputation")] = SEED

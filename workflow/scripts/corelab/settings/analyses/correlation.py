@@ -50,10 +50,14 @@ WITH_SECOND = given("endpoint_y")
 class Summary(Settings):
     """A correlation of which only r and n are known."""
 
-    name: Annotated[str, MinLen(1)] = Field(description="Stands in the column group")
-    r: Number = Field(ge=-1, le=1, description="Correlation as printed")
-    n: int = Field(ge=4, description="Number of pairs")
-    decimals: int = Field(2, ge=0, description="Decimals that r is printed with; default 2")
+    name: Annotated[str, MinLen(1)]
+    """Stands in the column group"""
+    r: Number = Field(ge=-1, le=1)
+    """Correlation as printed"""
+    n: int = Field(ge=4)
+    """Number of pairs"""
+    decimals: int = Field(2, ge=0)
+    """Decimals that r is printed with; default 2"""
 
 
 class CorrelationSpec(OneValue, Modelled):
@@ -72,7 +76,8 @@ class CorrelationSpec(OneValue, Modelled):
 
     type: Literal["correlation"]
     endpoint: Endpoint | Absent = None  # type: ignore[assignment]
-    endpoint_y: str | Absent = Field(None, description="Second endpoint of a correlation")
+    endpoint_y: str | Absent = None
+    """Second endpoint of a correlation"""
     outcome: Outcome | Absent = None
     exposure: Exposure | Absent = None
     scale: ScaleOfValues = "identity"
@@ -87,21 +92,18 @@ class CorrelationSpec(OneValue, Modelled):
             "repeated",
             "attenuation",
         ]
-    ] = Field("pearson", description="Coefficient, or a list of them (docs/pharmacodynamics.md)")
-    ci: Literal["fisher", "bonett_wright", "bootstrap", "bca", "percentile"] | Absent = Field(
-        None,
-        description="Interval where a method has several: fisher, bonett_wright (Spearman, "
-        "Kendall), bootstrap or bca, percentile",
-    )
-    summaries: list[Summary] | Absent = Field(
-        None, description="Correlations of which only r and n are known"
-    )
-    source_y: Annotated[str | Absent, WITH_SECOND] = Field(
-        None, description="Source of the second endpoint"
-    )
-    visit_y: Annotated[str | Absent, WITH_SECOND] = Field(
-        None, description="Visit of the second endpoint or outcome"
-    )
+    ] = "pearson"
+    """Coefficient, or a list of them (docs/pharmacodynamics.md)"""
+    ci: Literal["fisher", "bonett_wright", "bootstrap", "bca", "percentile"] | Absent = None
+    """Interval where a method has several: fisher, bonett_wright (Spearman, Kendall), bootstrap or
+    bca, percentile
+    """
+    summaries: list[Summary] | Absent = None
+    """Correlations of which only r and n are known"""
+    source_y: Annotated[str | Absent, WITH_SECOND] = None
+    """Source of the second endpoint"""
+    visit_y: Annotated[str | Absent, WITH_SECOND] = None
+    """Visit of the second endpoint or outcome"""
     baseline: Annotated[Baseline | Absent, DERIVED] = None
     zeros: Annotated[Zeros | Absent, RATIO] = None
     outcome_visit: Annotated[OutcomeVisit | Absent, given("outcome")] = None
@@ -113,12 +115,7 @@ class CorrelationSpec(OneValue, Modelled):
     resamples: Annotated[Resamples, RESAMPLED] = RESAMPLES
     seed: Annotated[Seed, RESAMPLED] = SEED
     reliability: Annotated[Reliability | Absent, ATTENUATION] = None
-    reliability_y: Annotated[Number, ATTENUATION] = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Reliability of the other variable of a correlation, 0 to 1; default 1",
-    )
-    reliability_sources: Annotated[Texts | Absent, ATTENUATION & without("reliability")] = Field(
-        None, description="Readers (or one reader with repeats) whose ICC(A,1) is the reliability"
-    )
+    reliability_y: Annotated[Number, ATTENUATION] = Field(1.0, gt=0, le=1)
+    """Reliability of the other variable of a correlation, 0 to 1; default 1"""
+    reliability_sources: Annotated[Texts | Absent, ATTENUATION & without("reliability")] = None
+    """Readers (or one reader with repeats) whose ICC(A,1) is the reliability"""

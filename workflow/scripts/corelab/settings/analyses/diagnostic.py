@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
 from corelab.settings.analyses.base import (
     DERIVED,
     RATIO,
@@ -44,17 +42,14 @@ class DiagnosticSpec(OneValue):
     source: Annotated[Source | Absent, without("sources")] = None
     baseline: Annotated[Baseline | Absent, DERIVED] = None
     zeros: Annotated[Zeros | Absent, RATIO] = None
-    positive_above: Number | Absent = Field(
-        None,
-        description="Diagnostic: the condition is present where the outcome lies above this value "
-        "(for an outcome that is not 0/1)",
-    )
-    positive_from: Number | Absent = Field(
-        None,
-        description="Diagnostic: the test is positive where the endpoint has this value or more; "
-        "gives sensitivity, specificity and predictive values",
-    )
-    ci: Literal["delong", "logit"] = Field(
-        "delong", description="Interval of the AUC: delong (default, raw scale) or logit"
-    )
+    positive_above: Number | Absent = None
+    """Diagnostic: the condition is present where the outcome lies above this value (for an outcome
+    that is not 0/1)
+    """
+    positive_from: Number | Absent = None
+    """Diagnostic: the test is positive where the endpoint has this value or more; gives
+    sensitivity, specificity and predictive values
+    """
+    ci: Literal["delong", "logit"] = "delong"
+    """Interval of the AUC: delong (default, raw scale) or logit"""
     compare_pairs: Annotated[ComparePairs, several("endpoint", 2, "two endpoints or more")] = True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
-
 from corelab.settings.analyses.base import (
     SEED,
     WITH_COVARIATES,
@@ -51,22 +49,20 @@ class DoseResponseSpec(OneValue):
     covariates: Covariates = []
     categorical: Categorical = []
     alternative: Alternative = "two-sided"
-    models: OneOrMany[Model] = Field("linear", description="Dose-response models")
+    models: OneOrMany[Model] = "linear"
+    """Dose-response models"""
     reference_levels: Annotated[
         ReferenceLevels | Absent, one_of("models", "linear", "mixed") & WITH_COVARIATES
     ] = None
-    candidates: Annotated[list[Candidate] | dict[str, Any] | Absent, MCPMOD] = Field(
-        None,
-        description="Dose-response shapes of MCP-Mod: names of models, or blocks {model: emax, "
-        "ed50: 3} with guesses in units of the dose; a list, or a mapping of names to blocks",
-    )
+    candidates: Annotated[list[Candidate] | dict[str, Any] | Absent, MCPMOD] = None
+    """Dose-response shapes of MCP-Mod: names of models, or blocks {model: emax, ed50: 3} with
+    guesses in units of the dose; a list, or a mapping of names to blocks
+    """
     direction: Annotated[
         Literal["increasing", "decreasing"], one_of("models", "mcpmod", "williams")
-    ] = Field("increasing", description="Direction of a dose response")
-    target_effect: Annotated[Number | Absent, MCPMOD] = Field(
-        None,
-        description="Effect over the lowest dose whose dose MCP-Mod estimates, unit of the "
-        "endpoint",
-    )
+    ] = "increasing"
+    """Direction of a dose response"""
+    target_effect: Annotated[Number | Absent, MCPMOD] = None
+    """Effect over the lowest dose whose dose MCP-Mod estimates, unit of the endpoint"""
     resamples: Annotated[Resamples, TARGET] = 500
     seed: Annotated[Seed, TARGET] = SEED

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
-from pydantic import Field
 
 from corelab.settings.analyses.base import (
     RESPONDER,
@@ -15,6 +14,7 @@ from corelab.settings.analyses.base import (
     Modelled,
     Outcome,
     OutcomeVisit,
+    Strata,
     given,
     without,
 )
@@ -26,8 +26,10 @@ PAIRED_ARMS = given("by") | without("endpoint")
 class OutcomeInOrder(Settings):
     """An outcome of a hierarchical win ratio."""
 
-    outcome: Text = Field(description="Outcome of the outcomes sheet")
-    better: Better = Field("low", description="Which end is better")
+    outcome: Text
+    """Outcome of the outcomes sheet"""
+    better: Better = "low"
+    """Which end is better"""
 
 
 Hierarchy = Annotated[list[Text | OutcomeInOrder], MinLen(1)]
@@ -47,25 +49,22 @@ class OrdinalSpec(MaybeOneValue, Modelled):
     type: Literal["ordinal"]
     outcome: Outcome
     outcome_visit: OutcomeVisit | Absent = None
-    better: Better = Field("low", description="Which end of a scale is better")
-    cut: Number | Absent = Field(None, description="Cut point of a graded outcome")
-    utilities: Annotated[dict[Number | str, Number] | Absent, PAIRED_ARMS] = Field(
-        None,
-        description="Utility of each grade of the outcome (utility-weighted mRS): grade -> utility",
-    )
-    hierarchy: Annotated[Hierarchy | Absent, PAIRED_ARMS] = Field(
-        None,
-        description="Outcomes of a hierarchical win ratio, the most important first; a name (low "
-        "is better), or a block",
-    )
-    odds_by_cut: Annotated[bool, PAIRED_ARMS] = Field(
-        False,
-        description="Ordinal outcome: also the odds ratio of the arms at every cut (partial "
-        "proportional odds), with the test that they are one",
-    )
-    nonresponder_imputation: Annotated[bool, PAIRED_ARMS | RESPONDER] = Field(
-        False,
-        description="Participants of the population without a value at the visit count as "
-        "non-responders; of a graded outcome by arm: take the worst grade that anybody has; "
-        "default false",
-    )
+    better: Better = "low"
+    """Which end of a scale is better"""
+    cut: Number | Absent = None
+    """Cut point of a graded outcome"""
+    utilities: Annotated[dict[Number | str, Number] | Absent, PAIRED_ARMS] = None
+    """Utility of each grade of the outcome (utility-weighted mRS): grade -> utility"""
+    hierarchy: Annotated[Hierarchy | Absent, PAIRED_ARMS] = None
+    """Outcomes of a hierarchical win ratio, the most important first; a name (low is better), or a
+    block
+    """
+    strata: Annotated[Strata, PAIRED_ARMS] = []
+    odds_by_cut: Annotated[bool, PAIRED_ARMS] = False
+    """Ordinal outcome: also the odds ratio of the arms at every cut (partial proportional odds),
+    with the test that they are one
+    """
+    nonresponder_imputation: Annotated[bool, PAIRED_ARMS | RESPONDER] = False
+    """Participants of the population without a value at the visit count as non-responders; of a
+    graded outcome by arm: take the worst grade that anybody has; default false
+    """

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
 from corelab.settings.analyses.base import (
     AnalysisType,
     ByVisit,
@@ -32,7 +30,8 @@ class OverlapSpec(Clustered):
     )
 
     type: Literal["overlap"]
-    label: str = Field(description="Mask label of an overlap analysis; elsewhere a title")
+    label: str
+    """Mask label of an overlap analysis; elsewhere a title"""
     visit: Visit | Absent = None
     sources: Sources = "all"
     by_visit: ByVisit = False

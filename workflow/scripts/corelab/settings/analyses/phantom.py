@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
 from corelab.settings.analyses.base import (
     AnalysisSpec,
     AnalysisType,
@@ -33,7 +31,8 @@ class PhantomSpec(AnalysisSpec):
     )
 
     type: Literal["phantom"]
-    truth: str = Field(description="Column of the certified value")
+    truth: str
+    """Column of the certified value"""
     endpoint: Endpoint | Absent = None
     sources: Sources | Absent = None
     visit: Visit | Absent = None

@@ -32,24 +32,15 @@ class ProgressionSpec(AnalysisSpec):
     )
 
     type: Literal["progression"]
-    criteria: Annotated[list[str], MinLen(2), MaxLen(2)] = Field(
-        description="Two criteria of the events sheet"
-    )
+    criteria: Annotated[list[str], MinLen(2), MaxLen(2)]
+    """Two criteria of the events sheet"""
     event_endpoint: EventEndpoint = "pfs"
-    survival_endpoint: str = Field(
-        "os", description="Events endpoint that progression is related to"
-    )
+    survival_endpoint: str = "os"
+    """Events endpoint that progression is related to"""
     assessor: Assessor | Absent = None
-    window_days: Annotated[Number, Field(ge=0)] = Field(
-        28.0,
-        description="Two dates within this window count as the same, days",
-    )
-    early_days: Positive = Field(
-        84.0,
-        description="Discordance this early is counted apart (radiotherapy changes), days",
-    )
-    confirm_within_days: Positive | Absent = Field(
-        None,
-        description="A progression up to this day counts only if confirmed (pseudoprogression "
-        "rule), days",
-    )
+    window_days: Annotated[Number, Field(ge=0)] = 28.0
+    """Two dates within this window count as the same, days"""
+    early_days: Positive = 84.0
+    """Discordance this early is counted apart (radiotherapy changes), days"""
+    confirm_within_days: Positive | Absent = None
+    """A progression up to this day counts only if confirmed (pseudoprogression rule), days"""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
 from corelab.settings.analyses.base import (
     SEED,
     WITH_COVARIATES,
@@ -39,7 +37,8 @@ class QuantileSpec(OneValue, Modelled):
     )
 
     type: Literal["quantile"]
-    quantiles: list[OpenShare] = Field(description="Quantiles, 0 to 1")
+    quantiles: list[OpenShare]
+    """Quantiles, 0 to 1"""
     dose: Dose | Absent = None
     exposure: Exposure | Absent = None
     exposure_visit: Annotated[ExposureVisit | Absent, given("exposure")] = None

@@ -44,29 +44,27 @@ class RadiomicsSpec(AnalysisSpec):
     )
 
     type: Literal["radiomics"]
-    series: Texts = Field(description="Series for radiomics")
-    labels: Texts = Field(description="Mask labels for radiomics")
+    series: Texts
+    """Series for radiomics"""
+    labels: Texts
+    """Mask labels for radiomics"""
     visit: Visit | Absent = None
     sources: Sources | Absent = None
-    model: Literal["superpc", "none"] = Field("none", description="Radiomics model")
+    model: Literal["superpc", "none"] = "none"
+    """Radiomics model"""
     source: Annotated[Source | Absent, SUPERPC] = None
-    min_icc: Annotated[Number | Absent, SUPERPC] = Field(
-        None, description="Features below this ICC are left out"
-    )
+    min_icc: Annotated[Number | Absent, SUPERPC] = None
+    """Features below this ICC are left out"""
     event_endpoint: Annotated[EventEndpoint, SUPERPC] = "os"
     criterion: Annotated[Criterion | Absent, SUPERPC] = None
     assessor: Annotated[Assessor | Absent, SUPERPC] = None
-    folds: Annotated[int, SUPERPC] = Field(
-        10, ge=2, description="Folds of the outer cross-validation"
-    )
+    folds: Annotated[int, SUPERPC] = Field(10, ge=2)
+    """Folds of the outer cross-validation"""
     seed: Annotated[Seed, SUPERPC] = 1
-    threshold: Annotated[Number | None, SUPERPC] = Field(
-        None,
-        description="Feature-score threshold of superpc",
-    )
-    permutations: Annotated[int, SUPERPC] = Field(
-        0, ge=0, description="Permutations of the whole procedure"
-    )
+    threshold: Annotated[Number | None, SUPERPC] = None
+    """Feature-score threshold of superpc"""
+    permutations: Annotated[int, SUPERPC] = Field(0, ge=0)
+    """Permutations of the whole procedure"""
     covariates: Annotated[Covariates, SUPERPC] = []
     categorical: Annotated[Categorical, SUPERPC & WITH_COVARIATES] = []
     reference_levels: Annotated[ReferenceLevels | Absent, SUPERPC & WITH_COVARIATES] = None

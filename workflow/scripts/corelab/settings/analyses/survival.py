@@ -50,35 +50,25 @@ class SurvivalSpec(MaybeOneValue, Modelled):
     event_endpoint: EventEndpoint
     criterion: Criterion | Absent = None
     assessor: Assessor | Absent = None
-    method: OneOrMany[Method] | Absent = Field(
-        None,
-        description="Estimator, or a list of them (docs/pharmacodynamics.md); default km, logrank "
-        "and cox where they apply",
-    )
+    method: OneOrMany[Method] | Absent = None
+    """Estimator, or a list of them (docs/pharmacodynamics.md); default km, logrank and cox where
+    they apply
+    """
     reference_levels: Annotated[ReferenceLevels | Absent, WITH_COVARIATES] = None
     strata: Annotated[
         Strata, one_of("method", "logrank", "cox", "cuminc", "interval", unset=True)
     ] = []
     landmark_days: Annotated[
         Positive | Absent, one_of("method", "km", "logrank", "cox", "rmst", unset=True)
-    ] = Field(
-        None,
-        description="Survival of participants without the event at this day, counted from it, days",
-    )
-    tau_days: Annotated[Positive | Absent, TO_TIME] = Field(
-        None,
-        description="Horizon of the restricted mean, the cumulative incidence or Uno's "
-        "concordance, days",
-    )
+    ] = None
+    """Survival of participants without the event at this day, counted from it, days"""
+    tau_days: Annotated[Positive | Absent, TO_TIME] = None
+    """Horizon of the restricted mean, the cumulative incidence or Uno's concordance, days"""
     visit_days: Annotated[
         dict[str, Annotated[Number, Field(ge=0)]] | Absent, one_of("method", "time_varying")
-    ] = Field(
-        None,
-        description="Day of each visit for an imaging endpoint that changes with time: visit -> "
-        "day since the start of follow-up",
-    )
-    competing_endpoint: Annotated[str | Absent, one_of("method", "cuminc", "finegray")] = Field(
-        None,
-        description="Endpoint of the events sheet that precludes the event (death before "
-        "progression)",
-    )
+    ] = None
+    """Day of each visit for an imaging endpoint that changes with time: visit -> day since the
+    start of follow-up
+    """
+    competing_endpoint: Annotated[str | Absent, one_of("method", "cuminc", "finegray")] = None
+    """Endpoint of the events sheet that precludes the event (death before progression)"""

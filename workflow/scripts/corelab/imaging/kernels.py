@@ -1,0 +1,239 @@
+"""Compiled loops over volumes, imported where they are called (numba takes half a second).
+
+No freedom of floating-point arithmetic is given to the compiler: distances, interpolated values
+and counts are those of the functions of scipy and numpy that the loops stand for, to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from corelab.provenance.compiled import compiled
+
+
+@compiled(())
+def _lowest(line, size, kept, bounds, out):  # type: ignore[no-untyped-def]
+    """Lower envelope of the parabolas ``line[q] + (size (p - q))**2``.
+
+    Felzenszwalb, Huttenlocher: Distance transforms of sampled functions. Theory of Computing
+    2012;8:415-428. ``kept`` and ``bounds`` are scratch of the length of the line, and one more.
+    """
+    n, count = line.shape[0], 0
+    square = size * size
+    for q in range(n):
+        if line[q] == math.inf:
+            continue
+        while count > 0:
+            p = kept[count - 1]
+            cross = ((line[q] - line[p]) / (square * (q - p)) + (q + p)) / 2.0
+            if cross > bounds[count - 1]:
+                break
+            count -= 1
+        if count == 0:
+            cross = -math.inf
+        kept[count] = q
+        bounds[count] = cross
+        count += 1
+    if count == 0:
+        out[:] = math.inf
+        return
+    bounds[count] = math.inf
+    at = 0
+    for p in range(n):
+        while bounds[at + 1] < p:
+            at += 1
+        away = (p - kept[at]) * size
+        out[p] = line[kept[at]] + away * away
+
+
+@compiled(())
+def squared_distances(mask, sizes):  # type: ignore[no-untyped-def]
+    """Squared distance of every voxel of a 3D mask to the nearest voxel that is not in it."""
+    nx, ny, nz = mask.shape
+    out = np.empty(mask.shape, np.float64)
+    steps = np.full((ny, nz), -1, np.int32)
+    for x in range(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    steps[y, z] = 0
+                elif steps[y, z] >= 0:
+                    steps[y, z] += 1
+                out[x, y, z] = steps[y, z]
+    steps[:] = -1
+    for x in range(nx - 1, -1, -1):
+        for y in range(ny):
+            for z in range(nz):
+                if out[x, y, z] == 0:
+                    steps[y, z] = 0
+                    continue
+                if steps[y, z] >= 0:
+                    steps[y, z] += 1
+                    if out[x, y, z] < 0 or steps[y, z] < out[x, y, z]:
+                        out[x, y, z] = steps[y, z]
+                away = out[x, y, z] * sizes[0]
+                out[x, y, z] = math.inf if away < 0 else away * away
+    longest = max(ny, nz)
+    kept, bounds = np.empty(longest, np.int64), np.empty(longest + 1, np.float64)
+    column, found = np.empty(ny, np.float64), np.empty(ny, np.float64)
+    row = np.empty(nz, np.float64)
+    for x in range(nx):
+        for z in range(nz):
+            largest = 0.0
+            for y in range(ny):
+                column[y] = out[x, y, z]
+                largest = max(largest, column[y])
+            if largest == 0.0:
+                continue
+            _lowest(column, sizes[1], kept, bounds, found)
+            for y in range(ny):
+                out[x, y, z] = found[y]
+        for y in range(ny):
+            largest = 0.0
+            for z in range(nz):
+                row[z] = out[x, y, z]
+                largest = max(largest, row[z])
+            if largest > 0.0:
+                _lowest(row, sizes[2], kept, bounds, out[x, y])
+    return out
+
+
+#: What :func:`_linear` takes beyond the edge of an array: a value that fills up points outside, the
+#: edge itself, or a value in every voxel around the array.
+CONSTANT, NEAREST, GRID_CONSTANT = range(3)
+
+
+@compiled(())
+def _inside(values, a, b, c, mode, beyond):  # type: ignore[no-untyped-def]
+    """One voxel, or what lies around the array."""
+    nx, ny, nz = values.shape
+    if mode == GRID_CONSTANT and (a < 0 or b < 0 or c < 0 or a >= nx or b >= ny or c >= nz):
+        return beyond
+    # For a place inside, a neighbour beyond the edge has the weight 0.
+    a, b, c = min(max(a, 0), nx - 1), min(max(b, 0), ny - 1), min(max(c, 0), nz - 1)
+    return np.float64(values[a, b, c])
+
+
+@compiled(())
+def _linear(values, x, y, z, mode, beyond):  # type: ignore[no-untyped-def]
+    """Value at a place in voxels, linear between the eight around it."""
+    nx, ny, nz = values.shape
+    if mode == CONSTANT and not (0 <= x <= nx - 1 and 0 <= y <= ny - 1 and 0 <= z <= nz - 1):
+        return beyond
+    a, b, c = math.floor(x), math.floor(y), math.floor(z)
+    x0, y0, z0 = 1.0 - (x - a), 1.0 - (y - b), 1.0 - (z - c)
+    x1, y1, z1 = 1.0 - x0, 1.0 - y0, 1.0 - z0
+    if 0 <= a < nx - 1 and 0 <= b < ny - 1 and 0 <= c < nz - 1:
+        total = values[a, b, c] * x0 * y0 * z0
+        total += values[a, b, c + 1] * x0 * y0 * z1
+        total += values[a, b + 1, c] * x0 * y1 * z0
+        total += values[a, b + 1, c + 1] * x0 * y1 * z1
+        total += values[a + 1, b, c] * x1 * y0 * z0
+        total += values[a + 1, b, c + 1] * x1 * y0 * z1
+        total += values[a + 1, b + 1, c] * x1 * y1 * z0
+        return total + values[a + 1, b + 1, c + 1] * x1 * y1 * z1
+    total = 0.0
+    for corner in range(8):
+        i, j, k = corner >> 2, (corner >> 1) & 1, corner & 1
+        value = _inside(values, a + i, b + j, c + k, mode, beyond)
+        total += value * (x1 if i else x0) * (y1 if j else y0) * (z1 if k else z0)
+    return total
+
+
+@compiled(())
+def linear_grid(values, matrix, shift, mode, beyond, out):  # type: ignore[no-untyped-def]
+    """Values at ``matrix @ index + shift`` for every voxel of ``out``."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                x = i * matrix[0, 0] + j * matrix[0, 1] + k * matrix[0, 2] + shift[0]
+                y = i * matrix[1, 0] + j * matrix[1, 1] + k * matrix[1, 2] + shift[1]
+                z = i * matrix[2, 0] + j * matrix[2, 1] + k * matrix[2, 2] + shift[2]
+                out[i, j, k] = _linear(values, x, y, z, mode, beyond)
+
+
+@compiled(())
+def linear_points(values, points, mode, beyond, out):  # type: ignore[no-untyped-def]
+    """Values at places in voxels, (3, n)."""
+    for n in range(out.shape[0]):
+        x, y, z = np.float64(points[0, n]), np.float64(points[1, n]), np.float64(points[2, n])
+        out[n] = _linear(values, x, y, z, mode, beyond)
+
+
+#: Points that are placed at a time: a loop without jumps, which the processor takes several by one.
+_BLOCK = 1024
+
+
+@compiled({"contract"})
+def class_counts(matrix, points, origin, per_mm, table, shape, bins, counts):  # type: ignore[no-untyped-def]
+    """Count points by the class of the voxel (``table``) in which they lie, and by their bin.
+
+    ``points`` are (3, n) in mm, ``matrix`` (3, 4) takes them to the space of the table. Sums are
+    nested as a fused product of matrices has them.
+    """
+    half, zero = np.float32(0.5), np.float32(0.0)
+    last = (np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1))
+    rows, columns = np.int32(shape[1]), np.int32(shape[2])
+    m, n = matrix, bins.shape[0]
+    cell = np.empty(_BLOCK, np.int32)
+    for first in range(0, n, _BLOCK):
+        size = min(_BLOCK, n - first)
+        for i in range(size):
+            x, y, z = points[0, first + i], points[1, first + i], points[2, first + i]
+            a = (m[0, 2] * z + (m[0, 1] * y + m[0, 0] * x)) + m[0, 3] - origin[0]
+            b = (m[1, 2] * z + (m[1, 1] * y + m[1, 0] * x)) + m[1, 3] - origin[1]
+            c = (m[2, 2] * z + (m[2, 1] * y + m[2, 0] * x)) + m[2, 3] - origin[2]
+            a = min(max(a * per_mm + half, zero), last[0])
+            b = min(max(b * per_mm + half, zero), last[1])
+            c = min(max(c * per_mm + half, zero), last[2])
+            cell[i] = (np.int32(a) * rows + np.int32(b)) * columns + np.int32(c)
+        for i in range(size):
+            counts[table[cell[i]], bins[first + i]] += 1
+
+
+@compiled(())
+def least_surface(gain, share, per_mm, primal, dual, price, iterations):  # type: ignore[no-untyped-def]
+    """Primal-dual iterations of the cut of :mod:`corelab.imaging.brain`; ``share`` is changed."""
+    nx, ny, nz = gain.shape
+    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+    up = (dual * per_mm[0], dual * per_mm[1], dual * per_mm[2])
+    flow_x, flow_y, flow_z = np.zeros_like(gain), np.zeros_like(gain), np.zeros_like(gain)
+    ahead = share.copy()
+    for _ in range(iterations):
+        for x in range(nx):
+            for y in range(ny):
+                for z in range(nz):
+                    here = ahead[x, y, z]
+                    a, b, c = flow_x[x, y, z], flow_y[x, y, z], flow_z[x, y, z]
+                    if x < nx - 1:
+                        a += up[0] * (ahead[x + 1, y, z] - here)
+                    if y < ny - 1:
+                        b += up[1] * (ahead[x, y + 1, z] - here)
+                    if z < nz - 1:
+                        c += up[2] * (ahead[x, y, z + 1] - here)
+                    length = np.sqrt(a * a + b * b + c * c)
+                    shrink = one / max(one, length / price)
+                    flow_x[x, y, z] = a * shrink
+                    flow_y[x, y, z] = b * shrink
+                    flow_z[x, y, z] = c * shrink
+        for x in range(nx):
+            for y in range(ny):
+                for z in range(nz):
+                    change = gain[x, y, z]
+                    if x < nx - 1:
+                        change += per_mm[0] * flow_x[x, y, z]
+                    if x > 0:
+                        change -= per_mm[0] * flow_x[x - 1, y, z]
+                    if y < ny - 1:
+                        change += per_mm[1] * flow_y[x, y, z]
+                    if y > 0:
+                        change -= per_mm[1] * flow_y[x, y - 1, z]
+                    if z < nz - 1:
+                        change += per_mm[2] * flow_z[x, y, z]
+                    if z > 0:
+                        change -= per_mm[2] * flow_z[x, y, z - 1]
+                    moved = min(max(share[x, y, z] + primal * change, zero), one)
+                    ahead[x, y, z] = two * moved - share[x, y, z]
+                    share[x, y, z] = moved
