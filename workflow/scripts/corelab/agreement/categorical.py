@@ -731,10 +731,21 @@ def krippendorff_alpha(
     """Krippendorff's alpha of any number of readers with gaps, bootstrap over targets.
 
     Krippendorff 2011 (Computing Krippendorff's alpha-reliability); interval: BCa over targets
-    (for ``ordinal`` the distances are kept as in the sample). With clusters, and with more than
-    1,000 different values of a ``ratio`` scale: jackknife, t. ``ratings`` are (targets, readers);
-    targets with one grade do not count. ``level`` is one of :data:`LEVELS`; ``categories`` are all
-    grades of the scale, for text grades; 0 ``resamples`` give no interval.
+    with a fixed seed (for ``ordinal`` the distances are kept as in the sample). With clusters, and
+    with more than 1,000 different values of a ``ratio`` scale: jackknife, t.
+
+    Parameters
+    ----------
+    ratings
+        (targets, readers), NaN where there is none; targets with one grade do not count.
+    level
+        ``nominal``, ``ordinal``, ``interval`` or ``ratio``.
+    categories
+        All grades of the scale, for text grades.
+    resamples, seed
+        Of the bootstrap; 0 resamples give no interval.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

@@ -251,10 +251,24 @@ def jackknife_estimate(
 ) -> Estimate:
     """Estimate with the interval of a jackknife over clusters on a transformed scale, t.
 
-    ``value`` is the statistic, ``left_out`` its values without one cluster; ``scale`` is ``raw``,
-    ``log`` (positive statistics) or ``fisher`` (between -1 and 1); ``method`` that of the
-    estimator, to which the interval's is added; ``codes`` are None where each target is its own
-    cluster. Without a ``null`` value there is no p.
+    Parameters
+    ----------
+    value, left_out
+        The statistic, and its values without one cluster.
+    alpha
+        1 - confidence level.
+    scale
+        ``raw``, ``log`` (positive statistics) or ``fisher`` (between -1 and 1).
+    n
+        Targets.
+    method
+        Of the estimator; the interval's is added.
+    codes
+        Clusters of the targets; None where each is its own.
+    null
+        Value against which p tests; None gives no p.
+    note
+        Warnings.
 
     Examples
     --------

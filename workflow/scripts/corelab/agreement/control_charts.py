@@ -308,11 +308,17 @@ def write_quality(
     phantom_qa: PhantomQaSettings,
     paths: Any,
 ) -> None:
-    """Write the tables of image quality by site and scanner.
+    """Write what is known of image quality by site and scanner.
 
-    ``acquisition`` and ``phantoms`` are tables of ``endpoints/``, ``trial`` and ``phantom_qa``
-    blocks of the config; ``paths`` has the attributes ``summary, charts, requests, completeness,
-    phantom_verdicts, phantom_sites``.
+    Parameters
+    ----------
+    acquisition, phantoms
+        ``endpoints/acquisition.tsv`` and ``endpoints/phantoms.tsv``.
+    trial, phantom_qa
+        ``acquisition.trial`` and ``phantom_qa`` of the config.
+    paths
+        Object with the attributes ``summary, charts, requests, completeness,
+        phantom_verdicts, phantom_sites``.
     """
     charts = _control_chart_rows(acquisition)
     verdicts = phantom_verdicts(phantoms, phantom_qa)
@@ -382,9 +388,14 @@ _SUMMARY = {
 
 
 def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
-    """Write the exhibits of :func:`write_quality`'s tables.
+    """Bring what :func:`write_quality` wrote into the report.
 
-    ``folder`` is the study's results folder, ``wanted`` are paths named after :data:`_EXHIBITS`.
+    Parameters
+    ----------
+    folder
+        Results folder of the study, with its ``endpoints/``.
+    wanted
+        Paths of the exhibits to write, named after :data:`_EXHIBITS`.
     """
     for path in map(Path, wanted):
         title, caption, table = _EXHIBITS[path.stem]

@@ -195,8 +195,19 @@ def write_cutoffs(
 ) -> pd.DataFrame:
     """Write table, plot and exhibit.
 
-    ``wanted`` is ``perfusion.reference_infarct`` of the config; ``paths`` has the attributes
-    ``table``, ``figure`` and ``exhibit``.
+    Parameters
+    ----------
+    measurements, visit_order
+        As for ``_cutoff_table``.
+    wanted
+        ``perfusion.reference_infarct`` of the config.
+    paths
+        Object with the attributes ``table``, ``figure``, ``exhibit``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table.
     """
     table = _cutoff_table(measurements, visit_order)
     write_table(table, paths.table, COLUMNS, units=UNITS, sort=False)

@@ -276,15 +276,26 @@ def bland_altman_replicated(
     clusters: ArrayLike | None = None,
     multiplier: float = NORMAL_95,
 ) -> BlandAltman:
-    """Limits of agreement of single readings from (n targets, replicates), NaN where there is none.
+    """Limits of agreement of single readings from replicated readings of each target.
 
     Not linked (the true value stays the same over the replicates): variance of the differences of
     means, plus (1 - 1/m) times the within-target variance of each method; numbers of replicates may
-    differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. ``linked`` (replicate i of
-    a belongs to replicate i of b, the true value varies): mean of the targets' mean differences,
-    and their variance plus (1 - 1/m) times the variance of differences within targets. Every target
-    weighs alike. Intervals of the limits: MOVER. All after Zou 2013 (Stat Methods Med Res 22:630).
-    Clusters (visits of a participant) are one level more.
+    differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. Linked (replicate i of a
+    belongs to replicate i of b, the true value varies): mean of the targets' mean differences, and
+    their variance plus (1 - 1/m) times the variance of differences within targets. In both every
+    target weighs alike, in the bias and in its interval. Intervals of the limits: MOVER. All after
+    Zou 2013 (Stat Methods Med Res 22:630). Clusters (visits of a participant) are one level more.
+
+    Parameters
+    ----------
+    a, b
+        (n targets, replicates), NaN where there is none.
+    linked
+        Whether replicate i of ``a`` belongs to replicate i of ``b``.
+    multiplier
+        SDs from the bias to a limit.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------
@@ -542,8 +553,16 @@ def deming(
 ) -> Line:
     """Deming regression: errors in both methods, jackknife intervals (Linnet 1993).
 
-    ``variance_ratio`` is the error variance of y over that of x; the jackknife leaves out targets
-    or whole clusters.
+    Parameters
+    ----------
+    x, y
+        One value per target of each method.
+    variance_ratio
+        Error variance of y over that of x.
+    clusters
+        Label of the cluster of each target, which the jackknife leaves out whole.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

@@ -69,11 +69,25 @@ def drift_by_thirds(
 ) -> Drift:
     """Agreement of two readers by thirds of the reading sequence, and tests of a trend.
 
-    ``ratings`` are (n targets, 2 readers), complete; ``order`` is the place of each target in the
-    sequence (of a reader, or the mean of both readers' places). The bootstrap draws clusters over
-    all thirds; without them, targets within thirds.
+    Parameters
+    ----------
+    ratings
+        (n targets, 2 readers), complete.
+    order
+        Place of each target in the sequence (of a reader, or the mean of both readers' places).
+    form
+        ICC form that is compared.
+    resamples, seed
+        Of the bootstrap within thirds.
+    clusters
+        Label of the cluster of each target; the bootstrap then draws clusters over all thirds.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
-    Raises NotComputable: fewer than 9 targets: a third needs 3.
+    Raises
+    ------
+    NotComputable
+        Fewer than 9 targets: a third needs 3.
 
     Examples
     --------

@@ -153,8 +153,14 @@ def bootstrap_weights(
 ) -> Iterator[Floats]:
     """How often each of ``n`` targets is drawn in each resample, in chunks (resamples, n).
 
-    Chunks do not change what is drawn. ``codes`` are clusters of the targets, 0 to a - 1, which are
-    drawn whole.
+    Parameters
+    ----------
+    n
+        Targets.
+    resamples, seed
+        Number of resamples and seed; chunks do not change what is drawn.
+    codes
+        Cluster of each target, 0 to a - 1: whole clusters are drawn. None draws targets.
 
     Examples
     --------

@@ -360,8 +360,18 @@ def drawn_figure(
 ) -> Drawn:
     """One figure of an analysis; without a figure and with the reason where the data give none.
 
-    ``rows`` are the statistics rows of the analysis, ``kind`` is one of
-    :data:`corelab.study.plan_figures.KINDS`, ``folder`` the study's results folder.
+    Parameters
+    ----------
+    analysis
+        One entry of the plan.
+    tables
+        As for the analysis itself.
+    rows
+        Its statistics rows.
+    kind
+        One of :data:`corelab.study.plan_figures.KINDS`.
+    folder
+        The study's results folder.
     """
     shown = rows[~rows["group"].str.startswith("re-review: ")]
     try:

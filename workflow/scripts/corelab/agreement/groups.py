@@ -127,7 +127,13 @@ class GroupStatistics:
         return limits_multiplier(self.analysis.limits_coverage)
 
     def over(self, wide: pd.DataFrame | pd.Index) -> GroupStatistics:
-        """The same group with the clusters of these targets (participant_id, visit)."""
+        """The same group with the clusters of these targets.
+
+        Parameters
+        ----------
+        wide
+            Table, or index, of targets (participant_id, visit).
+        """
         index = wide.index if isinstance(wide, pd.DataFrame) else wide
         labels = clusters.clusters_of(index, self.analysis.labels)
         codes = clusters.codes_of(labels, len(index))

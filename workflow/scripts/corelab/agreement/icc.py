@@ -217,11 +217,24 @@ def _complete_forms(values: Floats, alpha: float = 0.05) -> tuple[dict[str, _Lim
 def intraclass_correlation_many(
     ratings: ArrayLike, *, alpha: float = 0.05
 ) -> dict[str, IntraclassCorrelations]:
-    """All six intraclass correlations of many features at once: form -> arrays over features.
+    """All six intraclass correlations of many features at once, without a loop.
 
-    ``ratings`` are (features, n targets, k readers), complete; NaN where a feature does not vary.
+    Parameters
+    ----------
+    ratings
+        (features, n targets, k readers), complete.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
-    Raises ValueError if the array is not three-dimensional, or not finite.
+    Returns
+    -------
+    dict
+        Form -> arrays of length ``features``; NaN where a feature does not vary at all.
+
+    Raises
+    ------
+    ValueError
+        If the array is not three-dimensional, or not finite.
 
     Examples
     --------
@@ -950,10 +963,18 @@ def compare_intraclass_correlations(
 ) -> Estimate:
     """Difference of two intraclass correlations on the same targets (paired bootstrap).
 
-    Clusters (or targets) are resampled; both coefficients, those of pooled targets, are computed on
-    every resample, so their dependence is kept. Interval: BCa; p value: twice the smaller tail of
-    the resampled differences around 0. ``first`` and ``second`` are (n targets, k readers),
-    complete, rows the same targets; ``form`` is one of :data:`FORMS`.
+    Clusters (or targets) are resampled; both coefficients are computed on every resample, so their
+    dependence is kept. Interval: BCa; p value: twice the smaller tail of the resampled differences
+    around 0. The coefficients are those of pooled targets.
+
+    Parameters
+    ----------
+    first, second
+        (n targets, k readers) each, rows are the same targets, complete.
+    form
+        One of :data:`FORMS`.
+    alpha, clusters, resamples, seed
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------
@@ -996,7 +1017,14 @@ def compare_intraclass_correlations(
 def weighted_icc(values: Floats, weights: Floats, form: str) -> Floats:
     """An intraclass correlation of complete readings whose targets count several times.
 
-    ``values`` are (n targets, k readers), ``weights`` (resamples, n): how often each target counts.
+    Parameters
+    ----------
+    values
+        (n targets, k readers), complete.
+    weights
+        (resamples, n): how often each target counts.
+    form
+        One of :data:`FORMS`.
 
     Examples
     --------

@@ -101,7 +101,18 @@ def _quantile_limits(
 def quantile(
     values: Floats, level: float, *, alpha: float = 0.05, codes: Codes | None = None
 ) -> Estimate:
-    """A quantile (``level`` 0 to 1) with its distribution-free interval.
+    """A quantile with its distribution-free interval.
+
+    Parameters
+    ----------
+    values
+        (n,) values; infinite ones rank first or last.
+    level
+        0 to 1.
+    codes
+        Cluster of each value.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

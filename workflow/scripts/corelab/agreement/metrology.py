@@ -48,12 +48,21 @@ def repeatability(
     the same of the CV; ``..._percent_lower`` and ``_upper`` = asymmetric limits of a ratio from the
     log scale. Intervals: exact chi-square (an approximation for the CV). With clusters (visits of a
     participant, whose readings differ from each other by an amount of the participant): chi-square
-    with the degrees of freedom that the variances of the clusters' sums of squares tell
-    (Satterthwaite), for complete readings from the mean squares between and within clusters.
+    with the degrees of freedom that the variances of the clusters' sums of squares tell (Satterth-
+    waite's principle), for complete readings from the mean squares between and within clusters.
 
-    ``readings`` are (n targets, repeats), NaN where there is none; targets read once are left out.
-    CVs only where every mean is positive (targets whose readings are all 0 are left out and counted
-    in the note).
+    Parameters
+    ----------
+    readings
+        (n targets, repeats), NaN where there is none; targets read once are left out.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
+
+    Returns
+    -------
+    dict
+        Name -> Estimate; CVs only where every mean is positive (targets whose readings are all 0
+        are left out and counted in the note).
 
     Examples
     --------

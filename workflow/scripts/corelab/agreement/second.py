@@ -50,10 +50,21 @@ def confirm(
 ) -> Second:
     """The second computation, after comparing it with ours.
 
-    ``tolerance`` is the largest difference in units of ``max(scale, |ours|)``, ``scale`` the size
-    of the data, for statistics that are differences of large numbers.
+    Parameters
+    ----------
+    ours, theirs
+        The statistic by our kernel and by the library.
+    library
+        Library and function as printed.
+    tolerance
+        Largest difference in units of ``max(scale, |ours|)``.
+    scale
+        Size of the data, for statistics that are differences of large numbers.
 
-    Raises ComputationsDisagree if they differ by more, or only one of them is a number.
+    Raises
+    ------
+    ComputationsDisagree
+        If they differ by more, or only one of them is a number.
 
     Examples
     --------

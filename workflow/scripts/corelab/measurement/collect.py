@@ -172,14 +172,38 @@ def collect_measurements(
     grades: Mapping[str, Sequence[str]] | None = None,
     excluded: Mapping[tuple[str, str, str], Decision] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Collect all rows of a study: ``measurements``, ``overlap`` and ``acquisition``.
+    """Collect all rows of a study.
 
-    ``records`` are of visits and batches, ``reads`` and ``supplied`` sheets as text, ``listed``
-    (participant_id, visit) of the scans sheet; ``scans`` and ``serial`` are for windows,
-    ``further`` rows of the central read, ``grades`` endpoint -> its grades in words, lowest first,
-    ``excluded`` values that people excluded: what follows from them is not computable.
+    Parameters
+    ----------
+    records
+        Of visits and batches.
+    reads, supplied
+        Sheets as text.
+    listed
+        (participant_id, visit) of the scans sheet.
+    visit_order, baseline
+        Visits in time.
+    settings
+        ``measurement`` of the config.
+    scans, serial
+        Rows of the scans sheet and ``serial_imaging`` of the config, for windows.
+    further
+        Rows of the central read (``_central_rows``).
+    grades
+        Endpoint -> its grades in words, lowest first.
+    excluded
+        Values that people excluded; what follows from them is not computable.
 
-    Raises ValueError if one key has two values.
+    Returns
+    -------
+    dict
+        ``measurements``, ``overlap``, ``acquisition`` frames in the columns of the contract.
+
+    Raises
+    ------
+    ValueError
+        If one key has two values.
     """
     read = list(records)
     rows = [row for record in read for row in record.rows]
@@ -471,7 +495,12 @@ def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame
 
 
 def image_findings(scans: Iterable[tuple[str, str, Scan | SuppliedScan]]) -> pd.DataFrame:
-    """Findings about image files (participant, visit, scan): faults, what was fixed or left out.
+    """Findings about the image files: faults, what was fixed, what was left out.
+
+    Parameters
+    ----------
+    scans
+        Participant, visit and scan.
 
     Examples
     --------
@@ -558,7 +587,16 @@ def _acquisition(frame: pd.DataFrame, visits: Sequence[Prepared], study: Study) 
 
 
 def write_endpoints(tables: Mapping[str, pd.DataFrame], paths: Any) -> None:
-    """Write the tables of :func:`collect_study` to the paths of their names."""
+    """Write the endpoint tables with their data dictionaries.
+
+    Parameters
+    ----------
+    tables
+        Of :func:`collect_study`.
+    paths
+        Object with the attributes ``measurements``, ``without_exclusions``, ``overlap``,
+        ``overlap_without_exclusions``, ``acquisition``, ``image_findings`` and ``flow``.
+    """
     for name, columns in (
         ("without_exclusions", MEASUREMENTS),
         ("overlap_without_exclusions", OVERLAP),

@@ -33,9 +33,14 @@ def _small_png(path: str | Path, colours: int, *, rare_colours: bool = False) ->
 
 
 def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of all fits to the template, worst first, and its picture beside it.
+    """Write the exhibit of all fits to the template, worst first.
 
-    ``table`` and ``sheet`` are ``quality/registration.tsv`` and ``quality/contact_sheet.png``.
+    Parameters
+    ----------
+    table, sheet
+        ``quality/registration.tsv`` and ``quality/contact_sheet.png``.
+    path
+        ``exhibits/registration.json``; the picture goes beside it.
     """
     path = Path(path)
     figure = path.with_suffix(".png")
@@ -74,7 +79,15 @@ def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path)
 
 
 def noise_floor_exhibit(table: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of ``endpoints/noise_floor.tsv``, noisiest first."""
+    """Write the exhibit of the noise floor, the noisiest endpoints first.
+
+    Parameters
+    ----------
+    table
+        ``endpoints/noise_floor.tsv``.
+    path
+        ``exhibits/noise_floor.json``.
+    """
     return write_exhibit(
         path,
         section="quality",
@@ -105,7 +118,15 @@ def noise_floor_exhibit(table: str | Path, path: str | Path) -> Path:
 
 
 def recovery_exhibit(summary: str | Path, figure: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of ``quality/recovery_summary.tsv``; the figure lies beside it."""
+    """Write the exhibit of what was recovered of planted lesions.
+
+    Parameters
+    ----------
+    summary, figure
+        ``quality/recovery_summary.tsv``; the figure, beside the exhibit.
+    path
+        ``exhibits/recovery.json``.
+    """
     return write_exhibit(
         path,
         section="quality",
@@ -139,7 +160,17 @@ def recovery_exhibit(summary: str | Path, figure: str | Path, path: str | Path) 
 
 
 def frequency_maps_exhibit(record: FrequencyMaps, figure: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of one entry of ``measurement.frequency_maps``, a picture beside it."""
+    """Write the exhibit of one entry of ``measurement.frequency_maps``.
+
+    Parameters
+    ----------
+    record
+        ``maps/<id>_maps.json``.
+    figure
+        ``maps/<id>_maps.png``.
+    path
+        ``exhibits/map_<id>.json``; a small picture goes beside it.
+    """
     path = Path(path)
     picture = path.with_suffix(".png")
     with atomic_path(picture) as temporary:

@@ -251,12 +251,27 @@ def write_frequency_map(
     decisions: str | Path | None = None,
     whole: str | Path | None = None,
 ) -> None:
-    """Write the frequency map of one label (without hyphens) to ``path``, with its sidecar.
+    """Write the frequency map of one label with its sidecar.
 
-    ``records`` are ``normalise.json`` of subjects with images, their paths relative to ``folder``;
-    ``supplied`` masks of this label in MNI152 space. Masks of visits, or of volumes of this label,
-    that ``decisions`` of the review desk exclude are left out, and listed in the sidecar; the map
-    before exclusions goes to ``whole``, if that is given.
+    Parameters
+    ----------
+    path
+        ``maps/<label>_frequency.nii.gz``.
+    label
+        Mask label without hyphens.
+    records
+        ``normalise.json`` of subjects with images.
+    supplied
+        Supplied masks of this label in MNI152 space.
+    folder
+        The study's results folder.
+    enrolled, denominator, visit_order
+        See :func:`frequency_map` and :func:`choose_masks`.
+    decisions
+        Table of the review desk: masks of visits, or of volumes of this label, that it excludes
+        are left out, and listed in the sidecar.
+    whole
+        Where the map of all masks goes, before exclusions; None: it is not written.
     """
     entries = _entries(label, records, supplied, folder)
     excluded = exclusions(read_decisions(decisions)) if decisions else {}

@@ -205,9 +205,24 @@ def write_frequency_groups(
 ) -> None:
     """Write the maps of one entry of ``measurement.frequency_maps``, their figure and record.
 
-    Maps and figure go beside ``record_path``, ``maps/<id>_maps.json``. ``records`` are
-    ``normalise.json`` of subjects with images, their paths relative to ``folder``; ``risk`` the
-    statistics rows of the radiomics analysis whose risk groups are compared, or None.
+    Parameters
+    ----------
+    record_path
+        ``maps/<id>_maps.json``; maps and figure go beside it.
+    settings
+        The entry.
+    records
+        ``normalise.json`` of subjects with images.
+    folder
+        The study's results folder.
+    participants
+        Participants sheet.
+    risk
+        Statistics rows of the radiomics analysis whose risk groups are compared, or None.
+    denominator
+        ``enrolled`` or ``mapped``.
+    visit_order
+        Visits of the study.
     """
     place = Path(record_path).parent
     compare = settings.compare

@@ -83,9 +83,19 @@ def repeat_subject(
 ) -> Repeated:
     """Register, segment and measure a subject once more, with another seed.
 
-    ``seed`` is that of the registration's optimiser and of the added noise, whose SD is
-    ``added_noise`` times the noise that an image has: with 1 the scatter of a repeat is about that
-    of another acquisition. Nothing in ``folder``, the study's results folder, is changed.
+    Parameters
+    ----------
+    prepares
+        Records of the subject's visits.
+    folder
+        The study's results folder; nothing in it is changed.
+    stages
+        Settings of the study.
+    seed
+        Of the registration's optimiser and of the added noise.
+    added_noise
+        SD of the noise added to each image, as a share of the noise that it has. With 1 the
+        scatter of a repeat is about that of another acquisition of the same noise. 0: none.
     """
     segmentation = stages.segmentation
     registration = stages.registration.model_copy(update={"seed": seed})
@@ -131,12 +141,24 @@ def repeat_subject(
 
 
 def noise_floor_table(records: Iterable[Repeated]) -> pd.DataFrame:
-    """Scatter of every endpoint over the repeats: one row per endpoint, source and region.
+    """Scatter of every endpoint over the repeats.
 
-    ``within_sd`` = sqrt(sum of squares within subjects and visits / degrees of freedom), its 95 %
-    interval by the chi-square distribution, ``minimal_detectable_change`` = 1.96 sqrt(2) within_sd
-    (unit of the endpoint; Bland JM, Altman DG. BMJ 1996;313:744). Fewer than two values of one
-    subject and visit: n/a.
+    Parameters
+    ----------
+    records
+        Of :func:`repeat_subject`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint, source and region. ``within_sd`` = sqrt(sum of squares within
+        subjects and visits / degrees of freedom), its 95 % interval by the chi-square
+        distribution, ``minimal_detectable_change`` = 1.96 sqrt(2) within_sd (unit of the
+        endpoint). Fewer than two values of one subject and visit: n/a.
+
+    References
+    ----------
+    Bland JM, Altman DG. BMJ 1996;313:744 (within-subject SD and repeatability).
 
     Examples
     --------

@@ -93,9 +93,22 @@ def recover_visit(
 ) -> Recovered:
     """Plant lesions into the scans of one visit, one at a time, and segment each.
 
-    Nothing in ``folder``, the study's results folder, is changed. Rows as in
-    ``quality/recovery.tsv``: a scan that cannot be planted into, and a site that it does not show,
-    is a row with a status and a reason.
+    Parameters
+    ----------
+    prepared
+        Record of the visit.
+    folder
+        The study's results folder; nothing in it is changed.
+    disease, segmentation
+        Of the study, as the stage ``segment`` gets them.
+    settings
+        Block ``recovery`` of the config.
+
+    Returns
+    -------
+    Recovered
+        Rows as in ``quality/recovery.tsv``. A scan that cannot be planted into, and a site that
+        it does not show, is a row with a status and a reason.
     """
     kinds = {scan.kind for scan in prepared.scans}
     stages = {"disease": disease, "settings": segmentation}
@@ -290,10 +303,22 @@ def recovery_table(records: Iterable[Recovered]) -> pd.DataFrame:
 def recovery_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Detection, bias and limits of agreement by endpoint, site and size.
 
-    One row per kind, endpoint, source, site and size, then rows of all sites, and of all sizes. The
-    interval of the detection rate (Clopper and Pearson, Biometrika 1934;26:404) takes plantings as
-    independent, also those into one scan. Limits of agreement: Bland and Altman, Lancet
-    1986;327:307.
+    Parameters
+    ----------
+    table
+        Of :func:`recovery_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per kind, endpoint, source, site and size, then rows of all sites, and of all
+        sizes (columns of :data:`corelab.study.columns.RECOVERY_SUMMARY`). The interval of the
+        detection rate takes plantings as independent, also those into one scan.
+
+    References
+    ----------
+    Clopper CJ, Pearson ES. Biometrika 1934;26:404-413. Bland JM, Altman DG. Lancet
+    1986;327:307-310 (limits of agreement).
 
     Examples
     --------

@@ -37,7 +37,16 @@ TARGETS = (
 def targets_of(
     disease: str, kinds: Iterable[str], settings: RecoverySettings | None = None
 ) -> list[Target]:
-    """Lesions that can be planted into the kinds of scan of a visit, as far as the settings say so.
+    """Lesions that can be planted into scans of some kinds.
+
+    Parameters
+    ----------
+    disease
+        Of the study.
+    kinds
+        Kinds of scan of a visit.
+    settings
+        Block ``recovery`` of the config, whose ``kinds`` and ``labels`` are planted.
 
     Examples
     --------

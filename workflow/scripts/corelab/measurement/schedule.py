@@ -50,8 +50,17 @@ def trial_rows(
 ) -> list[AcquisitionRow]:
     """Rows of every criterion that looks at more than one scan, or at the calendar.
 
-    Of ``metadata`` of the native images it uses ``acquired_at`` (ISO 8601), ``scan_duration_s`` and
-    what ``constant`` of the settings names; ``participants`` is participant -> row of the sheet.
+    Parameters
+    ----------
+    scans
+        Native images; of ``metadata`` it uses ``acquired_at`` (ISO 8601), ``scan_duration_s`` and
+        what ``constant`` names.
+    settings
+        ``acquisition.trial`` of the config.
+    participants
+        Participant -> row of the participants sheet.
+    visit_order, baseline
+        Visits in time.
 
     Examples
     --------

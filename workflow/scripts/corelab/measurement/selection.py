@@ -131,11 +131,20 @@ def uses_ranks(analysis: AnalysisSpec) -> bool:
 def with_status_flags(
     participants: pd.DataFrame, measurements: pd.DataFrame, expressions: Sequence[str | None]
 ) -> pd.DataFrame:
-    """Participants with the imaging status that expressions (populations, criteria) use.
+    """Participants with the imaging status that expressions use.
 
     ``has_<endpoint>_<visit>`` is true where any source gave a value; ``<endpoint>_<visit>`` is the
     value: the pipeline's, else the supplied one, else that of the only source (missing where
     several sources differ). Columns of the sheet go before them.
+
+    Parameters
+    ----------
+    participants
+        One row per participant.
+    measurements
+        Columns of measurements.tsv.
+    expressions
+        Populations and criteria that will be evaluated.
 
     Examples
     --------
@@ -211,9 +220,22 @@ def measured(
 ) -> pd.DataFrame:
     """Rows with a value (status ``ok``) of one endpoint in the analysis population.
 
-    One row per key (participant_id, visit, endpoint, source, repeat, region), of ``sources`` (None:
-    all) and of ``analysis.region``. Visits are restricted to ``analysis.visit`` unless the analysis
-    has a ``derivation`` (that reads the baseline too).
+    Parameters
+    ----------
+    analysis, tables
+        The planned analysis and what it may use.
+    endpoint
+        Name of the endpoint.
+    sources
+        Keep these sources only; None keeps all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        participant_id, visit, endpoint, source, repeat (int), region, value; one row per key.
+        ``region`` is ``analysis.region``, default ``all``. Visits are restricted to
+        ``analysis.visit`` unless the analysis has a ``derivation`` (that reads the baseline
+        too).
     """
     rows = tables.measurements
     region = analysis.region

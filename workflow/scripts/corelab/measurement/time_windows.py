@@ -128,6 +128,11 @@ def serial_pairs(
 ) -> dict[tuple[str, str], str]:
     """Visits in a later window, each with the same participant's visit in the first window.
 
+    Parameters
+    ----------
+    scans, serial, baseline
+        As for ``_window_visits``.
+
     Examples
     --------
     >>> serial_pairs([], None, "base")

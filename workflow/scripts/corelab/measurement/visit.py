@@ -265,9 +265,19 @@ def measure_visit(
 ) -> Measured:
     """Measure everything that one visit's masks and maps say.
 
-    Records are None where a stage does not apply, their paths relative to ``folder``. Where the
-    visit lies in a later window of ``serial_imaging``, the infarct is compared with that of the
-    ``first_visit`` of the first window, voxel by voxel.
+    Parameters
+    ----------
+    prepared, segmented, perfused, normalised
+        Records of the stages; None where a stage does not apply.
+    folder
+        The study's results folder; paths in records are relative to it.
+    atlases
+        ``atlases`` of the config.
+    settings
+        ``measurement`` of the config.
+    first_visit
+        Visit of the first window of ``serial_imaging``, where this one lies in a later window:
+        the infarct is compared with that of then, voxel by voxel.
     """
     participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
@@ -394,7 +404,15 @@ def measure_supplied(
     atlases: Sequence[AtlasSettings],
     settings: MeasurementSettings,
 ) -> MeasuredSupplied:
-    """Measure masks that others supplied, of visits that have no images to process."""
+    """Measure masks that others supplied, of visits that have no images to process.
+
+    Parameters
+    ----------
+    scans
+        Of the scans sheet.
+    atlases, settings
+        As for :func:`measure_visit`.
+    """
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[MeasurementRow] = []
     overlaps: list[OverlapRow] = []

@@ -144,9 +144,22 @@ def deconvolve(
 ) -> Residue:
     """Peak of the residue function of every curve.
 
-    ``curves`` (n, t) are finite, ``aif`` (t,) in the same unit. ``method`` is ``ssvd``, ``bsvd``,
-    ``osvd`` or ``tikhonov``. The result does not depend on ``threads``; with a graphics card
-    (``device``) it is the same to 1e-4.
+    Parameters
+    ----------
+    curves
+        (n, t) tissue concentration, finite.
+    aif
+        (t,) arterial concentration in the same unit.
+    interval_s
+        Frame interval.
+    method
+        ``ssvd``, ``bsvd``, ``osvd`` or ``tikhonov``.
+    oscillation_index
+        Limit of osvd; default ``_oscillation_limit``.
+    threads
+        The result does not depend on it.
+    device
+        A graphics card; None for the compiled loops. The same to 1e-4.
 
     Examples
     --------

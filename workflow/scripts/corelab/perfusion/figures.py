@@ -76,10 +76,26 @@ def draw_visit(
     flow: str = "bayes",
     timing: str = "bayes",
 ) -> dict[str, str]:
-    """Draw all figures of a visit: name -> path relative to the results folder.
+    """Draw all figures of a visit.
 
-    ``masks`` are ``core`` and ``hypoperfused``; ``name`` gives the path of a figure by its short
-    name; ``flow`` and ``timing`` are the engines of the maps of flow and of time.
+    Parameters
+    ----------
+    series
+        Analysed series.
+    masks
+        ``core`` and ``hypoperfused``.
+    folder
+        Results folder.
+    name
+        Gives the path (relative to the folder) of a figure by its short name.
+    flow, timing
+        Engines of the maps of flow and of time.
+
+    Returns
+    -------
+    dict
+        ``figure_maps``, ``figure_lesions``, ``figure_arterial``, ``figure_displacement`` -> path
+        relative to the folder.
     """
     box = bounding_box(series.brain)
     sizes = np.sqrt((series.affine[:3, :3] ** 2).sum(axis=0))

@@ -128,9 +128,14 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
 
 
 def configured(kind: str, changes: Mapping[Any, GateLimits | None]) -> tuple[Gate, ...]:
-    """Gates of a kind of scan (``ctp`` or ``dsc``) with limits of the configuration put in.
+    """Gates of a kind of scan with limits of the configuration put in.
 
-    Of the limits of a criterion either may be missing; None switches a criterion off.
+    Parameters
+    ----------
+    kind
+        ``ctp`` or ``dsc``.
+    changes
+        Criterion -> its limits, of which either may be missing; None switches a criterion off.
 
     Examples
     --------

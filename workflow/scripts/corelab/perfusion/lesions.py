@@ -147,12 +147,21 @@ def reference_value(
     plane: Plane | None = None,
     affine: np.ndarray | None = None,
 ) -> Reference:
-    """Normal value that a lesion's values (x, y, z) are divided by.
+    """Normal value that a lesion's values are divided by.
 
-    ``contralateral`` and ``whole-normal``: median of ``normal`` (Tmax below 4 s in the
-    contralateral hemisphere, or in both). ``by-tissue``: medians of its grey and white matter.
-    ``mirror``: the smoothed map reflected in the midsagittal plane, where it falls on normal
-    tissue, else the median. ``tissue``, ``grey``, ``plane`` and ``affine`` as the rule needs.
+    Parameters
+    ----------
+    values
+        Map (x, y, z).
+    normal
+        Tissue that counts as normal: the contralateral hemisphere with Tmax below 4 s; for
+        ``whole-normal`` the tissue of both.
+    rule
+        ``contralateral`` and ``whole-normal``: median of ``normal``. ``by-tissue``: medians of
+        its grey and white matter. ``mirror``: the smoothed map reflected in the midsagittal
+        plane, where it falls on normal tissue, else the median.
+    tissue, grey, plane, affine
+        As the rule needs.
 
     Examples
     --------
@@ -217,8 +226,19 @@ def delayed_tissue(
 ) -> np.ndarray:
     """Tissue with Tmax above a limit, in clusters of at least 3 mL.
 
-    ``untimed`` tissue (see :func:`untimed_tissue`) counts as delayed where most of the timed tissue
-    that it borders on in its slice is.
+    Parameters
+    ----------
+    tmax_s
+        Map (x, y, z).
+    tissue
+        Grey and white matter.
+    above_s
+        Limit of Tmax.
+    voxel_ml
+        Volume of a voxel.
+    untimed
+        See :func:`untimed_tissue`: counts as delayed where most of the timed tissue that it
+        borders on in its slice is.
 
     Examples
     --------
@@ -264,9 +284,19 @@ def likely_wrong_delay(
 ) -> float:
     """Expected volume on the wrong side of a limit of Tmax, in and around delayed tissue.
 
-    By the posterior SD of each voxel (NaN for no value); as a share of the volume of the delayed
-    tissue (``late``, of :func:`delayed_tissue`). About 1 less this share is the overlap (Dice) with
-    the truth: r = -0.97 on 40 simulated heads.
+    By the posterior SD of each voxel; as a share of the volume of the delayed tissue. About 1 less
+    this share is the overlap (Dice) with the truth: r = -0.97 on 40 simulated heads.
+
+    Parameters
+    ----------
+    tmax_s, sd_s
+        Map and its SD (x, y, z), NaN for no value.
+    late
+        Delayed tissue, see :func:`delayed_tissue`.
+    tissue
+        Grey and white matter.
+    above_s
+        Limit of Tmax.
 
     Examples
     --------
@@ -321,13 +351,20 @@ def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.
 
 
 def level_in_noise(below: float, cnr: float | None) -> float:
-    """Reading of relative CBF by the ``bayes`` engine where the true one is ``below``.
+    """What relative CBF of the ``bayes`` engine reads where the true one is ``below``.
 
     Noise draws a posterior mean towards what is common in the scan: transit times of normal tissue
     read too long, and the blood volume of a core too high. Both bring the ratio nearer to 1, by a
     share of the gap that falls with the cube of the contrast-to-noise (chosen on 88 simulated
-    heads; docs/perfusion.md, "Weak boluses"). ``cnr``: peak of the mean curve of white matter over
-    the noise (gate ``tissue_cnr``); None or NaN leaves the cut-off as it is.
+    heads; docs/perfusion.md, "Weak boluses").
+
+    Parameters
+    ----------
+    below
+        Cut-off of true relative flow.
+    cnr
+        Peak of the mean curve of white matter over the noise (gate ``tissue_cnr``); None or NaN:
+        not known, the cut-off stays as it is.
 
     Examples
     --------
@@ -365,10 +402,27 @@ def lesion_quantities(
 ) -> dict[str, float]:
     """Mismatch volume and ratio, hypoperfusion intensity ratio, CBV index.
 
-    ``mismatch_volume_ml`` = hypoperfused - core; ``mismatch_ratio`` = hypoperfused / core, NaN
-    without a core; ``hypoperfusion_intensity_ratio`` = V(Tmax > 10) / V(Tmax > 6), NaN without
-    hypoperfusion; ``cbv_index`` = mean CBV of hypoperfused / of normal tissue (``healthy``).
-    ``hypoperfused``: Tmax limit (s) -> mask; ``limit_s`` defines hypoperfusion.
+    Parameters
+    ----------
+    core
+        Core.
+    hypoperfused
+        Tmax limit (s) -> mask; 6 and 10 s are used.
+    cbv
+        Blood volume map.
+    healthy
+        Normal tissue of the contralateral side.
+    voxel_ml
+        Volume of a voxel.
+    limit_s
+        The limit that defines hypoperfusion.
+
+    Returns
+    -------
+    dict
+        ``mismatch_volume_ml`` = hypoperfused - core; ``mismatch_ratio`` = hypoperfused / core,
+        NaN without a core; ``hypoperfusion_intensity_ratio`` = V(Tmax > 10) / V(Tmax > 6), NaN
+        without hypoperfusion; ``cbv_index`` = mean CBV of hypoperfused / of normal tissue.
 
     Examples
     --------

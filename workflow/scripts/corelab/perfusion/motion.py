@@ -224,15 +224,29 @@ def correct_motion(
     *,
     threads: int | None = 1,
 ) -> np.ndarray:
-    """Series (x, y, z, t) with every displaced frame moved back.
+    """Series with every displaced frame moved back.
 
     A slice that was displaced holds a part of its neighbours, and more of them once it is moved
-    back: at a border the level changes as if contrast had come. What the same two steps make of the
-    baseline's mean image is known, and is taken off each frame (CT: subtracted; MR: divided).
+    back: at a border the level changes as if contrast had come. What the same two steps make of
+    the baseline's mean image is known, and is taken off each frame (CT: subtracted; MR: divided).
 
     Bad frames are to be replaced besides (:func:`corelab.perfusion.steadiness.replaced`). Frames
-    displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not depend on
-    ``threads``.
+    displaced by less than 0.2 mm and 0.2 degrees stay as they are.
+
+    Parameters
+    ----------
+    series
+        (x, y, z, t) raw signal.
+    affine
+        Voxel to world in mm.
+    motion
+        Of every frame.
+    baseline
+        Frames before the bolus.
+    modality
+        ``ctp`` or ``dsc``.
+    threads
+        The result does not depend on it.
 
     Examples
     --------

@@ -152,10 +152,27 @@ def analyse_series(
     brain: np.ndarray,
     options: SeriesOptions = _DEFAULTS,
 ) -> Series:
-    """Everything from raw signal (x, y, z, t), HU or MR, to maps.
+    """Everything from raw signal to maps.
 
-    ``affine`` is voxel to world (RAS) in mm, ``times_s`` (t,), ``modality`` ``ctp`` or ``dsc``.
-    PerfusionError if the series holds no bolus or no tissue.
+    Parameters
+    ----------
+    signal
+        (x, y, z, t) HU (``ctp``) or MR signal (``dsc``).
+    affine
+        Voxel to world (RAS) in mm.
+    times_s
+        (t,) seconds.
+    modality
+        ``ctp`` or ``dsc``.
+    brain
+        Brain mask.
+    options
+        What else is known, and what is done.
+
+    Raises
+    ------
+    PerfusionError
+        If the series holds no bolus or no tissue.
     """
     times = checked_times(times_s, signal.shape[3])
     if not brain.any():

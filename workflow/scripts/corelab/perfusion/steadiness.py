@@ -375,10 +375,21 @@ def find_drift(
     *,
     moved: bool = False,
 ) -> Drift:
-    """Drift of a CT series (x, y, z, t), HU, finite, without odd frames.
+    """Drift of a CT series.
 
-    The level of tissue that does not enhance is fitted by a share of the brain's own curve (partial
-    volume, slight enhancement) and a cubic in time. ``moved``: whether frames were moved back.
+    The level of tissue that does not enhance is fitted by a share of the brain's own curve
+    (partial volume, slight enhancement) and a cubic in time.
+
+    Parameters
+    ----------
+    series
+        (x, y, z, t) HU, finite, without odd frames.
+    times_s, brain, sizes_mm
+        Times, brain mask and voxel edges.
+    baseline_stop
+        First frame that is no longer baseline.
+    moved
+        Whether frames were moved back.
     """
     reference = _reference_tissue(series, brain, sizes_mm, deep=moved)
     if reference.sum() < _REFERENCE_VOXELS:

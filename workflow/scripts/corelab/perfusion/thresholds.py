@@ -111,10 +111,27 @@ def evaluate(
     tissue: np.ndarray,
     voxel_ml: float,
 ) -> np.ndarray:
-    """Masks of all thresholds in one pass, uint8 (x, y, z, n).
+    """Masks of all thresholds in one pass.
 
-    ``maps`` are ``cbf``, ``cbv``, ``mtt`` and ``tmax`` in the registry's units, ``references`` the
-    normal values (numbers or maps) of the first three, ``regions`` the mask of each condition.
+    Parameters
+    ----------
+    thresholds
+        Rules.
+    maps
+        ``cbf``, ``cbv``, ``mtt``, ``tmax`` in the registry's units.
+    references
+        Normal value (a number or a map) of ``cbf``, ``cbv``, ``mtt``.
+    regions
+        Mask of each condition.
+    tissue
+        Voxels that count.
+    voxel_ml
+        Volume of a voxel.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (x, y, z, n).
 
     Examples
     --------

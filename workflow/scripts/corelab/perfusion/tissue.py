@@ -142,11 +142,20 @@ def smoothed(
     sigma_mm: float,
     threads: int | None = 1,
 ) -> np.ndarray:
-    """In-plane Gaussian smoothing of (x, y, z) or (x, y, z, t) that mixes voxels of the support
-    only.
+    """In-plane Gaussian smoothing that mixes only voxels of the support.
 
-    Elsewhere the result is 0. ``sigma_mm`` is the in-plane SD; through-plane it is 0.35 of a slice
-    (none where ``sigma_mm`` is 0). The result does not depend on ``threads``.
+    Parameters
+    ----------
+    values
+        (x, y, z) or (x, y, z, t).
+    support
+        (x, y, z) voxels that count; elsewhere the result is 0.
+    sizes_mm
+        Voxel edges.
+    sigma_mm
+        In-plane SD; through-plane it is 0.35 of a slice (none where ``sigma_mm`` is 0).
+    threads
+        Frames are smoothed side by side; the result does not depend on it.
 
     Examples
     --------
@@ -259,14 +268,31 @@ def denoise(
     *,
     threads: int | None = None,
 ) -> Denoised:
-    """Smooth a series (x, y, z, t) just enough, mixing voxels with like curves only.
+    """Smooth a series just enough, mixing voxels with like curves only.
 
     A Gaussian brings the noise of a guide down to 1.6 times the aim; each voxel then becomes the
     mean of the neighbours whose guide curves resemble its own, and the result guides the next of
-    three passes. Plain smoothing to the same noise blurs the border between core and penumbra (Dice
-    of the core 0.90 against 0.95 and more on the head cohort). ``support`` is tissue without large
-    vessels, ``aim`` the noise SD in the unit of concentration. The result does not depend on
-    ``threads``. Mendrik 2011 (Phys Med Biol 56:3857), the time-intensity profile similarity filter.
+    three passes. Plain smoothing to the same noise blurs the border between core and penumbra
+    (Dice of the core 0.90 against 0.95 and more on the head cohort).
+
+    Parameters
+    ----------
+    concentration
+        (x, y, z, t).
+    support
+        Voxels that may be mixed: tissue without large vessels.
+    sizes_mm
+        Voxel edges.
+    baseline
+        Frames without tracer, from which noise is measured.
+    aim
+        Noise SD aimed at, in the unit of concentration.
+    threads
+        The result does not depend on it.
+
+    References
+    ----------
+    Mendrik 2011 (Phys Med Biol 56:3857), the time-intensity profile similarity filter.
     """
     from corelab.perfusion import kernels
 

@@ -362,11 +362,21 @@ def simulate_scan(
     reader: str | None = None,
     repeat: int = 1,
 ) -> Path:
-    """Simulate one scan, or one reader's mask, and write it (``.nii.gz``) with its sidecar.
+    """Simulate one scan, or one reader's mask, and write it with its sidecar.
 
-    ``name``, ``visit``, ``kind``, ``reader`` and ``repeat`` are of the row in the scans sheet.
-    Images have arbitrary units, masks 0 and 1. KeyError if the trial has no such participant, kind
-    or reader.
+    Parameters
+    ----------
+    spec
+        Of the trial.
+    name, visit, kind, reader, repeat
+        Of the row in the scans sheet.
+    path
+        Where the NIfTI goes (``.nii.gz``); arbitrary units, masks 0 and 1.
+
+    Raises
+    ------
+    KeyError
+        If the trial has no such participant, kind or reader.
     """
     if name not in spec.imaged:
         raise KeyError(f"participant {name!r} has no images in the simulated glioblastoma trial")

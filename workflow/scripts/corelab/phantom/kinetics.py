@@ -103,9 +103,17 @@ def tissue_curves(
 ) -> NDArray[np.float32]:
     """Tissue enhancement of many voxels, (n, t), in the unit of the bolus.
 
-    The truth is (n,), the frame times (t,), s. Curves are interpolated from a table over mean
-    transit time (48 log-spaced values from 1 to 40 s, so that the error is below 0.1 percent of the
-    peak).
+    Curves are interpolated from a table over mean transit time (48 log-spaced values from 1 to
+    40 s, so that the error is below 0.1 percent of the peak) and time.
+
+    Parameters
+    ----------
+    cbv_ml_100g, mtt_s, delay_s
+        (n,) truth.
+    times_s
+        (t,) frame times.
+    bolus, family
+        Arterial input and residue family.
 
     Examples
     --------

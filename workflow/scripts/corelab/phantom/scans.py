@@ -408,12 +408,33 @@ def simulate_scan(
     reader: str | None = None,
     repeat: int = 1,
 ) -> Path:
-    """Write one scan of the simulated trial (``.nii.gz``) and its JSON sidecar.
+    """Write one scan of the simulated trial and its JSON sidecar.
 
-    ``participant_id``, ``visit``, ``kind``, ``reader`` and ``repeat`` are of the row in the scans
-    sheet; ``mask-infarct`` needs a reader. Units: HU for ``ncct`` and ``ctp`` (int16), mm2/s for
-    ``adc`` (float32), arbitrary units for the other MR images (int16), 0 and 1 for masks. KeyError
-    if the trial has no such participant or kind of scan.
+    Parameters
+    ----------
+    spec
+        The trial.
+    participant_id, visit, kind
+        As in the scans sheet. ``mask-infarct`` needs a reader.
+    path
+        Where the NIfTI goes (``.nii.gz``).
+    reader, repeat
+        Whose contour a mask is, and of which read.
+
+    Returns
+    -------
+    pathlib.Path
+        ``path``.
+
+    Raises
+    ------
+    KeyError
+        If the trial has no such participant or kind of scan.
+
+    Notes
+    -----
+    Units: HU for ``ncct`` and ``ctp`` (int16), mm2/s for ``adc`` (float32), arbitrary units for
+    the other MR images (int16), 0 and 1 for masks.
 
     Examples
     --------

@@ -15,9 +15,14 @@ from corelab.settings.study import PhantomSettings
 def simulate(
     settings: PhantomSettings, rows: Iterable[tuple[ScanRow, str | os.PathLike[str]]]
 ) -> None:
-    """Simulate the scans of rows of the scans sheet, each with the file that it goes to.
+    """Simulate the scans of rows of the scans sheet.
 
-    Rows of one participant share most work.
+    Parameters
+    ----------
+    settings
+        Block ``phantom`` of the config; ``trial`` is ``stroke`` or ``glioblastoma``.
+    rows
+        Scan rows, each with the file that it goes to. Rows of one participant share most work.
     """
     for row, path in rows:
         scan = (row.participant_id, row.visit, row.kind, path)

@@ -196,11 +196,25 @@ def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
 def partial(
     x: Any, y: Any, covariates: Any, alpha: float = 0.05, *, only_of_y: bool = False
 ) -> Estimate:
-    """Partial correlation of x and y (n,) given covariates (n, k); semi-partial with ``only_of_y``.
+    """Partial correlation of x and y given covariates (semi-partial with ``only_of_y``).
 
-    df = n - 2 - k; the interval is Fisher's with n - k pairs. A semi-partial correlation is 0 where
-    the partial is, so its test is the partial's; its variance is smaller by what the covariates
-    explain of x (Fisher's own would give a test at a tenth of its level).
+    Parameters
+    ----------
+    x, y
+        (n,) values.
+    covariates
+        (n, k) numbers; labels enter as indicator columns.
+    alpha
+        1 - confidence level.
+    only_of_y
+        Remove the covariates from y only.
+
+    Returns
+    -------
+    Estimate
+        df = n - 2 - k; the interval is Fisher's with n - k pairs. A semi-partial correlation is 0
+        where the partial is, so its test is the partial's; its variance is smaller by what the
+        covariates explain of x (Fisher's own would give a test at a tenth of its level).
 
     Examples
     --------

@@ -182,11 +182,22 @@ def fit_reml(
     ml: bool = False,
     linear: Structure | None = None,
 ) -> MixedFit:
-    """Maximise the restricted likelihood (the likelihood with ``ml``) from unconstrained ``theta``.
+    """Maximise the restricted likelihood.
 
-    ``structure`` maps theta to s; None if theta is s. With ``linear`` the final derivatives are
-    taken in s itself: right where the structure only reparametrises s (unstructured). Satterthwaite
-    is the same either way; Kenward-Roger needs s.
+    Parameters
+    ----------
+    blocks
+        Subjects by covariance basis.
+    theta
+        Starting values, unconstrained.
+    structure
+        theta -> s; None if theta is s.
+    ml
+        Maximum likelihood instead of REML.
+    linear
+        Whether the final derivatives are to be taken in s itself (``lambda s: s``): right where
+        the structure only reparametrises s (unstructured). Satterthwaite is the same either way;
+        Kenward-Roger needs s.
 
     Raises
     ------

@@ -256,12 +256,24 @@ def fit_linear_mixed(
 ) -> tuple[MixedFit, np.ndarray, float]:
     """Linear mixed model with one grouping factor and unstructured random effects.
 
-    ``matrix`` (n, p) has the fixed effects, ``random`` (n, r) those of the ``subject``.
+    Parameters
+    ----------
+    subject
+        (n,) identifiers.
+    values
+        (n,) responses.
+    matrix
+        (n, p) fixed effects.
+    random
+        (n, r) design of the random effects.
+    ml
+        Maximum likelihood instead of REML.
 
     Returns
     -------
     fit, random_covariance, residual_variance
-        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) and a number.
+        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) covariance of the random
+        effects, and the residual variance.
 
     Examples
     --------

@@ -66,13 +66,35 @@ def rank_interval(
 ) -> tuple[float, float]:
     """Limits of one coefficient, interpolated between steps, with Student's t as critical value.
 
-    ``coefficients`` (p,) are the regression quantile of (n, p) terms and (n,) values, ``column`` is
-    that of the limits. A limit is infinite where no b is rejected on that side.
+    Parameters
+    ----------
+    matrix, values
+        (n, p) terms and (n,) values.
+    coefficients
+        (p,) regression quantile of these.
+    column
+        Of the coefficient.
+    quantile, alpha
+        Between 0 and 1; 1 - confidence level.
+
+    Returns
+    -------
+    tuple of float
+        A limit is infinite where no b is rejected on that side.
 
     Raises
     ------
     NotComputable
         Where ties leave more than one way on.
+
+    Examples
+    --------
+    >>> from corelab.pharmacodynamics.quantile import quantile_coefficients
+    >>> x = np.column_stack([np.ones(30), np.arange(30.0)])
+    >>> y = 2 * x[:, 1] + 9 * np.sin(5 * x[:, 1])
+    >>> low, high = rank_interval(x, y, quantile_coefficients(x, y, 0.5), 1, 0.5)
+    >>> low < 2 < high
+    True
     """
     n, p = np.shape(matrix)
     rows, counts = np.unique(np.column_stack([matrix, values]), axis=0, return_counts=True)

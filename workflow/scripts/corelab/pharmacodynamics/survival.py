@@ -157,9 +157,16 @@ class LogRank:
 
 
 def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: float = 0.0) -> LogRank:
-    """(Stratified) log-rank test of two or more groups, of (n,) times, event flags and labels.
+    """(Stratified) log-rank test of two or more groups.
 
-    Weights are S(t-)^rho (Harrington and Fleming): ``rho`` 0 is the log-rank test, 1 Peto-Peto's.
+    Parameters
+    ----------
+    time, event, group
+        (n,) times, event flags and labels.
+    strata
+        (n,) labels of strata.
+    rho
+        Weights S(t-)^rho of Harrington and Fleming; 0 is the log-rank test, 1 the Peto-Peto form.
 
     Raises
     ------
@@ -533,9 +540,18 @@ def proportional_hazards_test(
     *,
     strata: Any = None,
 ) -> ProportionalHazardsTest:
-    """Test that a fit's hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
+    """Test that hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
 
-    Time is taken as 1 - Kaplan-Meier just before it; the data are those of the fit.
+    Time is taken as 1 - Kaplan-Meier just before it.
+
+    Parameters
+    ----------
+    time, event, matrix
+        As they were fitted.
+    fit
+        Result of :func:`fit_cox`.
+    strata
+        (n,) labels with baselines of their own, as they were fitted.
 
     Examples
     --------
@@ -745,15 +761,27 @@ class HazardCurve:
 def hazard_along(
     time: Any, event: Any, values: Any, at: Any, *, others: Any = None, reference: Any = None
 ) -> HazardCurve:
-    """Hazard ratio along a covariate (n,), by a restricted cubic spline in a Cox model.
+    """Hazard ratio along a covariate, by a restricted cubic spline in a Cox model.
 
-    ``others`` are (n, p) further covariates, ``reference`` has hazard ratio 1 (default the median).
-    Knots at the 5th, 35th, 65th and 95th percentile (Harrell, Regression modeling strategies).
+    Parameters
+    ----------
+    time, event, values
+        (n,) times, event flags and covariate.
+    at
+        Where the curve is wanted.
+    others
+        (n, p) further covariates.
+    reference
+        Value with hazard ratio 1; default the median.
 
     Raises
     ------
     NotComputable
         If the values have fewer than three distinct knots, or the model cannot be fitted.
+
+    Notes
+    -----
+    Knots at the 5th, 35th, 65th and 95th percentile (Harrell, Regression modeling strategies).
 
     Examples
     --------

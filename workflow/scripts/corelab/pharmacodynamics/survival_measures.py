@@ -98,10 +98,23 @@ def adjusted_restricted_mean(
 ) -> Estimate:
     """One coefficient of a linear model of the restricted survival time, by weighted least squares.
 
-    Times, event flags and labels of the arms are (n,), each arm has a censoring curve of its own;
-    ``matrix`` is an (n, p) design with its intercept. The covariance is taken times n / (n - p)
-    with a t of n - p degrees of freedom; without ``small_sample`` in the normal form of R survRM2,
-    whose level at 60 participants is 7 % instead of 5 %.
+    Parameters
+    ----------
+    time, event
+        (n,) times and event flags.
+    group
+        (n,) labels of the arms, each with a censoring curve of its own.
+    matrix
+        (n, p) design with its intercept.
+    tau
+        Horizon.
+    position
+        Column whose coefficient is wanted, as the indicator of an arm.
+    alpha
+        1 - confidence level.
+    small_sample
+        Covariance times n / (n - p) and t with n - p degrees of freedom; False for the normal form
+        of R survRM2, whose level at 60 participants is 7 % instead of 5 %.
 
     Raises
     ------

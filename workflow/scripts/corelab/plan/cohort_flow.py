@@ -231,7 +231,16 @@ def write_cohort_flows(
 ) -> None:
     """Write the flows of participants: one table, and a CONSORT figure with exhibit for each.
 
-    ``exhibits`` are in the order of ``flows``; each figure lies beside its exhibit.
+    Parameters
+    ----------
+    flows
+        ``cohort_flows`` of the config.
+    people, measurements
+        Participants, and ``endpoints/measurements.tsv``.
+    table
+        ``statistics/cohort_flow.tsv``.
+    exhibits
+        JSON of each flow, in the order of the config; the figure lies beside it.
     """
     made = _run_flows(flows, people, measurements)
     frames = [frame.assign(flow=name) for name, frame in made.items()]

@@ -28,10 +28,19 @@ def drawers(
     kinds: Sequence[str],
     folder: Path,
 ) -> list[Draw]:
-    """Functions that draw the figures of an analysis.
+    """What draws the figures of an analysis.
 
-    The imports are inside, so that the methods of one kind of analysis are loaded. ``rows`` are its
-    statistics, ``kinds`` of :func:`corelab.study.plan_figures.figure_kinds`.
+    The imports are inside, so that the methods of one kind of analysis are loaded.
+
+    Parameters
+    ----------
+    analysis, tables, rows
+        The planned analysis, its tables, and its statistics rows.
+    kinds
+        Of an analysis of agreement or overlap, see
+        :func:`corelab.study.plan_figures.figure_kinds`.
+    folder
+        The study's results folder.
     """
     if isinstance(analysis, AgreementSpec | OverlapSpec):
         from corelab.agreement.exhibits import drawn_figure

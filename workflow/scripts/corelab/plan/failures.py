@@ -28,7 +28,18 @@ def failed_frame(analysis: AnalysisSpec, error: Exception, log: str = "") -> pd.
 
 
 def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:
-    """Tables and exhibits of a study that hold an unexpected error: path -> (analysis, cause)."""
+    """Products of a study that hold an unexpected error.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+
+    Returns
+    -------
+    dict
+        Path -> (analysis, cause), of tables of analyses and of exhibits.
+    """
     found = {}
     for kind in ("by_analysis", "without_exclusions", "by_specification"):
         for path in sorted((Path(folder) / "statistics" / kind).glob("*.tsv")):

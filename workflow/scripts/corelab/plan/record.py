@@ -143,8 +143,14 @@ def deviations(locked: PlanRecord, now: PlanRecord) -> pd.DataFrame:
 
 
 def write_plan(study: Study, plan: str | Path, table: str | Path, exhibit: str | Path) -> None:
-    """Write the plan (``plan.json``), the table of its deviations from the locked one, and their
-    exhibit.
+    """Write the plan, its deviations from the locked one, and both for the report.
+
+    Parameters
+    ----------
+    study
+        As read from config and sheets.
+    plan, table, exhibit
+        ``statistics/plan.json``, ``statistics/plan_deviations.tsv`` and the exhibit.
     """
     from corelab.provenance.exhibits import Alarm, write_exhibit
 
@@ -199,7 +205,15 @@ TRIAL_ENDPOINTS = {
 
 
 def write_trial(study: Study, table: str | Path, exhibit: str | Path) -> None:
-    """Write what trial a design is modelled on: endpoints, and what imaging was for."""
+    """Write what trial a design is modelled on: endpoints, and what imaging was for.
+
+    Parameters
+    ----------
+    study
+        With ``trial`` in its config.
+    table, exhibit
+        ``statistics/trial_endpoints.tsv`` and the exhibit.
+    """
     from corelab.provenance.exhibits import write_exhibit
 
     trial = study.settings.trial

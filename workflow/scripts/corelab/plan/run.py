@@ -59,11 +59,28 @@ def analysis_types() -> dict[str, Analyse]:
 
 
 def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
-    """Carry out one analysis of the plan: statistics rows in the contract's columns.
+    """Carry out one analysis of the plan.
 
-    What these data cannot give is a row without estimate whose note begins with
-    ``not_computable:``. ComputationsDisagree if our kernel and the library give different numbers;
-    ValueError if a row of another package has an unknown column.
+    Parameters
+    ----------
+    analysis
+        One entry of ``analyses:`` (CONTRACT, "The plan"), see
+        :func:`corelab.settings.analyses.spec_of`.
+    tables
+        Measurements and sheets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Statistics rows in the contract's columns. What these data cannot give is a row without
+        estimate whose note begins with ``not_computable:``.
+
+    Raises
+    ------
+    ComputationsDisagree
+        If our kernel and the library give different numbers.
+    ValueError
+        If a row of another package has a column that the tables do not have.
 
     Examples
     --------

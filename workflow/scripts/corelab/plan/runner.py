@@ -110,8 +110,16 @@ def tables_of(
 ) -> Tables:
     """What analyses may use: collected rows and the sheets of a study.
 
-    ``overlap`` None: not needed; ``features``: the table, where the analysis is about features. The
-    outcome and the exposure of the analysis may be participants columns.
+    Parameters
+    ----------
+    analysis
+        Of the plan; its outcome and exposure may be participants columns.
+    study
+        As read from config and sheets.
+    measurements, overlap
+        ``endpoints/measurements.tsv`` and ``endpoints/overlap.tsv`` (None: not needed).
+    features
+        ``endpoints/features.tsv``, where the analysis is about features.
     """
     rows = read_table(measurements, numeric=["value"])
     participants = study.sheets["participants"].reset_index(drop=True).copy()

@@ -14,8 +14,12 @@ from corelab.terms.words import group_words
 
 
 def specification_figure(table: pd.DataFrame) -> Drawn:
-    """The specification curve of one sensitivity grid: rows of one analysis, columns of
-    ``COLUMNS``.
+    """The specification curve of one sensitivity grid.
+
+    Parameters
+    ----------
+    table
+        Rows of one analysis in the columns of :data:`corelab.plan.specifications.COLUMNS`.
     """
     rows = one_question(table)
     identifier = str(table["analysis_id"].iloc[0])

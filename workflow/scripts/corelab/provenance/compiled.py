@@ -42,7 +42,11 @@ def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: ``numba.njit`` without the interpreter's lock, kept on disk where possible.
 
     The same source, processor and version of numba give the same machine code, kept or not.
-    ``fastmath`` are freedoms of floating-point arithmetic (flags of LLVM).
+
+    Parameters
+    ----------
+    fastmath
+        Freedoms of floating-point arithmetic (flags of LLVM).
 
     Examples
     --------

@@ -105,9 +105,19 @@ class Stamped:
 
 
 def used(paths: Iterable[str], study: Path) -> dict[str, Stamped]:
-    """Stamp and SHA-256 of the inputs among the files of a job, as they are now, by path.
+    """Stamp and sha256 of the inputs among the files of a job, as they are now.
 
-    Products of other jobs are left out.
+    Parameters
+    ----------
+    paths
+        Inputs of the job; products of other jobs are left out.
+    study
+        The study's folder.
+
+    Returns
+    -------
+    dict
+        By path.
     """
     found: dict[str, Stamped] = {}
     for path in dict.fromkeys(paths):
@@ -164,10 +174,20 @@ def compare(
     workers: int = 1,
     report: Callable[[str], None] | None = None,
 ) -> Compared:
-    """Compare the inputs that jobs have read with their present content.
+    """Compare the inputs that jobs have read with what is there now.
 
-    ``read_all``: read every file, also where size and times are as they were. ``workers`` files are
-    read at once; ``report`` is called with a line before that.
+    Parameters
+    ----------
+    readers
+        The jobs and what they read.
+    study
+        The study's folder.
+    read_all
+        Read every file, also where size and times are as they were.
+    workers
+        Files that are read at once.
+    report
+        Called with a line before files are read.
 
     Examples
     --------

@@ -154,7 +154,12 @@ def _run(
 def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
     """RO-Crate metadata (JSON-LD) of a study's products.
 
-    ``here`` leads from the crate's folder to the study's, such as ``../``.
+    Parameters
+    ----------
+    manifest
+        Of the study.
+    here
+        What leads from the crate's folder to the study's, such as ``../``.
 
     Examples
     --------
@@ -193,9 +198,16 @@ def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
 
 
 def write_crate(manifest: Manifest, path: str | Path, folder: str | Path) -> None:
-    """Write the crate of the study's folder and the one beside the manifest (``path``).
+    """Write the crate of the study's folder and the one beside the manifest.
 
-    ``folder`` also gets the workflow as it was run.
+    Parameters
+    ----------
+    manifest
+        Of the study.
+    path
+        ``provenance/ro-crate-metadata.json``.
+    folder
+        The study's folder; it gets ``ro-crate-metadata.json`` and the workflow as it was run.
     """
     for source in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
         target = Path(folder) / "provenance" / "workflow" / source.relative_to(ROOT)

@@ -114,10 +114,19 @@ def append_decision(
     endpoint: str = "all",
     decided_at: str = "",
 ) -> Decision:
-    """Add a decision at the end of the table, which is created if it is missing.
+    """Add a decision at the end of the table.
 
-    Cells are as in :data:`COLUMNS`; the time is now where none is given. :class:`DecisionFault` for
-    an unknown decision, no name, no reason where one is needed, or a broken chain.
+    Parameters
+    ----------
+    path
+        ``qc_decisions.tsv``; created if it is missing.
+    participant_id, visit, endpoint, decision, reason, decided_by, decided_at
+        As in :data:`COLUMNS`; the time is now where none is given.
+
+    Raises
+    ------
+    DecisionFault
+        For an unknown decision, no name, or no reason where one is needed; or a broken chain.
 
     Examples
     --------
@@ -199,9 +208,15 @@ def exclusion_of(
 def without_excluded(
     frame: pd.DataFrame, excluded: Mapping[tuple[str, str, str], Decision]
 ) -> pd.DataFrame:
-    """Rows without the excluded values: status ``excluded`` and the reason, value missing.
+    """Rows with the excluded values taken out: status ``excluded`` and the reason, value missing.
 
-    Rows without a value keep their own status. ``excluded`` is of :func:`exclusions`.
+    Parameters
+    ----------
+    frame
+        Rows with ``participant_id``, ``visit``, ``value``, ``status`` and ``reason``; rows without
+        a value keep their own status.
+    excluded
+        Of :func:`exclusions`.
     """
     if not excluded or frame.empty:
         return frame

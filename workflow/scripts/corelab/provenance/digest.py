@@ -111,8 +111,16 @@ def _modules_of(script: Path, root: Path) -> Iterator[Path]:
 def digest_of_script(script: str) -> str:
     """Digest of a script, of every library module that it imports, and of their data files.
 
-    16 hexadecimal characters. Paths enter relative to the script's folder, where the package lies,
-    so a clone elsewhere has the same digest.
+    Parameters
+    ----------
+    script
+        Path of a script that lies beside the package folder.
+
+    Returns
+    -------
+    str
+        16 hexadecimal characters. Paths enter relative to the folder, so a clone elsewhere has
+        the same digest.
     """
     path = Path(script)
     root = path.parent

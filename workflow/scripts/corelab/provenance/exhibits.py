@@ -187,7 +187,12 @@ def _exhibit(path: Path) -> Exhibit:
 def read_exhibits(folder: str | Path, names: Iterable[str | Path] | None = None) -> list[Exhibit]:
     """Exhibits of a study, by section, order and name.
 
-    ``names`` are the exhibit files of this run; None: all in the study's folder.
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    names
+        The exhibit files that belong to this run; where it is None, all that lie there.
     """
     paths = (
         sorted((Path(folder) / FOLDER).glob("*.json"))

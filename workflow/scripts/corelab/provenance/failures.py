@@ -91,8 +91,14 @@ def write_failures(
     table: str | Path,
     exhibit: str | Path,
 ) -> None:
-    """Write the table of failures and the exhibit that shows it; parameters as of
-    :func:`_failure_rows`.
+    """Write the table of failures and the exhibit that shows it.
+
+    Parameters
+    ----------
+    study, records, stopped
+        As for ``_failure_rows``.
+    table, exhibit
+        The TSV, and the exhibit's JSON.
     """
     rows = _failure_rows(study, records, stopped)
     write_table(rows, table, FAILURES, sort=False)
@@ -129,10 +135,19 @@ def write_failures(
 
 
 def write_record_list(study: Path, records: Iterable[str | Path], path: str | Path) -> None:
-    """Write which stage records the study has: path in the study's folder -> SHA-256.
+    """Write which stage records the study has, with the hash of each.
 
-    What needs all records takes this one file as its input: a plan of ten thousand visits with each
-    of them as an input of each such job takes tens of MB more.
+    What needs all records takes this one file as its input: a plan of ten thousand visits with
+    each of them as an input of each such job takes tens of MB more.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    records
+        Stage records within it.
+    path
+        The JSON: record, relative to the study's folder -> sha256.
     """
     hashes = {Path(one).relative_to(study).as_posix(): file_sha256(one) for one in records}
     write_json({"records": hashes}, path)

@@ -88,7 +88,14 @@ def panel(figure: Figure, rows: int = 1, columns: int = 1, place: int = 1) -> Ax
 def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = False) -> Path:
     """Write a figure atomically as PNG, SVG or PDF (by suffix), without dates or versions.
 
-    ``tight`` crops to what is drawn.
+    Parameters
+    ----------
+    figure
+        Matplotlib figure.
+    path
+        File to write.
+    tight
+        Crop to what is drawn.
 
     Examples
     --------
@@ -134,10 +141,21 @@ def name_points(
 ) -> None:
     """Give drawn points texts that a page shows under the pointer and on focus.
 
-    The text has the name (a participant, or a tuple of participant and visit; never an arm), the
-    values with the labels of the axes, and ``used``: name points when both axes have their labels.
-    The value of an axis without ticks or label is not named. ``links`` are the pages that points
-    lead to. What is drawn does not change.
+    The text has the name, the values with the labels of the axes, and whether the point was used:
+    name points when both axes have their labels. What is drawn does not change.
+
+    Parameters
+    ----------
+    axes
+        That the points are drawn on.
+    names
+        Of each point: a participant, or a tuple of participant and visit. Never an arm.
+    x, y
+        Where the points are; the value of an axis without ticks or label is not named.
+    used
+        Said of each point; empty for nothing.
+    links
+        Page that each point leads to.
 
     Examples
     --------
@@ -179,8 +197,17 @@ def _titled(svg: str) -> str:
 def on_a_page(svg: str, name: str, alt: str) -> Markup:
     """An SVG of :func:`save_figure` as an element of an HTML page.
 
-    Colours become the CSS variables of the page, words take its font, ids get ``name`` (unique on
-    the page) before them. ``alt`` says what the figure shows, for readers that do not see it.
+    Colours become the CSS variables of the page, words take its font, ids get ``name`` before
+    them so that several figures can stand on one page.
+
+    Parameters
+    ----------
+    svg
+        Content of the file.
+    name
+        Unique on the page.
+    alt
+        What the figure shows, for readers that do not see it.
 
     Examples
     --------

@@ -254,9 +254,19 @@ def recorded(
 ) -> Iterator[None]:
     """Keep a job's entry, and a private folder for its temporary files, while it runs.
 
-    Of the inputs that no other job makes, the entry has the SHA-256 from before the job: what is
-    written while it runs counts as changed afterwards. Of the declared outputs it has theirs once
-    the job is done. Without a ``place`` nothing is kept.
+    Parameters
+    ----------
+    place
+        None: nothing is kept.
+    inputs
+        Files that the job reads. Of those that no other job makes, the entry has the sha256 as it
+        is when the job starts: what is written while the job runs counts as changed afterwards.
+    outputs
+        Files that the job declares; their sha256 is in the entry once it is done.
+    wildcards
+        Of the job.
+    code
+        Digest of the job's code.
     """
     scratch = tempfile.mkdtemp(prefix=SCRATCH)  # mode 0700
     before = {name: os.environ.get(name) for name in ("TMPDIR",)}
@@ -383,8 +393,19 @@ def clamp_future_mtimes(study: Path, now_s: float | None = None) -> int:
     """Set modification times in the future to now: a clock was set back or is ahead.
 
     Snakemake ends a job whose input is newer than its new output, which would be so until the clock
-    has caught up. Every run writes entries, so their folders say whether there is anything to do.
-    Returns the number of files; ``now_s`` in s since 1970.
+    has caught up. Every run writes entries, so their folders tell whether there is anything to do.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    now_s
+        Time now, s since 1970.
+
+    Returns
+    -------
+    int
+        Number of files.
     """
     now = time.time() if now_s is None else now_s
     kept = study / FOLDER
@@ -438,8 +459,18 @@ class FolderLock:
 def corrupted_outputs(study: Path, codes: Mapping[str, str]) -> list[str]:
     """Outputs of jobs of which one is not as the job left it, or that other code left.
 
-    All outputs of such a job, existing or not. ``codes`` is the present digest of each rule's code.
-    Not among them: a file that no job of the ledger left, and :data:`KEPT`.
+    Parameters
+    ----------
+    study
+        The study's folder.
+    codes
+        Rule -> digest of its code now.
+
+    Returns
+    -------
+    list of str
+        Paths as declared, of files that are there or not: all outputs of such a job. Not among
+        them: a file that no job of the ledger left, and :data:`KEPT`.
     """
     wrong: set[str] = set()
     beside: dict[str, list[tuple[Left, list[str]]]] = {}

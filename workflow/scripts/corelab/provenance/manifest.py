@@ -315,7 +315,18 @@ def build_manifest(
 ) -> Manifest:
     """The manifest of a study.
 
-    ``code`` is the digest of each rule's code, ``parameters`` the resolved config.
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    study, plan_fingerprint
+        Block of the config, and fingerprint of the plan.
+    code
+        Rule -> code digest.
+    sources
+        Input files.
+    parameters
+        The resolved config.
     """
     products = {
         name: Product(
@@ -414,8 +425,19 @@ def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[_
 def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path]) -> pd.DataFrame:
     """For every measurement row, the chain of files, parameters and versions that made it.
 
-    ``measurements`` are text, ``records`` the stage records of the visits. Columns of
-    :data:`TRACE`.
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    measurements
+        ``endpoints/measurements.tsv`` as text.
+    records
+        Stage records (JSON) of the visits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of :data:`TRACE`.
     """
     by_visit: dict[tuple[str, str], list[Path]] = {}
     for path in records:
@@ -475,8 +497,17 @@ def _statistic_lines(folder: Path, result_id: str) -> list[str]:
 def trace_lines(folder: Path, row_id: str) -> list[str]:
     """The chain of one number, as lines for a person.
 
-    ``row_id`` is of ``measurements.tsv``, or the result_id of a statistic
-    (``report/analysis_results.tsv``). LookupError if the study has no such number.
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    row_id
+        Of ``measurements.tsv``, or the result_id of a statistic (``report/analysis_results.tsv``).
+
+    Raises
+    ------
+    LookupError
+        If the study has no such number.
     """
     lines = _statistic_lines(folder, row_id)
     if lines:
@@ -499,7 +530,15 @@ def trace_lines(folder: Path, row_id: str) -> list[str]:
 
 
 def study_sources(folder: Path, sheets: Iterable[Path]) -> list[Source]:
-    """Input files of a study by name with SHA-256: sheets, and scans as the jobs read them."""
+    """Input files of a study by name, with their sha256: sheets, and scans as the jobs read them.
+
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    sheets
+        Paths of the sheets.
+    """
     sources = [Source(path.name, file_sha256(path)) for path in sheets if path.is_file()]
     records = [
         *sorted((folder / "derivatives").glob("*/*/prepare.json")),
@@ -523,8 +562,14 @@ def verified_table(folder: Path, path: str) -> pd.DataFrame:
 def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
     """Say on the report's first page how many products are as the manifest has them.
 
-    The page is one of the products, and stays as it is: it loads the result from beside it. Without
-    a table (of :func:`verify`): not yet verified.
+    The page is one of the products, and stays as it is: it loads the result from beside it.
+
+    Parameters
+    ----------
+    folder
+        Of the study.
+    table
+        Of :func:`verify`; None: not yet verified.
     """
     content = "null"
     if table is not None:

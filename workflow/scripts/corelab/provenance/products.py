@@ -155,8 +155,14 @@ def read_table(
 ) -> pd.DataFrame:
     r"""Read a TSV table: text stays text (``007``), ``n/a`` is missing.
 
-    Columns of ``numeric`` become float64; ``text_missing`` keeps ``n/a`` in text columns (None
-    otherwise).
+    Parameters
+    ----------
+    path
+        A UTF-8 TSV with a header.
+    numeric
+        Columns to turn into float64.
+    text_missing
+        Keep ``n/a`` as the text ``n/a`` in text columns (None otherwise).
 
     Examples
     --------

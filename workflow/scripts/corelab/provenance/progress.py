@@ -60,7 +60,17 @@ def duration(seconds: float) -> str:
 
 
 def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
-    """Expected time of the jobs to do (rule -> number), from the study's own benchmarks."""
+    """Expected time of the jobs to do, from the study's own benchmarks.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    todo
+        Rule -> number of jobs.
+    at_once
+        Jobs that run at the same time.
+    """
     known = {rule: _job_seconds(study, rule) for rule in todo}
     seconds = math.fsum(todo[rule] * cost for rule, cost in known.items() if cost is not None)
     unknown = sum(todo[rule] for rule, cost in known.items() if cost is None)
@@ -94,7 +104,12 @@ def _record_faults(path: Path) -> list[tuple[str, str, str]]:
 def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Failure]:
     """Scans and masks that ended in a status with its reason, from the records of the stages.
 
-    ``stages``: stage -> records (relative paths) that the study is to have.
+    Parameters
+    ----------
+    study
+        The study's folder.
+    stages
+        Stage -> records (relative paths) that the study is to have.
     """
     found = []
     for stage, paths in stages.items():
@@ -285,10 +300,18 @@ def status_lines(
     configfiles: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Progress and failures of a study, recomputed from its folder, also after a crash.
+    """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
 
-    ``stages``: stage -> records (relative paths) that the study is to have; ``configfiles`` and
-    ``options`` are of the run, for the commands that retry.
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    stages
+        Stage -> records (relative paths) that the study is to have.
+    participants
+        Ids of the participants sheet.
+    configfiles, options
+        Of the run, for the commands that retry.
     """
     lines = [f"Study folder {folder}"]
     for name, paths in stages.items():

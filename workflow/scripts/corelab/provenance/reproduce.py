@@ -77,7 +77,14 @@ def _reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
 def write_reproduce(manifest: Manifest, config: Mapping[str, Any], folder: str | Path) -> None:
     """Write ``provenance/REPRODUCE.md`` and ``provenance/config.json``.
 
-    ``config`` is as given by the user, before defaults; ``folder`` is the study's.
+    Parameters
+    ----------
+    manifest
+        Of the study.
+    config
+        As given by the user, before defaults: the run's whole config.
+    folder
+        The study's folder.
     """
     lock = ROOT / "requirements.lock"
     digest = file_sha256(lock) if lock.is_file() else "no lock file beside the program"

@@ -55,13 +55,28 @@ def radiomics_visit(
     *,
     settings: RadiomicsSettings,
 ) -> tuple[Featured, pd.DataFrame]:
-    """Features of every series within every mask of a visit: its record, and rows of features.tsv.
+    """Features of every series within every mask of a visit.
 
     Each series is brought to the mask's grid by the visit's rigid transforms and to grey levels
     over the brain there; T2edge and Gdzscore are derived before that (a linear change of
     intensities changes neither once levels are taken). A series scanned twice gives rows with
     ``repeat`` 2. The masks of ``perturb_source`` are also moved about within their uncertainty:
-    rows of ``<source>:perturbed-<n>``. The record has every combination with its status and reason.
+    rows of ``<source>:perturbed-<n>``.
+
+    Parameters
+    ----------
+    prepared, segmented
+        Records of the visit.
+    folder
+        The study's results folder.
+    settings
+        Block ``radiomics`` of the config.
+
+    Returns
+    -------
+    record, table
+        The record of the stage (every combination with its status and reason), and rows in the
+        columns of features.tsv.
     """
     visit = {"participant_id": prepared.participant_id, "visit": prepared.visit}
     entries: list[dict[str, Any]] = []
@@ -266,10 +281,20 @@ def _perturbed(
 
 
 def collect_features(tables: Sequence[str | Path], sheet: pd.DataFrame | None) -> pd.DataFrame:
-    """Features of all visits (``radiomics.tsv``) and of the measurements sheets, one row each.
+    """Features of all visits and those of the measurements sheets, one row each.
 
-    Of the sheets, rows whose endpoint is ``radiomics:<series>:<label>:<feature>`` are taken.
-    ValueError if an endpoint has not three parts after ``radiomics:``, or a key has two values.
+    Parameters
+    ----------
+    tables
+        ``radiomics.tsv`` of visits.
+    sheet
+        Joined measurements sheets, as text; rows whose endpoint is
+        ``radiomics:<series>:<label>:<feature>`` are taken.
+
+    Raises
+    ------
+    ValueError
+        If an endpoint has not three parts after ``radiomics:``, or a key has two values.
 
     Examples
     --------

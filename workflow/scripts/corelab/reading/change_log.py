@@ -98,12 +98,35 @@ def append_change(
 ) -> Change:
     """Append one change; the log is verified first, so nothing is built on a broken one.
 
-    ``row`` is its key (:func:`corelab.reading.lock.row_key`), ``field`` a column of the reads
-    sheet, or ``row`` for a row that is added (``old`` None) or taken out (``new`` None), the other
-    side being :func:`corelab.reading.lock.row_text`. ``reason`` is one of :data:`REASONS`, ``text``
-    what happened, ``when`` UTC, ISO 8601 with Z.
+    Parameters
+    ----------
+    path
+        The log; it is made if missing.
+    row
+        Key of the row, see :func:`corelab.reading.lock.row_key`.
+    field
+        Column of the reads sheet, or ``row`` for a row that is added (``old`` None) or taken out
+        (``new`` None); the other side is :func:`corelab.reading.lock.row_text`.
+    old, new
+        Text of the cell before and after, None for missing.
+    reason
+        One of :data:`REASONS`.
+    text
+        What happened, in words.
+    who
+        Who made the change.
+    when
+        UTC, ISO 8601 with Z.
 
-    Raises LogFault if the log is broken, or the entry lacks one of the four evidences.
+    Returns
+    -------
+    Change
+        The entry with its hash.
+
+    Raises
+    ------
+    LogFault
+        If the log is broken, or the entry lacks one of the four evidences.
     """
     entries = verify_log(path)
     change = _sealed(

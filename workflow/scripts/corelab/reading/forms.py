@@ -88,12 +88,27 @@ def returned_forms(
 ) -> list[str]:
     """Forms that came back as rows of the reads sheet, and the readers' standing on references.
 
-    ``forms`` is reader -> ``form.tsv`` as he sent it back; ``paths`` has the attributes ``reads``,
-    ``references`` and ``performance``. Returned is how many reads came back, and readers to be
-    trained again.
+    Parameters
+    ----------
+    study
+        As read.
+    forms
+        Reader -> ``form.tsv`` as he sent it back.
+    key_path
+        ``reading/key.tsv``.
+    paths
+        Object with the attributes ``reads``, ``references`` and ``performance``.
 
-    Raises ValueError naming every line without a value and without a reason, or with a reason that
-    is not on the charter's list; a form that the key does not fit.
+    Returns
+    -------
+    list of str
+        How many reads came back, and readers to be trained again.
+
+    Raises
+    ------
+    ValueError
+        Naming every line without a value and without a reason, or with a reason that is not on
+        the charter's list; a form that the key does not fit.
     """
     settings = study.settings.reading
     key = read_table(key_path)

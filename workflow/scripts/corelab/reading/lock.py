@@ -134,9 +134,21 @@ def make_lock(
 ) -> Lock:
     """The lock of the reads as they are.
 
-    ``settings`` say what was fixed before, who locked and when; without ``locked_at`` the lock is
-    free of any clock. ``contours`` is scan identifier -> SHA-256 of a reader's contour; without a
-    ``key`` the lock is unsigned; ``open_at_lock`` is what was not settled when it was locked.
+    Parameters
+    ----------
+    sheet
+        The reads sheet as text.
+    final
+        Final reads.
+    settings
+        ``reading`` of the config: what was fixed before, who locked and when;
+        without ``locked_at`` the lock is free of any clock.
+    contours
+        Scan identifier -> SHA-256 of a reader's contour.
+    key
+        Signing key; None leaves the lock unsigned.
+    open_at_lock
+        What was not settled when it was locked.
 
     Examples
     --------
@@ -340,10 +352,22 @@ def verify_lock(
     key: bytes | None = None,
     rereview: Sequence[str] = (),
 ) -> tuple[Validity, pd.DataFrame]:
-    """Compare reads, final reads and contours, as they are now, with the lock; and the audit.
+    """Compare reads, final reads and contours with their lock.
 
-    ``rereview`` are faults of a re-review (:func:`corelab.reading.rereview.rereview_faults`). A
-    lock other than that of ``lock_sha256`` of the settings is a fault.
+    Parameters
+    ----------
+    path
+        ``reading/lock.json``.
+    sheet, final
+        Reads and final reads as they are now.
+    log_path
+        The change log.
+    settings
+        ``reading`` of the config; a lock other than that of ``lock_sha256`` is a fault.
+    contours, key
+        As in ``_check_lock``.
+    rereview
+        Faults of a re-review (:func:`corelab.reading.rereview.rereview_faults`).
     """
     found = read_lock(path)
     lock = found.lock

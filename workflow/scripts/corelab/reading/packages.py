@@ -213,10 +213,19 @@ DICTIONARIES = {"cases.json": _dictionary(CASES), "form.json": _dictionary(FORM)
 def write_packages(study: Study, records: Sequence[str | Path], folder: Path) -> Packages:
     """Write the packages of all readers and the key, and prove the packages blinded.
 
-    ``records`` are ``prepare.json`` of the visits with images; packages go to
-    ``reading/packages/<reader>/`` of ``folder``, the study's results folder.
+    Parameters
+    ----------
+    study
+        As read; its ``reading`` settings say how.
+    records
+        ``prepare.json`` of the visits with images; none for a study of tables.
+    folder
+        The study's results folder; packages go to ``reading/packages/<reader>/``.
 
-    Raises BlindingFault if a package gives away what a reader must not know.
+    Raises
+    ------
+    BlindingFault
+        If a package gives away what a reader must not know.
     """
     settings = study.settings.reading
     orders = _reading_orders(study)

@@ -70,19 +70,36 @@ def presentation_order(
     seed: int,
     visit_order: Sequence[str] = (),
 ) -> list[Shown]:
-    """Sequence in which one reader sees the cases, by position; another reader has another order.
+    """Sequence in which one reader sees the cases.
 
-    Cases with ``repeat`` above 1 come after all first readings, so that a reader does not remember
-    them. Visits not in ``visit_order`` follow by name.
+    Parameters
+    ----------
+    cases
+        What is to be read, in any order.
+    kind
+        ``time_sequential``: subject by subject, the visits one after the other in time.
+        ``simultaneous``: all visits of a subject on one screen, their time known.
+        ``simultaneous_random_time``: the same, the visits shuffled and their time withheld.
+        ``single_time_point``: every visit alone, shuffled over subjects and visits.
+        ``hybrid_random``: every visit alone as before; when that part is confirmed, all visits
+        of a subject on one screen with their time.
+    reader
+        Identifier of the reader; another reader has another order.
+    seed
+        The study's seed.
+    visit_order
+        Visits in time; those that are not listed follow by name.
 
-    ``time_sequential``: subject by subject, the visits one after the other in time.
-    ``simultaneous``: all visits of a subject on one screen, their time known.
-    ``simultaneous_random_time``: the same, the visits shuffled and their time withheld.
-    ``single_time_point``: every visit alone, shuffled over subjects and visits.
-    ``hybrid_random``: every visit alone as before; when that part is confirmed, all visits of a
-    subject on one screen with their time.
+    Returns
+    -------
+    list of Shown
+        By position. Cases with ``repeat`` above 1 come after all first readings, so that a
+        reader does not remember them.
 
-    Raises ValueError if the kind is unknown or a case is listed twice.
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or a case is listed twice.
 
     Examples
     --------

@@ -49,11 +49,23 @@ from corelab.study.model import Study
 def adjudicate_study(study: Study, paths: Any) -> list[str]:
     """Write final reads, adjudication table, rates, p-chart, conduct and turnaround of a study.
 
-    ``paths`` has the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``, ``conduct``,
-    ``attestations``, ``turnaround`` and ``rereview``. Returned is what to look at: open
-    adjudications, busy days.
+    Parameters
+    ----------
+    study
+        As read.
+    paths
+        Object with the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``,
+        ``conduct``, ``attestations``, ``turnaround`` and ``rereview``.
 
-    Raises AdjudicationFault if reads are not allowed by certificates or charter.
+    Returns
+    -------
+    list of str
+        What to look at: open adjudications, busy days.
+
+    Raises
+    ------
+    AdjudicationFault
+        If reads are not allowed by certificates or charter.
     """
     settings, sheet = study.settings.reading, study.sheets.get("reads")
     faults = certification_faults(sheet, settings.certified)
@@ -164,12 +176,25 @@ def _open_items(
 
 
 def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
-    """Lock a study's reads, once, at ``path``; an existing lock is kept.
+    """Lock a study's reads, once; an existing lock is kept.
 
     Without ``reading.locked_at`` only a complete read is locked (every case decided, every read
     confirmed); with it the read is locked as it stands, and what was open is written into the
-    lock. ``given`` has the attributes ``final`` and ``adjudication``. Returned is what was locked,
-    or why nothing was.
+    lock.
+
+    Parameters
+    ----------
+    study
+        As read.
+    given
+        Object with the attributes ``final`` and ``adjudication``.
+    path
+        ``reading/lock.json``.
+
+    Returns
+    -------
+    list of str
+        What was locked, or why nothing was.
     """
     file = Path(path)
     if file.is_file() and not read_lock(file).open:
@@ -200,7 +225,19 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
 def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
     """Compare a study's reads with their lock; write the audit and the standing.
 
-    ``given`` has the attributes ``lock`` and ``final``, ``paths`` ``audit`` and ``validity``.
+    Parameters
+    ----------
+    study
+        As read.
+    given
+        Object with the attributes ``lock`` and ``final``.
+    paths
+        Object with the attributes ``audit`` and ``validity``.
+
+    Returns
+    -------
+    list of str
+        The standing, for people.
     """
     settings = study.settings.reading
     standing, audit = verify_lock(

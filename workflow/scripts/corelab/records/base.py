@@ -163,10 +163,18 @@ def _paths(value: Any, folder: Path) -> Iterator[str]:
 
 
 def write_record(record: Record, folder: Path, path: str | os.PathLike[str]) -> None:
-    """Write a stage's record last, with the SHA-256 of every file that it names.
+    """Write a stage's record last, with the sha256 of every file that it names.
 
-    A changed product thus changes the record, and what depends on the record reruns. Paths in it
-    are relative to ``folder``, the study's results folder.
+    A changed product thus changes the record, and what depends on the record reruns.
+
+    Parameters
+    ----------
+    record
+        File paths in it are relative to ``folder``.
+    folder
+        The study's results folder.
+    path
+        Where the record goes.
     """
     content = record.to_json()
     products = {name: file_sha256(folder / name) for name in sorted(set(_paths(content, folder)))}

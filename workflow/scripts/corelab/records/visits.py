@@ -127,8 +127,15 @@ class VisitRecords:
 def read_visits(paths: Iterable[str | os.PathLike[str]]) -> list[VisitRecords]:
     """Records of a subject's visits, grouped by visit in the order given.
 
-    ``paths`` are ``prepare.json``, ``segment.json`` and ``perfuse.json`` of the visits.
-    :class:`RecordError` if a file is no record of these stages, or a visit has no ``prepare.json``.
+    Parameters
+    ----------
+    paths
+        ``prepare.json``, ``segment.json`` and ``perfuse.json`` of the visits.
+
+    Raises
+    ------
+    RecordError
+        If a file is no record of these stages, or a visit has no ``prepare.json``.
     """
     prepared: dict[str, Prepared] = {}
     segmented: dict[str, Segmented] = {}

@@ -282,9 +282,16 @@ def printed(
     kind: str = "Table",
     limit: int | None = None,
 ) -> DataTable:
-    """A table of a page as that of a document, without columns that are empty or open on demand.
+    """A table of a page as the table of a document: the same cells as plain texts.
 
-    Its caption is the title where none is given; ``limit`` rows are printed, all by default.
+    Parameters
+    ----------
+    table
+        Of a page; columns that are empty or open on demand are left out.
+    number, title, notes, kind
+        As in :class:`DataTable`; the title is the table's caption where none is given.
+    limit
+        Rows that are printed; all by default.
 
     Examples
     --------

@@ -644,7 +644,17 @@ def frequency_rgb(
     rows: int = 2,
     tile: int = 150,
 ) -> NDArray[np.uint8]:
-    """Axial slices of a frequency map over the template, where lesions lie; ``tile`` in pixels."""
+    """Axial slices of a frequency map over the template, where lesions lie.
+
+    Parameters
+    ----------
+    frequency
+        A map of fractions.
+    scale
+        As from :func:`frequency_scale`.
+    slices, rows, tile
+        Tiles in a row, rows, and pixels of a tile.
+    """
     share, affine = read_volume(frequency.path)
     background = template_on(affine, share.shape)
     spacing = _spacing_of(affine)[:2]

@@ -73,7 +73,15 @@ def _concerns(results: Results) -> dict[tuple[str, str], list[Finding]]:
 
 
 def sheets(results: Results, drawn: Mapping[str, SubjectImages]) -> list[Sheet]:
-    """Every visit with images, those with something to look at first; ``drawn`` by subject."""
+    """Every visit with images, those with something to look at first.
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    drawn
+        Subject -> pictures beside the pages.
+    """
     concerns = _concerns(results)
     rank = {"error": 0, "warning": 1}
 

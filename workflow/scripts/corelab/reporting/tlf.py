@@ -305,6 +305,11 @@ def write_pdf(results: Results) -> Path:
 
     ``report/tables/`` has every numbered table, ``report/analysis_results.tsv`` every statistic
     that is printed anywhere, one row each. Equal results give equal bytes.
+
+    Parameters
+    ----------
+    results
+        Of :func:`corelab.reporting.results.read_results`.
     """
     document = report_document(results)
     target = results.folder / "report"

@@ -22,12 +22,26 @@ class Undecided(NamedTuple):
 
 
 def final_assessments(events: pd.DataFrame, panel: Panel) -> tuple[pd.DataFrame, list[Undecided]]:
-    """One row per event: that of a unanimous panel, else the consensus; and undecided events.
+    """One row per event: that of a unanimous panel, else the consensus.
 
-    Rows of others are unchanged. Of a panel, all of whose assessors have to assess, an event has
-    one row: the consensus where there is one, else the first assessor's with the median date. An
-    event that is not decided is left out. As central progression in JCOG0911A2: three assessors
-    independently, consensus on disagreement.
+    Parameters
+    ----------
+    events
+        Events sheet as text, indexed by line.
+    panel
+        All of its assessors have to assess.
+
+    Returns
+    -------
+    events
+        Rows of others unchanged; of a panel's event one row: the consensus where there is one,
+        else the first assessor's with the median date. An event that is not decided is left out.
+    undecided
+        Such events.
+
+    Notes
+    -----
+    Central progression in JCOG0911A2: three assessors independently, consensus on disagreement.
 
     Examples
     --------

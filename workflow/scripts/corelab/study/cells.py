@@ -22,10 +22,19 @@ LABEL_COLUMNS = frozenset(
 
 
 def number(value: Any, *, capped: bool = False) -> float:
-    """The number in a cell: text of a sheet (ASCII digits, a decimal point), or a number.
+    """The number in a cell.
 
-    ``capped``: ``89+``, ``>89`` and ``>=89`` are read as 89 (:data:`CAPPED_COLUMNS`). ValueError,
-    with what is wrong, if the cell is no finite number.
+    Parameters
+    ----------
+    value
+        Text of a sheet (ASCII digits, a decimal point), or a number, which passes through.
+    capped
+        Whether ``89+``, ``>89`` and ``>=89`` are read as 89 (:data:`CAPPED_COLUMNS`).
+
+    Raises
+    ------
+    ValueError
+        With what is wrong, if the cell is no finite number.
 
     Examples
     --------

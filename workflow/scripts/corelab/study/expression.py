@@ -133,12 +133,28 @@ def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:
 
 
 def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
-    """Rows of a table, one per participant, that satisfy an expression: booleans.
+    """Rows of a table that satisfy an expression.
 
-    A comparison with a missing value is neither true nor false, and neither is its ``not``: such a
-    row is not selected (three-valued logic, as SQL's). :func:`undecided` counts them. None and
-    ``all`` select all rows. :class:`ExpressionError`, with the reason, if the expression uses
-    anything but comparisons, ``and``, ``or``, ``not``, column names, numbers and quoted text.
+    A comparison with a missing value is neither true nor false, and neither is its ``not``: such
+    a row is not selected (three-valued logic, as SQL's). :func:`undecided` counts them.
+
+    Parameters
+    ----------
+    expression
+        For example ``arm in ["low", "high"] and age >= 18``; None or ``all`` selects all rows.
+    table
+        One row per participant.
+
+    Returns
+    -------
+    pandas.Series
+        Booleans with the table's index.
+
+    Raises
+    ------
+    ExpressionError
+        With the reason, if the expression uses anything but comparisons, ``and``, ``or``,
+        ``not``, column names, numbers and quoted text.
 
     Examples
     --------

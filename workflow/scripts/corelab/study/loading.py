@@ -44,8 +44,20 @@ def _input_path(text: str, data_dir: Path | None) -> Path:
 def load_study(config: Mapping[str, Any]) -> Study:
     """Read and check a study's config and sheets; nothing is computed and no image is opened.
 
-    A study that is not ``sound`` must not be computed. :class:`StudyError` if the config itself
-    violates its schema: then there is nothing to build on.
+    Parameters
+    ----------
+    config
+        As parsed from the config file.
+
+    Returns
+    -------
+    Study
+        With ``findings``; a study that is not ``sound`` must not be computed.
+
+    Raises
+    ------
+    StudyError
+        If the config itself violates its schema: then there is nothing to build on.
     """
     config = with_preset(config)
     wrong = config_findings(config)

@@ -84,7 +84,19 @@ FLAGS: Mapping[str, Flag] = {
 
 
 def needs_attention(name: str, volume_ml: float | None = None) -> bool:
-    """Whether a person should act on a flag of a mask; ``volume_ml`` is that of the flag, mL.
+    """Whether a person should act on a flag of a mask.
+
+    Parameters
+    ----------
+    name
+        Flag.
+    volume_ml
+        Volume that the flag is about, from the mask's ``quality``.
+
+    Raises
+    ------
+    KeyError
+        If the flag is missing in :data:`FLAGS`.
 
     Examples
     --------

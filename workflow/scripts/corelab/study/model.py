@@ -288,8 +288,17 @@ def scan_folders(settings: Config) -> tuple[Path | None, Path | None]:
 
 
 def read_study(part: Mapping[str, Any]) -> Study:
-    """Read the part of a study (:meth:`Study.part`) that a job uses; it was checked when the
-    Snakefile was parsed.
+    """Read the part of a study that a job uses; it was checked when the Snakefile was parsed.
+
+    Parameters
+    ----------
+    part
+        Of :meth:`Study.part`.
+
+    Returns
+    -------
+    Study
+        With the blocks of the config and the sheets that the part names, and no others.
     """
     config = dict(part["config"])
     paths = {key: Path(path) for key, path in part["sheets"].items()}

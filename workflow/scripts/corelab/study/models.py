@@ -37,8 +37,20 @@ def known_model(sha256: Mapping[str, str]) -> dict[str, str] | None:
 def model_files(weights: str | Path) -> list[Path]:
     """Files of a TensorFlow.js layers model: its ``model.json`` and the weights that this names.
 
-    ``weights`` is ``model.json`` or its folder. The files may be missing; of an unreadable
-    ``model.json`` that file alone.
+    Parameters
+    ----------
+    weights
+        ``model.json``, or the folder that holds it.
+
+    Returns
+    -------
+    list of Path
+        Existing or not; of an unreadable ``model.json`` that file alone.
+
+    Examples
+    --------
+    >>> [path.name for path in model_files("no/such/folder/model.json")]
+    ['model.json']
     """
     path = Path(weights).expanduser()
     path = path / "model.json" if path.is_dir() else path

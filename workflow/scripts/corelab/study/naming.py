@@ -69,9 +69,19 @@ def derivative(
 ) -> str:
     """Path of a derivative, relative to the study's results folder.
 
-    ``datatype`` is of :data:`DATATYPES`; ``suffix`` is ``mask``, ``map``, ``xfm`` or the kind of
-    scan. Entities are ``run``, ``space``, ``from_``, ``to``, ``mode``, ``label`` and ``desc``,
-    written in that order; None is left out.
+    Parameters
+    ----------
+    participant_id, visit
+        As in the sheets.
+    datatype
+        ``anat``, ``dwi``, ``perf`` or ``ct``; see :data:`DATATYPES`.
+    suffix
+        ``mask``, ``map``, ``xfm`` or the kind of scan.
+    extension
+        With its dot.
+    **entities
+        ``space``, ``from_``, ``to``, ``mode``, ``label``, ``desc``, ``run``; None is left out.
+        They are written in that order.
 
     Examples
     --------

@@ -15,8 +15,14 @@ def figure_kinds(
 ) -> list[str]:
     """Kinds of figures of an analysis.
 
-    ``grades``: endpoints that are graded in words; ``images``: whether the study has images, on
-    which contours can be drawn.
+    Parameters
+    ----------
+    analysis
+        One entry of the plan.
+    grades
+        Endpoints that are graded in words.
+    images
+        Whether the study has images, on which contours can be drawn.
 
     Examples
     --------

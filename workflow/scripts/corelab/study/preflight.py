@@ -65,8 +65,17 @@ def _header(
 def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
     """All findings of a study: config, sheets, cross-row checks and headers.
 
-    ``check`` is :func:`corelab.imaging.nifti.check_header`, whose words the image job uses too. It
-    is a parameter because this package stands above that of the images.
+    Parameters
+    ----------
+    study
+        As read from config and sheets.
+    check
+        As for ``_header_findings``.
+
+    Returns
+    -------
+    list of Finding
+        The run may go on if none is an ``error``.
     """
     name = study.sheet_paths["scans"].name if "scans" in study.sheet_paths else "scans"
     orientation = study.settings.acquisition.orientation
@@ -76,8 +85,17 @@ def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
 def gate(findings_path: str, passed_path: str) -> None:
     """Print the findings; write the proof of passing if none is an error.
 
-    ``passed_path`` has the counts of findings; its existence lets the study be computed. UserError,
-    with all findings, if one of them is an error.
+    Parameters
+    ----------
+    findings_path
+        ``preflight/findings.tsv``.
+    passed_path
+        Where the counts of findings are written; its existence lets the study be computed.
+
+    Raises
+    ------
+    corelab.provenance.job.UserError
+        With all findings, if one of them is an error.
     """
     table = read_table(findings_path)
     found = []

@@ -23,8 +23,13 @@ def preset_names() -> list[str]:
 def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the design of its preset beneath it; keys that are given stand.
 
-    Blocks are merged key by key; a list that is given, such as ``analyses``, replaces the preset's.
-    An unknown preset is left to the schema's and the study's checks, which name it.
+    Blocks are merged key by key; a list that is given, such as ``analyses``, replaces the
+    preset's. An unknown preset is left to the schema's and the study's checks, which name it.
+
+    Parameters
+    ----------
+    config
+        As parsed from the config file.
 
     Examples
     --------

@@ -214,7 +214,19 @@ def _named(error: Any) -> str | None:
 def repeated_keys(path: str | Path) -> list[Finding]:
     """Keys given twice in one mapping of a YAML or JSON file: all but the last would be lost.
 
-    A file that cannot be parsed has no findings here: its reader says why.
+    Parameters
+    ----------
+    path
+        A config file. One that cannot be parsed has no findings here: its reader says why.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+    ...     _ = file.write("study: {id: a, id: b}")
+    ...     file.flush()
+    ...     [(f.row, f.column) for f in repeated_keys(file.name)]
+    [(1, 'study.id')]
     """
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)

@@ -97,8 +97,17 @@ class Registered(Mapping[str, T]):
 def registry(name: str, own: Mapping[str, T]) -> Registered[T]:
     """Objects of a registry: the library's own, and those that packages add.
 
-    ``name`` is a literal: the code digest reads it in the text. ``own`` has exactly the names of
-    :data:`BUILT_IN` where that lists any (ValueError otherwise).
+    Parameters
+    ----------
+    name
+        Registry, as a literal: the code digest reads it in the text.
+    own
+        Objects of the library, for exactly the names of :data:`BUILT_IN` where that lists any.
+
+    Raises
+    ------
+    ValueError
+        If ``own`` has other names than :data:`BUILT_IN`.
     """
     listed = BUILT_IN[name]
     if listed and set(own) != set(listed):

@@ -42,7 +42,10 @@ class Cohort:
 def cohort_of(study: Study) -> Cohort:
     """Visits of a study with images, without those whose jobs failed if it continues without them.
 
-    With ``without_failed`` in its config, failed jobs are read from the ledger of its folder.
+    Parameters
+    ----------
+    study
+        With ``without_failed`` in its config, failed jobs are read from the ledger of its folder.
     """
     visits = {(subject_entity(s), session_entity(v)): (s, v) for s, v in study.image_visits}
     subjects = {subject_entity(s): (s, list(v)) for s, v in study.image_subjects.items()}

@@ -135,7 +135,12 @@ class AgreementSpec(Placed, Clustered):
     def level_of(self, endpoint: str, grades: Collection[str] = ()) -> MeasureLevel:
         """Level of measurement: as planned, else ordinal for scores and grades, ratio for the rest.
 
-        ``grades``: endpoints that are graded in words.
+        Parameters
+        ----------
+        endpoint
+            Name of the endpoint.
+        grades
+            Endpoints that are graded in words.
 
         Examples
         --------

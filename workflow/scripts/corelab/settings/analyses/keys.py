@@ -14,8 +14,19 @@ def unread(
 ) -> Iterator[tuple[str, str, str]]:
     """Keys of an analysis that have no effect, and values that a key does not know.
 
-    Key, what is wrong, and how to fix it. A key that is accepted and not read would let a plan say
-    what is not done. ``grades``: endpoints that are graded in words.
+    A key that is accepted and not read would let a plan say what is not done.
+
+    Parameters
+    ----------
+    entry
+        One entry of ``analyses``.
+    grades
+        Endpoints that are graded in words.
+
+    Yields
+    ------
+    tuple of str
+        Key, what is wrong, and how to fix it.
 
     Examples
     --------
