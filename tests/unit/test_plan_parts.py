@@ -5,6 +5,7 @@ import pandas as pd
 from corelab.plan.failures import failed_frame, failure_words
 from corelab.plan.record import PlanRecord
 from corelab.plan.run import _one_sided, analysis_types
+from corelab.plan.specification_figure import specification_figure
 from corelab.plan.specifications import conclusions, one_question
 from corelab.settings.analyses import ANALYSIS_TYPES
 from corelab.settings.analyses.base import AnalysisSpec
@@ -54,3 +55,24 @@ def test_rows_that_conclude_and_answer_one_question():
         }
     )
     assert one_question(table)["group"].tolist() == ["a", "a"]
+
+
+def test_specification_curve_names_the_contrast():
+    table = pd.DataFrame(
+        {
+            "analysis_id": "main",
+            "planned": [1, 0],
+            "group": "arm=high|arm=placebo",
+            "visit": "v",
+            "statistic": "mean_difference",
+            "estimate": [1.0, 2.0],
+            "ci_low": 0.0,
+            "ci_high": 3.0,
+            "specification": ["planned", "x=1"],
+            "choices": ["x=0", "x=1"],
+        }
+    )
+    drawn = specification_figure(table)
+    assert drawn.figure is not None
+    title = drawn.figure.axes[0].get_title(loc="left")
+    assert title == "high vs placebo: 2 of 2 specifications; diamond: as planned"

@@ -9,10 +9,10 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned
 
-from corelab.agreement.exhibits import draw_pairs
+from corelab.agreement.exhibits import _draw_pairs
 from corelab.plan.drawing import drawers, write_figures
 from corelab.provenance.products import read_table, write_table
-from corelab.reporting.analysis_view import statistics_tables
+from corelab.reporting.analysis_view import statistics_tables, twins
 from corelab.reporting.arrange import arrange, first_screen
 from corelab.reporting.report import write_report
 from corelab.reporting.tlf import analysis_blocks, table_numbers
@@ -101,7 +101,7 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
         ({"repeats": "within"}, "reader-1, repeat 1 against repeat 2"),
     ):
         rows = results.statistics_of("readers")
-        drawn = draw_pairs(plan.changed(**more), results.tables, rows)
+        drawn = _draw_pairs(plan.changed(**more), results.tables, rows)
         assert names in drawn.alt
         # The text of a figure names its result.
         assert more or "bias (mean difference) -1.18 mL" in drawn.alt
@@ -130,3 +130,12 @@ def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     assert "var(--s0)" in drawing and "var(--ink)" in drawing
     assert "#0072b2" not in drawing and "#ffffff" not in drawing
     assert "reader-1 against reader-2" in drawing.split(">")[0]
+
+
+def test_an_analysis_with_the_results_of_another_says_so():
+    rows = pd.DataFrame([_row("all", "slope", -7.0), _row("all", "r_squared", 0.6)])
+    plans = [planned({"id": name, "type": "radiomics", "series": "all", "labels": "all",
+                      "title": f"Plan {name}"}) for name in "abc"]  # fmt: skip
+    found = {"a": rows, "b": rows, "c": rows.assign(estimate=-6.9)}
+    same = twins(SimpleNamespace(analyses=plans, statistics_of=found.__getitem__))
+    assert same == {"b": "Same participants and results as: Plan a."}

@@ -75,6 +75,23 @@ def test_a_figure_stays_whole_on_its_page_above_the_footer(landscape, size):
     assert seen == 1
 
 
+def test_a_short_table_stands_beside_its_figure_and_a_long_one_above(results):
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 6"><rect width="9" height="6" \
+fill="#f00"/></svg>'
+    plate = Plate("14.2.2.1", "Figure", svg, "svg", "red", "c", 80)
+    left = []
+    for rows in (3, 30):
+        table = DataTable("14.2.2", "Table", ("a", ">b"), (("x", "1"),) * rows)
+        found = typeset(_document(table, plate, landscape=True), format="png", ppi=50.8)
+        pages = [found] if isinstance(found, bytes) else found
+        drawn = [
+            np.asarray(Image.open(io.BytesIO(page)).convert("RGB")).astype(int) for page in pages
+        ]
+        (red,) = (here for page in drawn if (here := page[..., 0] - page[..., 1] > 150).any())
+        left.append(np.flatnonzero(red.any(0))[0] / red.shape[1])
+    assert left[0] > 0.45 and left[1] < 0.1
+
+
 def test_source_date_epoch_sets_the_date_inside(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     path = write_document_pdf(_document(Paragraph("x")), tmp_path / "a.pdf")

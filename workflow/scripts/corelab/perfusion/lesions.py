@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import ndtr
 
+from corelab.imaging.geometry import linear_grid
 from corelab.perfusion.tissue import Plane, bounding_box, smoothed
 
 REFERENCES = ("contralateral", "mirror", "whole-normal", "by-tissue")
@@ -175,11 +176,9 @@ def reference_value(
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
         smooth = smoothed(np.where(usable, values, 0.0), usable, sizes, 5.0)
         matrix = plane.mirror(affine)
-        other = ndimage.affine_transform(
-            smooth.astype(np.float64), matrix[:3, :3], matrix[:3, 3], order=1
-        )
-        there = ndimage.affine_transform(
-            usable.astype(np.float64), matrix[:3, :3], matrix[:3, 3], order=1
+        other, there = (
+            linear_grid(part.astype(np.float64), matrix[:3, :3], matrix[:3, 3], part.shape)
+            for part in (smooth, usable)
         )
         mirrored = np.where(there > 0.5, other / np.maximum(there, 0.5), summary)
         return Reference(mirrored, summary, rule)

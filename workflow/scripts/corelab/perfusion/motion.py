@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from corelab.imaging.geometry import linear_at
+from corelab.imaging.geometry import linear_at, linear_grid
 from corelab.perfusion.parallel import over_frames
 
 #: CT values are clipped to this range (HU) for alignment.
@@ -250,11 +250,7 @@ def correct_motion(
     inverse = np.linalg.inv(linear)
 
     def resampled(values: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            ndimage.affine_transform(
-                np.ascontiguousarray(values), matrix, offset, order=1, mode="nearest"
-            )
-        )
+        return linear_grid(values, matrix, offset, values.shape, mode="nearest")
 
     def move_back(frame: int) -> None:
         shift, turn = motion.translation_mm[frame], motion.rotation_degrees[frame]

@@ -457,9 +457,12 @@ def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> 
     caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
     known = rows[rows["estimate"].notna()].head(MAX_RESULTS)
     results = [
-        f"{_label(row, 2, 1)} {row.estimate:.3g}"
-        + (f" ({row.ci_low:.3g} to {row.ci_high:.3g})" if np.isfinite(row.ci_low) else "")
-        for row in known.itertuples()
+        _label(row, 2, 1) + f" {value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low == low else "")
+        for row, (value, low, high) in zip(
+            known.itertuples(),
+            known[["estimate", "ci_low", "ci_high"]].to_numpy(float),
+            strict=True,
+        )
     ]
     alt = f"{name}. {caption} {'; '.join(results)}"
     return Drawn(_draw_panels(panels), name, caption, alt, tight=True)

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from corelab.pharmacodynamics import figures
-from corelab.pharmacodynamics.analysis_figures import group_words, new_figure
+from corelab.pharmacodynamics.analysis_figures import new_figure
 from corelab.plan.specifications import choices_of, one_question
 from corelab.provenance.exhibits import Drawn
 from corelab.terms.statistics import statistic
+from corelab.terms.words import group_words
 
 
 def specification_figure(table: pd.DataFrame) -> Drawn:
@@ -30,7 +31,7 @@ def specification_figure(table: pd.DataFrame) -> Drawn:
     # The planned statistic first: an alternative method may give another on the same scale.
     names = found.sort_values("planned", ascending=False, kind="stable")["statistic"]
     words = " /\n".join(statistic(name).inline for name in dict.fromkeys(names))
-    contrast = group_words(str(found["group"].iloc[0]), str(found["group"].iloc[0]).split("=")[0])
+    contrast = group_words(found["group"].iloc[0]) or "all"
     upper, lower = drawn.subplots(
         2, 1, sharex=True, height_ratios=[2.6, 0.26 * lines], gridspec_kw={"hspace": 0.08}
     )

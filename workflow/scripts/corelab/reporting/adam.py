@@ -50,14 +50,8 @@ def measures_tumour(endpoint: str) -> bool:
     return endpoint in TUMOUR_ENDPOINTS or endpoint.partition(":")[0] in TUMOUR_ENDPOINTS
 
 
-def sex_term(text: Any) -> str | None:
-    """Term of the code list for a sex as a sheet writes it; what is not known stays as it is.
-
-    Examples
-    --------
-    >>> sex_term("female"), sex_term("M"), sex_term("x"), sex_term(None)
-    ('F', 'M', 'x', None)
-    """
+def _sex_term(text: Any) -> str | None:
+    """Term of the code list for a sex as a sheet writes it; what is not known stays as it is."""
     if text is None or pd.isna(text):
         return None
     return _SEXES.get(str(text).strip().lower(), str(text))
@@ -122,7 +116,7 @@ def adsl(results: Results) -> Dataset:
         ("DOSE01P", _numbers(_given(people, "dose"))),
         ("AGE", age),
         ("AGEU", [None if math.isnan(one) else "YEARS" for one in age]),
-        ("SEX", [sex_term(one) for one in _given(people, "sex")]),
+        ("SEX", [_sex_term(one) for one in _given(people, "sex")]),
         *(
             (Variable(flag, label, "text", "Derived", rule, codelist="NY"), _yes_no(members))
             for flag, label, rule, members in sets
@@ -206,7 +200,7 @@ def _is_primary(source: Any) -> bool:
     return str(source).partition(":")[0] in {"pipeline", "supplied", "consensus"}
 
 
-def adread(results: Results, code: ParameterCodes) -> Dataset:
+def _adread(results: Results, code: ParameterCodes) -> Dataset:
     """Reads: one record per subject, visit, parameter, reader and repeat."""
     roles = {scan.reader for visit in results.visits for scan in visit.scans if scan.reader}
     rows = results.measurements
@@ -230,7 +224,7 @@ def adread(results: Results, code: ParameterCodes) -> Dataset:
     )
 
 
-def adimg(results: Results, code: ParameterCodes) -> Dataset:
+def _adimg(results: Results, code: ParameterCodes) -> Dataset:
     """Imaging endpoints: the analysis values of the pipeline and of supplied masks."""
     rows = results.measurements
     rows = rows[rows["source"].map(_is_primary).astype(bool)]
@@ -259,7 +253,7 @@ def adimg(results: Results, code: ParameterCodes) -> Dataset:
     )
 
 
-def adseg(results: Results) -> Dataset:
+def _adseg(results: Results) -> Dataset:
     """Overlap of masks, case by case."""
     rows = results.overlap
     codes = [variable_name(str(metric), []) for metric in rows["metric"]]
@@ -282,7 +276,7 @@ def adseg(results: Results) -> Dataset:
     )
 
 
-def adpd(results: Results) -> Dataset:
+def _adpd(results: Results) -> Dataset:
     """Clinical outcomes and drug exposures, as supplied."""
     outcomes, exposures = results.tables.outcomes, results.tables.exposures
     rows = pd.concat(
@@ -309,7 +303,7 @@ def adpd(results: Results) -> Dataset:
     )
 
 
-def adtr(results: Results, code: ParameterCodes) -> Dataset:
+def _adtr(results: Results, code: ParameterCodes) -> Dataset:
     """Tumour results: the records of ADIMG and ADREAD that measure a tumour."""
     rows = results.measurements
     tumour = rows["endpoint"].map(str).map(measures_tumour).astype(bool)
@@ -333,7 +327,7 @@ def _criterion(text: str) -> str:
     return "OTHER"
 
 
-def adrs(results: Results) -> Dataset:
+def _adrs(results: Results) -> Dataset:
     """Response and progression by criterion, from the events sheet: RECIST and RANO apart."""
     rows = results.tables.events
     rows = rows[_texts(rows, "criterion").notna()]
@@ -354,7 +348,7 @@ def adrs(results: Results) -> Dataset:
     )
 
 
-def adrisk(results: Results) -> Dataset:
+def _adrisk(results: Results) -> Dataset:
     """Radiomic risk: pre-validated score and group of each subject and analysis."""
     rows = results.all_statistics
     rows = rows[(rows["table"] == "radiomics") & (rows["statistic"] == "risk_score")]
@@ -374,7 +368,7 @@ def adrisk(results: Results) -> Dataset:
     )
 
 
-def adtte(results: Results) -> Dataset:
+def _adtte(results: Results) -> Dataset:
     """Times to events."""
     code, rows = ParameterCodes(), results.tables.events
     return make_dataset(
@@ -392,7 +386,7 @@ def adtte(results: Results) -> Dataset:
     )
 
 
-def adard(results: Results) -> Dataset:
+def _adard(results: Results) -> Dataset:
     """Analysis results: one record per statistic, full precision."""
     rows = results.all_statistics
     failed = is_not_computable(rows)
@@ -433,14 +427,14 @@ def datasets(results: Results) -> list[Dataset]:
     code = ParameterCodes()
     found = [
         adsl(results),
-        adimg(results, code),
-        adread(results, code),
-        adseg(results),
-        adpd(results),
-        adtr(results, code),
-        adrs(results),
-        adtte(results),
-        adrisk(results),
-        adard(results),
+        _adimg(results, code),
+        _adread(results, code),
+        _adseg(results),
+        _adpd(results),
+        _adtr(results, code),
+        _adrs(results),
+        _adtte(results),
+        _adrisk(results),
+        _adard(results),
     ]
     return [dataset for dataset in found if len(dataset.frame) or dataset.name == "ADSL"]

@@ -30,17 +30,9 @@ NOT_IN_POPULATION = "not in the analysis population"
 
 @dataclass(frozen=True)
 class AnalysisFrame:
-    """The rows of one analysis.
-
-    Attributes
-    ----------
-    rows
-        participant_id, visit, the values by name, ``used`` (yes or no), ``reason``, and
-        ``row_id`` of the measurement that the first value is.
-    values
-        Names of the columns with values, the endpoint first.
-    agrees
-        Whether the number of rows used is the ``n`` of the statistics.
+    """The rows of one analysis: participant, visit, the values by name (``values``, the endpoint
+    first), used (yes or no) and why not, and the measurement row of the first value; ``agrees``
+    where the number used is the ``n`` of the statistics.
     """
 
     rows: pd.DataFrame

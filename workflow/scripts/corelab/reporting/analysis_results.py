@@ -98,15 +98,7 @@ def _described(results: Results) -> list[dict[str, Any]]:
 
 
 def analysis_results(results: Results, numbers: Mapping[str, str]) -> pd.DataFrame:
-    """Every statistic of a study, in the columns of :data:`ANALYSIS_RESULTS`.
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    numbers
-        Analysis -> number of its table.
-    """
+    """Every statistic in the columns of :data:`ANALYSIS_RESULTS`, with its table's number."""
     rows = _described(results)
     for row in results.all_statistics.to_dict("records"):
         name = str(row["analysis_id"])

@@ -282,19 +282,7 @@ def analysis_view(results: Results, analysis: AnalysisSpec) -> AnalysisView:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the page of analyses.
-
-    Attributes
-    ----------
-    id, title
-        Section of the page, and its heading.
-    intro
-        Below the heading.
-    analyses, tables
-        What it shows.
-    empty
-        The sentence that stands where the plan leaves the part empty.
-    """
+    """A part of the page of analyses: ``empty`` stands where the plan leaves it empty."""
 
     id: str
     title: str

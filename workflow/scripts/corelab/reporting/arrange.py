@@ -26,18 +26,9 @@ LOWEST_SHOWN = 10
 
 @dataclass(frozen=True)
 class Arranged:
-    """Rows of one analysis.
-
-    Attributes
-    ----------
-    core, more
-        What the main table shows, and the rest; both ordered.
-    refused
-        (group, reason) of groups of which nothing in the main table could be computed.
-    groups
-        Groups to set side by side; empty where rows are listed below each other.
-    note
-        Which rows the main table shows, where they are a choice.
+    """Rows of one analysis: the main table and the rest, (group, reason) of groups of which
+    nothing could be computed, groups to set side by side (none: below each other), and which
+    rows were chosen.
     """
 
     core: pd.DataFrame
@@ -57,19 +48,8 @@ def ordered(rows: pd.DataFrame, kind: AnalysisType) -> pd.DataFrame:
     return rows.assign(_order=order).sort_values(["endpoint", "_order"], kind="stable")
 
 
-def without_echo(rows: pd.DataFrame) -> pd.DataFrame:
-    """With two sources, what is said of ``all`` is said of their pair: said once, of the pair.
-
-    Rows of group ``all`` that repeat the only pair's estimate are dropped; those that the pair
-    lacks become the pair's.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"group": ["a|b", "all", "all"], "statistic": ["bias", "bias", "w"],
-    ...     "endpoint": "e", "visit": "all", "estimate": [1.0, 1.0, 2.0]})
-    >>> without_echo(rows)[["group", "statistic"]].values.tolist()
-    [['a|b', 'bias'], ['a|b', 'w']]
-    """
+def _without_echo(rows: pd.DataFrame) -> pd.DataFrame:
+    """With two sources, what is said of ``all`` is said of their pair: said once, of the pair."""
     pairs = [g for g in dict.fromkeys(rows["group"]) if "|" in str(g)]
     if len(pairs) != 1:
         return rows
@@ -96,7 +76,7 @@ def arrange(results: Results, analysis: AnalysisSpec) -> Arranged | None:
     if rows.empty:
         return None
     kind = analysis.kind
-    rows = ordered(without_echo(rows), kind)
+    rows = ordered(_without_echo(rows), kind)
     if kind.name == "radiomics":
         return _folded(rows)
     is_core = rows["statistic"].isin(kind.main)
@@ -141,7 +121,7 @@ def first_screen(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     kind = analysis.kind
     if rows.empty:
         return rows
-    rows = ordered(without_echo(rows), kind)
+    rows = ordered(_without_echo(rows), kind)
     wanted = kind.headline
     if isinstance(analysis, AgreementSpec):
         graded = analysis.measure_level in {"ordinal", "nominal"} or analysis.categories

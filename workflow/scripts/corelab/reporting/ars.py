@@ -179,14 +179,10 @@ def write_event(
 
     Parameters
     ----------
-    results
-        Of the study.
-    frame
-        Of :func:`corelab.reporting.analysis_results.analysis_results`.
-    path
-        ``ars.json``.
-    there
-        Names of the data sets that stand beside it; where it is None, all are assumed to exist.
+    results, frame
+        The study, and :func:`corelab.reporting.analysis_results.analysis_results`.
+    path, there
+        ``ars.json``, and names of the data sets that stand beside it; None: all of them.
     """
     frame = frame.astype(object).where(frame.notna(), None)
     study = results.study.id

@@ -69,15 +69,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Attention:
-    """Equal findings of several visits as one line.
-
-    Attributes
-    ----------
-    severity, topic, text, anchor
-        As in :class:`Finding`.
-    places
-        (participant, visit) of each finding; the visit is empty where it concerns the
-        participant as a whole.
+    """Equal findings of several visits as one line; ``places`` are (participant, visit), the visit
+    empty where the finding concerns the participant as a whole.
     """
 
     severity: str
@@ -268,10 +261,7 @@ def _from_records(results: Results) -> list[Finding]:
 
 
 def _from_masks(results: Results) -> list[Finding]:
-    """Flags that a person should act on: one line per participant, visit and flag.
-
-    The label is that of the first mask with the flag; masks derived from it inherit the flag.
-    """
+    """Flags that a person should act on: one line per participant, visit and flag."""
     failed = results.acquisition[results.acquisition["verdict"] == "fail"]
     failed = failed[failed["criterion"].isin(BRAIN_CRITERIA)]
     brains = set(zip(failed["participant_id"].map(str), failed["visit"].map(str), strict=True))

@@ -49,16 +49,8 @@ def _worst_first(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[order].astype(object).where(frame.notna(), None)
 
 
-def recomputed_text(printed: str, value: Any) -> str:
-    """A recomputed number with two more decimals than the printed one has.
-
-    Examples
-    --------
-    >>> recomputed_text("0.797", 0.79654321), recomputed_text("372", 372.0)
-    ('0.79654', '372')
-    >>> recomputed_text("1", None)
-    ''
-    """
+def _recomputed_text(printed: str, value: Any) -> str:
+    """A recomputed number with two more decimals than the printed one has."""
     if not is_number(value):
         return ""
     number = float(value)
@@ -79,7 +71,7 @@ def _fits(row: Any) -> str:
     """Which other form the printed number fits, and its value in that form."""
     if not row.fits:
         return ""
-    value = recomputed_text(str(row.published), row.fits_value)
+    value = _recomputed_text(str(row.published), row.fits_value)
     name, _, more = str(row.fits).partition(":")
     return f"{statistic(name).words if not more else row.fits}, {value}"
 
@@ -92,20 +84,10 @@ def _why(row: Any) -> str:
     return ". ".join(str(text).rstrip(".") for text in (row.source_note, row.note) if text)
 
 
-def certificate_table(
+def _certificate_table(
     frame: pd.DataFrame, caption: str = "Published numbers", *, sources: bool = True
 ) -> Table:
-    """Published numbers beside the recomputed ones, worst first.
-
-    Parameters
-    ----------
-    frame
-        Rows of ``certificate.tsv`` as text.
-    caption
-        Above the table.
-    sources
-        Whether each row names its publication.
-    """
+    """Published numbers beside the recomputed ones, worst first."""
     body = []
     for row in _worst_first(frame).itertuples():
         fits = Markup("<br>fits {}").format(_fits(row)) if row.fits else Markup("")
@@ -116,7 +98,7 @@ def certificate_table(
                 _statistic(row),
                 group_words(row.group),
                 Cell(row.published, row.published),
-                Cell(recomputed_text(str(row.published), row.recomputed), row.recomputed),
+                Cell(_recomputed_text(str(row.published), row.recomputed), row.recomputed),
                 Cell(_number(row.difference), row.difference),
                 Cell(_number(row.tolerance), row.tolerance),
                 Cell(verdict, str(row.verdict)),
@@ -131,7 +113,7 @@ def certificate_table(
     return Table(caption, columns, body, "", SOURCE)
 
 
-def remarks_table(frame: pd.DataFrame) -> Table | None:
+def _remarks_table(frame: pd.DataFrame) -> Table | None:
     """What the sheet says about its sources, such as that one contradicts itself."""
     rows = frame[frame["source_note"].notna()].drop_duplicates(["published_id", "source_note"])
     if rows.empty:
@@ -170,7 +152,7 @@ def summary(frame: pd.DataFrame) -> str:
 def not_reproduced(frame: pd.DataFrame) -> list[Table]:
     """A table of the numbers that were not reproduced; none where all were."""
     odd = frame[frame["verdict"].isin(["different", NOT_COMPUTABLE])]
-    return [certificate_table(odd, "Not reproduced")] if len(odd) else []
+    return [_certificate_table(odd, "Not reproduced")] if len(odd) else []
 
 
 def write_certificate_page(results: Results, target: Path) -> Path | None:
@@ -187,8 +169,8 @@ def write_certificate_page(results: Results, target: Path) -> Path | None:
         page_title=f"{results.title}: certificate",
         summary=summary(frame),
         counts=[(name, number, VERDICTS[name]) for name, number in tally(frame).items()],
-        table=certificate_table(frame),
-        remarks=remarks_table(frame),
+        table=_certificate_table(frame),
+        remarks=_remarks_table(frame),
     )
     return write_text(html, path)
 
@@ -205,9 +187,9 @@ def certificate_blocks(results: Results) -> list[Block]:
     blocks: list[Block] = [
         Heading("14.6 Certificate of reproduced numbers"),
         Paragraph(summary(frame)),
-        page.printed(certificate_table(frame, sources=False), "14.6.1", title, notes),
+        page.printed(_certificate_table(frame, sources=False), "14.6.1", title, notes),
     ]
-    remarks = remarks_table(frame)
+    remarks = _remarks_table(frame)
     if remarks is not None:
         blocks.append(page.printed(remarks, "14.6.2"))
     return blocks

@@ -32,16 +32,8 @@ REQUIRED_LIMITS = {
 
 @dataclass(frozen=True)
 class Attestation:
-    """A statement that only a person can make.
-
-    Attributes
-    ----------
-    key, statement, who
-        Row of ``docs/guideline_checklist.md``, what is stated, and who has to.
-    by, at
-        Who stated it and when (ISO date); empty until somebody did.
-    document
-        Where it is stated.
+    """A statement that only a person can make: its row of ``docs/guideline_checklist.md``, who has
+    to make it, and who made it when (ISO date) and where; empty until somebody did.
     """
 
     key: str
@@ -68,7 +60,7 @@ def attestations(results: Results) -> list[Attestation]:
     return found
 
 
-def charter_text(results: Results, name: str) -> str:
+def _charter_text(results: Results, name: str) -> str:
     """A text of the config's ``charter`` block, or nothing."""
     return str(getattr(results.settings.charter, name)).strip()
 
@@ -89,16 +81,8 @@ def unfixed_limits(results: Results) -> list[str]:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of the charter.
-
-    Attributes
-    ----------
-    number, title
-        As in the guideline's appendix.
-    mandatory
-        Whether it may stay empty.
-    blocks
-        What the study says; empty where it says nothing.
+    """A heading of the charter, numbered as in the guideline; without blocks the study says
+    nothing.
     """
 
     number: str
@@ -154,7 +138,7 @@ def _overview(results: Results) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def acquisition_limits(results: Results) -> tuple[tuple[str, ...], ...]:
+def _acquisition_limits(results: Results) -> tuple[tuple[str, ...], ...]:
     """Rows of the acquisition standard: scan, criterion, limit, checked, outside."""
     rows = []
     frame = results.acquisition
@@ -177,7 +161,7 @@ def acquisition_limits(results: Results) -> tuple[tuple[str, ...], ...]:
 
 def acquisition_table(results: Results) -> tuple[Block, ...]:
     """The acquisition standard as a table; nothing where no scan was checked."""
-    rows = acquisition_limits(results)
+    rows = _acquisition_limits(results)
     if not rows:
         return ()
     columns = ("Scan", "Criterion", "Limit", ">Checked", ">Outside", ">Not assessable")
@@ -296,7 +280,7 @@ def charter_sections(results: Results) -> list[Section]:
         mandatory: bool = True,
         text: str = "",
     ) -> Section:
-        written = charter_text(results, text) if text else ""
+        written = _charter_text(results, text) if text else ""
         blocks = tuple(Paragraph(part) for part in written.split("\n\n") if part.strip())
         return Section(number, title, mandatory, blocks + (fill(results) if fill else ()))
 

@@ -176,8 +176,12 @@ Column = tuple[str | Variable, object]
 @cache
 def _variables() -> dict[tuple[str, str], Variable]:
     """Variables of all data sets, by data set and name."""
-    rows = [list(row.values()) for row in page.asset_rows("variables")]
-    return {(d, name): Variable(name, *more, int(key or 0)) for d, name, *more, key in rows}
+    found = {}
+    for row in page.asset_rows("variables"):
+        dataset, name, label, kind, origin, comment, codelist, key = row.values()
+        more = (kind, origin, comment, codelist, int(key or 0))
+        found[dataset, name] = Variable(name, label, *more)
+    return found
 
 
 def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Dataset:
@@ -206,10 +210,10 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
     (row,) = (row for row in page.asset_rows("datasets") if row["dataset"] == name)
-    return Dataset(*row.values(), variables, frame)
+    return Dataset(name, row["label"], row["structure"], row["class"], variables, frame)
 
 
-def check_transport(dataset: Dataset) -> None:
+def _check_transport(dataset: Dataset) -> None:
     """Whether names and labels fit XPORT v5.
 
     Raises
@@ -220,7 +224,7 @@ def check_transport(dataset: Dataset) -> None:
     Examples
     --------
     >>> frame = pd.DataFrame({"TOOLONGNAME": ["x"]})
-    >>> check_transport(Dataset("AD", "l", "s", "c", (Variable("TOOLONGNAME", "l"),), frame))
+    >>> _check_transport(Dataset("AD", "l", "s", "c", (Variable("TOOLONGNAME", "l"),), frame))
     Traceback (most recent call last):
     corelab.reporting.datasets.TransportRefusal: AD: name TOOLONGNAME is not 1 to 8 of A-Z 0-9 _
     """
@@ -239,17 +243,7 @@ def check_transport(dataset: Dataset) -> None:
 
 
 class RefusedCell(NamedTuple):
-    """A text that XPORT v5 cannot hold.
-
-    Attributes
-    ----------
-    dataset, record, variable
-        Where it stands; records count from 1.
-    reason
-        Why it does not fit.
-    kept_in
-        File that has the text.
-    """
+    """A text that XPORT v5 cannot hold, why, and the file that has it; records count from 1."""
 
     dataset: str
     record: int
@@ -297,7 +291,7 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
     """
     import pyreadstat
 
-    check_transport(dataset)
+    _check_transport(dataset)
     blank = {(cell.record, cell.variable) for cell in refused_cells(dataset)}
     frame = pd.DataFrame(index=dataset.frame.index)
     for variable in dataset.variables:

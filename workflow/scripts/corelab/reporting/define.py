@@ -108,7 +108,7 @@ def _codelists(version: ET.Element, datasets: Sequence[Dataset]) -> None:
             words.text = meaning
 
 
-def define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
+def _define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
     """The document's root element."""
     for prefix, uri in (("", ODM), ("def", DEF), ("xlink", XLINK)):
         ET.register_namespace(prefix, uri)
@@ -175,7 +175,7 @@ def write_define(datasets: Sequence[Dataset], results: Results, path: str | Path
 
     Browsers refuse a stylesheet of a file that was opened from disk: the page is for them.
     """
-    root = define_tree(datasets, results)
+    root = _define_tree(datasets, results)
     ET.indent(root)
     text = ET.tostring(root, encoding="utf-8", xml_declaration=True, short_empty_elements=True)
     declaration, _, body = text.partition(b"\n")
@@ -185,11 +185,11 @@ def write_define(datasets: Sequence[Dataset], results: Results, path: str | Path
     target = Path(path)
     sheet = (TEMPLATES / "define.xsl").read_text(encoding="utf-8")
     write_text(sheet, target.with_name("define.xsl"))
-    write_text(define_page(datasets, results), target.with_name("define.html"))
+    write_text(_define_page(datasets, results), target.with_name("define.html"))
     return target
 
 
-def define_page(datasets: Sequence[Dataset], results: Results) -> str:
+def _define_page(datasets: Sequence[Dataset], results: Results) -> str:
     """The data definitions as one page without scripts."""
     terms = {name: CODELISTS[name] for name in CODELISTS if _uses(datasets, name)}
     return page.render(

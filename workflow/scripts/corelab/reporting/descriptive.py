@@ -19,16 +19,8 @@ PRIMARY_SOURCES = ("pipeline", "supplied")
 
 @dataclass(frozen=True)
 class Description:
-    """Values of one endpoint, visit, source and group.
-
-    Attributes
-    ----------
-    n, unavailable
-        Values there, and missing or non-evaluable values.
-    median, q1, q3, low, high
-        Order statistics (quartiles by linear interpolation); NaN where n is 0.
-    mean, sd
-        Mean and sample standard deviation; ``sd`` is NaN where n is below 2.
+    """Values of one endpoint, visit, source and group: order statistics (quartiles by linear
+    interpolation; NaN where n is 0), and mean and sample SD (NaN where n is below 2).
     """
 
     endpoint: str

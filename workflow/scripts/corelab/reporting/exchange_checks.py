@@ -229,22 +229,8 @@ def ars_faults(path: str | Path, datasets: frozenset[str] = frozenset()) -> list
 
     Parameters
     ----------
-    path
-        ``ars.json``.
-    datasets
-        Names of the data sets that stand beside it; empty: not checked.
-
-    Examples
-    --------
-    >>> import json, tempfile
-    >>> event = {"id": "RE", "analysisSets": [], "analysisGroupings": [], "methods": [],
-    ...     "mainListOfContents": {"contentsList": {"listItems": [{"analysisId": "AN_1"}]}},
-    ...     "analyses": []}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "ars.json")
-    ...     _ = file.write_text(json.dumps(event))
-    ...     ars_faults(file)
-    ['the contents list AN_1, which is no analysis here']
+    path, datasets
+        ``ars.json``, and names of the data sets that stand beside it; empty: not checked.
     """
     event = read_json(path)
     names = [event["id"]]

@@ -34,22 +34,8 @@ TITLES = {"reading": "Central reading"}
 
 @dataclass(frozen=True)
 class Shown:
-    """An exhibit ready for a page.
-
-    Attributes
-    ----------
-    title, caption
-        Above and below.
-    svg
-        The drawing itself; empty for a picture.
-    uri
-        A picture as a data address; empty where there is none or where it exceeds the budget.
-    href
-        The figure's file, relative to the report; empty where there is none.
-    alt
-        What the figure shows.
-    table
-        Rows; None for none.
+    """An exhibit ready for a page: ``svg`` for a drawing, ``uri`` for a picture as data; what does
+    not fit the budget has neither, and its file ``href`` relative to the report.
     """
 
     title: str
@@ -193,12 +179,10 @@ def exhibit_blocks(
     ----------
     results, exhibits
         The study, and what to show of it.
-    prefix
-        Of the numbers, as in ``14.4.20``.
+    prefix, tables
+        Of the numbers, as in ``14.4.20``, and the last part of the first table's.
     subject
         Put before each title that does not begin with it: the analysis that they belong to.
-    tables
-        Last part of the number of the first table.
     """
 
     def titled(title: str) -> str:
@@ -256,19 +240,7 @@ def report_blocks(results: Results) -> list[Block]:
 
 @dataclass(frozen=True)
 class Common:
-    """What every page has.
-
-    Attributes
-    ----------
-    banners
-        Sentences for the head of the page.
-    exhibits
-        Section -> exhibits of the study or of a subject.
-    css, script
-        Style and program.
-    version, study_id, sap_version, fingerprint
-        For the foot of the page.
-    """
+    """What every page has: head, foot, style, program, and exhibits by section."""
 
     banners: list[str]
     exhibits: dict[str, list[Shown]]

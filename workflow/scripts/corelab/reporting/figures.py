@@ -15,17 +15,7 @@ from corelab.terms.words import endpoint_words
 def course(results: Results, endpoint: str) -> Shown | None:
     """Course of an endpoint over the visits, one line per subject, means by arm.
 
-    Parameters
-    ----------
-    results
-        The study.
-    endpoint
-        Name of the endpoint; the pipeline's values where it has any, else supplied ones.
-
-    Returns
-    -------
-    Shown or None
-        None with fewer than two visits.
+    The pipeline's values where it has any, else supplied ones; None with fewer than two visits.
     """
     rows = results.measurements
     rows = rows[

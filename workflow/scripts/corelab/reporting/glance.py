@@ -78,15 +78,7 @@ def _where(results: Results, analysis: AnalysisSpec, row: Any) -> tuple[str, str
 
 
 def _signed_interval(low: float, high: float, decimals: int, down: str, up: str) -> str:
-    """Limits of a difference that is said as less or more.
-
-    Examples
-    --------
-    >>> _signed_interval(-9.1, -4.9, 1, "less", "more")
-    '4.9 to 9.1'
-    >>> _signed_interval(-9.1, 1.0, 1, "less", "more")
-    '9.1 less to 1.0 more'
-    """
+    """Limits of a difference that is said as less or more."""
     if low < 0 < high:
         return f"{fixed(-low, decimals)} {down} to {fixed(high, decimals)} {up}"
     first, last = sorted((abs(low), abs(high)))
@@ -135,23 +127,14 @@ def effect_sentence(results: Results, analysis: AnalysisSpec, row: Any) -> str:
             else f"{fixed(low, decimals)} to {fixed(high, decimals)}"
         )
         limits.append(f"{100 * float(row.ci_level):g} % CI {shown}")
-    p = p_words(row)
+    p = _p_words(row)
     limits += [p] if p else []
     shown = f" ({'; '.join(limits)})" if limits else ""
     return f"{text}{shown}{f', {said}' if said else ''}."
 
 
-def p_words(row: Any) -> str:
-    """The p of a row in words: the adjusted one of a family, else its own.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> p_words(SimpleNamespace(p_value=0.00001))
-    'p < 0.001'
-    >>> p_words(SimpleNamespace(p_value=0.012, p_adjusted=0.024, family="arms"))
-    'p adjusted 0.024'
-    """
+def _p_words(row: Any) -> str:
+    """The p of a row in words: the adjusted one of a family, else its own."""
     adjusted = getattr(row, "p_adjusted", None)
     text = p_value(adjusted if is_number(adjusted) else row.p_value)
     if not text:
@@ -331,18 +314,8 @@ def _adjusted_limits(row: Any) -> Any:
 
 @dataclass(frozen=True)
 class Status:
-    """One statement of the status strip.
-
-    Attributes
-    ----------
-    name, value
-        What is stated.
-    css
-        ``good``, ``warn``, ``bad`` or empty.
-    href
-        Where the details are.
-    script
-        File beside the page with the value as it is known later; empty for none.
+    """One statement of the status strip, and where its details are; ``css`` is ``good``, ``warn``,
+    ``bad`` or empty, ``script`` a file beside the page with the value as it is known later.
     """
 
     name: str

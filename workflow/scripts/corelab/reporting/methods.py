@@ -372,9 +372,9 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
         failed: dict[tuple[str, str], list[str]] = {}
         for row in rows[is_not_computable(rows)].itertuples():
             reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
-            group = f" ({group_words(row.group)})" if row.group != "all" else ""
+            part = f" ({group_words(row.group)})" if row.group != "all" else ""
             names = failed.setdefault((str(row.analysis_id), reason), [])
-            names.append(statistic(row.statistic).words + group)
+            names.append(statistic(row.statistic).words + part)
         for (name, reason), names in failed.items():
             what = "; ".join(dict.fromkeys(names))
             found.append(("statistic", f"{name}: {what}", f"not computable: {reason}"))

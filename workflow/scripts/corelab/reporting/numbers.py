@@ -48,14 +48,8 @@ def fixed(value: Any, decimals: int) -> str:
     return text.replace("-", MINUS)
 
 
-def decimals_for(standard_error: float) -> int:
-    """Decimals that keep two significant digits of a standard error.
-
-    Examples
-    --------
-    >>> decimals_for(0.0123), decimals_for(1.23), decimals_for(45.0), decimals_for(0.0)
-    (3, 1, 0, 3)
-    """
+def _decimals_for(standard_error: float) -> int:
+    """Decimals that keep two significant digits of a standard error."""
     if not (standard_error > 0 and math.isfinite(standard_error)):
         return 3
     return int(min(max(1 - math.floor(math.log10(standard_error)), 0), MAX_DECIMALS))
@@ -102,7 +96,7 @@ def estimate_decimals(value: Any, low: Any = None, high: Any = None) -> int:
     (1, 1, 2)
     """
     if is_number(low) and is_number(high):
-        return decimals_for((float(high) - float(low)) / (2 * _Z))
+        return _decimals_for((float(high) - float(low)) / (2 * _Z))
     number = abs(float(value))
     return max(2 - math.floor(math.log10(number)), 0) if number else 2
 
@@ -122,7 +116,7 @@ def estimate(value: Any, low: Any = None, high: Any = None, decimals: int | None
     if decimals is not None:
         return fixed(value, decimals)
     if is_number(low) and is_number(high):
-        return fixed(value, decimals_for((float(high) - float(low)) / (2 * _Z)))
+        return fixed(value, _decimals_for((float(high) - float(low)) / (2 * _Z)))
     return significant(value)
 
 
@@ -137,19 +131,17 @@ def interval(low: Any, high: Any, decimals: int | None = None) -> str:
     if not (is_number(low) and is_number(high)):
         return ""
     if decimals is None:
-        decimals = decimals_for((float(high) - float(low)) / (2 * _Z))
+        decimals = _decimals_for((float(high) - float(low)) / (2 * _Z))
     return f"[{fixed(low, decimals)}, {fixed(high, decimals)}]"
 
 
 def p_value(value: Any) -> str:
-    """A p value; never zero, never more digits than anybody uses.
+    """A p value; never zero, never more digits than anybody uses, never across the level.
 
     Examples
     --------
-    >>> [p_value(p) for p in (0.00004, 0.0234, 0.234, 0.9999, None)]
-    ['<0.001', '0.023', '0.23', '>0.99', '']
-    >>> [p_value(p) for p in (0.0496, 0.04999, 0.05, 0.0504)]
-    ['0.0496', '<0.05', '0.050', '0.050']
+    >>> [p_value(p) for p in (0.00004, 0.0234, 0.234, 0.9999, None, 0.0496, 0.04999, 0.05)]
+    ['<0.001', '0.023', '0.23', '>0.99', '', '0.0496', '<0.05', '0.050']
     """
     if not is_number(value):
         return ""

@@ -282,16 +282,9 @@ def printed(
     kind: str = "Table",
     limit: int | None = None,
 ) -> DataTable:
-    """A table of a page as the table of a document: the same cells as plain texts.
+    """A table of a page as that of a document, without columns that are empty or open on demand.
 
-    Parameters
-    ----------
-    table
-        Of a page; columns that are empty or open on demand are left out.
-    number, title, notes, kind
-        As in :class:`DataTable`; the title is the table's caption where none is given.
-    limit
-        Rows that are printed; all by default.
+    Its caption is the title where none is given; ``limit`` rows are printed, all by default.
 
     Examples
     --------
@@ -337,14 +330,8 @@ def asset_rows(name: str) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
-def script_hash(source: str) -> str:
-    """How a content security policy names a script.
-
-    Examples
-    --------
-    >>> script_hash("").startswith("'sha256-47DEQpj8HBSa")
-    True
-    """
+def _script_hash(source: str) -> str:
+    """How a content security policy names a script."""
     digest = hashlib.sha256(source.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
@@ -359,7 +346,7 @@ def security_policy(scripts: Sequence[str], *, files: bool = False) -> str:
     >>> "file:" in security_policy([]), "file:" in security_policy([], files=True)
     (False, True)
     """
-    hashes = " ".join(script_hash(script) for script in scripts)
+    hashes = " ".join(_script_hash(script) for script in scripts)
     beside = " 'self' file:" if files else ""
     return (
         f"default-src 'none'; script-src {hashes}{beside}; style-src 'unsafe-inline'; "
@@ -398,17 +385,7 @@ def environment() -> jinja2.Environment:
 
 
 def render(template: str, common: object, **content: Any) -> str:
-    """A page from its template.
-
-    Parameters
-    ----------
-    template
-        File of ``templates/``.
-    common
-        A dataclass of what every page has (:class:`corelab.reporting.exhibits.Common`).
-    content
-        What this page has besides.
-    """
+    """A page from a file of ``templates/``: what every page has, and what this one has besides."""
     return environment().get_template(template).render({**vars(common), **content}) + "\n"
 
 

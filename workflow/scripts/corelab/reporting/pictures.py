@@ -118,20 +118,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Picture(Record):
-    """A picture as a page shows it.
-
-    Attributes
-    ----------
-    scan, marks
-        Addresses of both layers: files beside the page, or ``data:``; no marks: an empty text.
-    width, height
-        Pixels of the scan.
-    alt
-        Alternative text.
-    legend
-        (colour, text) of each outline.
-    caption
-        Text above it.
+    """A picture as a page shows it: addresses of both layers (files beside the page, or ``data:``;
+    no marks: an empty text), size of the scan in pixels, and (colour, text) of each outline.
     """
 
     scan: str
@@ -145,31 +133,21 @@ class Picture(Record):
     def inlined(self, report: Path) -> Picture:
         """The picture with the content of its files as ``data:`` addresses."""
         scan, marks = (
-            data_address((report / unquote(name)).read_bytes()) if name else ""
+            _data_address((report / unquote(name)).read_bytes()) if name else ""
             for name in (self.scan, self.marks)
         )
         return replace(self, scan=scan, marks=marks)
 
 
-def data_address(data: bytes) -> str:
+def _data_address(data: bytes) -> str:
     """WebP bytes as an address for an offline page."""
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """An encoded picture.
-
-    Attributes
-    ----------
-    data
-        WebP bytes of the scan.
-    marks
-        Lossless WebP bytes of what is drawn over it, :data:`FINE` times as large.
-    width, height
-        Pixels of the scan.
-    legend
-        (colour, text) of each outline.
+    """An encoded picture: WebP bytes of the scan, lossless ones of what is drawn over it
+    (:data:`FINE` times as large), size of the scan in pixels, (colour, text) of each outline.
     """
 
     data: bytes
@@ -210,14 +188,8 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return np.nan_to_num(data, copy=not data.flags.writeable), np.asarray(image.affine)
 
 
-def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Voxel size of an affine, mm.
-
-    Examples
-    --------
-    >>> spacing_of(np.diag([1.2, 1.2, 5.0, 1.0]))
-    (1.2, 1.2, 5.0)
-    """
+def _spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Voxel size of an affine, mm."""
     x, y, z = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).round(6).tolist()
     return x, y, z
 
@@ -351,19 +323,8 @@ def _write(pixels: NDArray[np.uint8], words: Iterable[Word]) -> None:
     pixels[:] = np.asarray(picture)
 
 
-def drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
-    """Outlines in drawing order, the smallest last, so that none is covered.
-
-    Hypoperfused tissue is core and penumbra together: with both of its outlines the penumbra's
-    says nothing more, and is left out.
-
-    Examples
-    --------
-    >>> masks = [Outline(f"{name} (pipeline)", (0, 0, 0), np.arange(9).reshape(9, 1, 1) < size)
-    ...     for name, size in (("core", 2), ("penumbra", 5), ("hypoperfused", 7))]
-    >>> [outline.name for outline in drawn_outlines(masks)]
-    ['hypoperfused (pipeline)', 'core (pipeline)']
-    """
+def _drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
+    """Outlines in drawing order, the smallest last, so that none is covered."""
     names = {outline.name for outline in outlines}
 
     def redundant(name: str) -> bool:
@@ -385,7 +346,7 @@ def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) 
     top, bottom = height // 5, height - height // 5
     levels = np.linspace(1.0, 0.0, bottom - top, dtype=np.float32)[:, None]
     bar = row[top:bottom, width - 9 * FINE : width - 3 * FINE]
-    bar[..., :3], bar[..., 3] = heat_colours(np.repeat(levels, 6 * FINE, axis=1)), 255
+    bar[..., :3], bar[..., 3] = _heat_colours(np.repeat(levels, 6 * FINE, axis=1)), 255
     unit, mark = _MAP_UNITS.get(kind, ("", None))
     size = max(height // 11, 9)
     low, high = window
@@ -408,16 +369,12 @@ def panel_row(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One row of axial tiles of a scan, and what is drawn over it.
 
-    Returns
-    -------
-    scan, marks
-        Colours of shape (tile, slices * tile, 3), and colours with alpha, :data:`FINE` times as
-        large.
+    Colours of shape (tile, slices * tile, 3), and colours with alpha, :data:`FINE` times as large.
     """
     box = _box(panel.image)
     masks = [outline.mask for outline in panel.outlines]
     low, high = panel.window
-    outlines = drawn_outlines(panel.outlines)
+    outlines = _drawn_outlines(panel.outlines)
     fine = tile * FINE
     row = np.zeros((tile, tile * slices, 3), np.uint8)
     marks = np.zeros((fine, fine * slices, 4), np.uint8)
@@ -428,7 +385,7 @@ def panel_row(
         level = np.clip((level - low) / (high - low), 0, 1)
         rgb = row[:, number * tile : (number + 1) * tile]
         if panel.kind in MAP_KINDS:
-            rgb[:] = heat_colours(level)
+            rgb[:] = _heat_colours(level)
             rgb[level <= 0] = 0
         else:
             rgb[:] = (level * 235).astype(np.uint8)[..., None]
@@ -438,7 +395,7 @@ def panel_row(
             if plane.any():
                 over[_edge(_tile(plane, spacing, fine) > 0.5)] = (*outline.colour, 255)
         z_mm = float((panel.affine @ [*_middle(panel), z, 1.0])[2])
-        words += tile_words(fine, z_mm, number * fine, first=number == 0)
+        words += _tile_words(fine, z_mm, number * fine, first=number == 0)
     if panel.kind in MAP_KINDS:
         words += _colour_bar(marks, panel.kind, (low, high))
     _write(marks, words)
@@ -449,7 +406,7 @@ def _middle(panel: Panel) -> list[float]:
     return [n / 2 for n in panel.image.shape[:2]]
 
 
-def tile_words(size: int, z_mm: float, left: int = 0, top: int = 0, *, first: bool) -> list[Word]:
+def _tile_words(size: int, z_mm: float, left: int = 0, top: int = 0, *, first: bool) -> list[Word]:
     """Position of a slice on its tile, and the sides of the patient on the first."""
     letter, edge, middle = max(size // 11, 9), size // 50, top + size // 2 - size // 25
     sides = [
@@ -469,7 +426,7 @@ def encode(rgb: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def encode_lossless(pixels: NDArray[np.uint8]) -> bytes:
+def _encode_lossless(pixels: NDArray[np.uint8]) -> bytes:
     """Lossless WebP bytes of colours, with or without alpha: a line or a step keeps its colour."""
     from PIL import Image
 
@@ -529,7 +486,7 @@ def _map_panels(visit: Visit, folder: Path) -> list[Panel]:
         if image.shape not in outlines:
             outlines[image.shape] = _outlines(masks, folder, image.shape)
         drawn = outlines[image.shape]
-        panels.append(Panel(visit.visit, quantity, image, spacing_of(affine), drawn, affine))
+        panels.append(Panel(visit.visit, quantity, image, _spacing_of(affine), drawn, affine))
     return panels
 
 
@@ -566,7 +523,7 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
                 [m for m in by_grid.get(place[0], ()) if m.repeat == 1], folder, image.shape
             )
         drawn = outlines[place]
-        panels.append(Panel(visit.visit, scan.kind, image, spacing_of(affine), drawn, affine))
+        panels.append(Panel(visit.visit, scan.kind, image, _spacing_of(affine), drawn, affine))
     return panels + _map_panels(visit, folder)
 
 
@@ -601,14 +558,14 @@ def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132) -> Draw
     rgb, marks = (np.concatenate(layers, axis=0) for layers in zip(*rows, strict=True))
     legend: dict[str, str] = {}
     for panel in panels:
-        for outline in drawn_outlines(panel.outlines):
+        for outline in _drawn_outlines(panel.outlines):
             legend.setdefault(outline.name, outline.css)
     outlined = {o.name for panel in panels for o in panel.outlines if o.mask.any()}
     named = tuple(
         (colour, name if name in outlined else f"{name}: no voxel")
         for name, colour in legend.items()
     )
-    return Drawing(encode(rgb), encode_lossless(marks), rgb.shape[1], rgb.shape[0], named)
+    return Drawing(encode(rgb), _encode_lossless(marks), rgb.shape[1], rgb.shape[0], named)
 
 
 def template_path() -> Path:
@@ -642,14 +599,8 @@ def _template_on(affine: tuple[float, ...], shape: tuple[int, ...]) -> NDArray[n
     )
 
 
-def heat_colours(fraction: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colours of values from 0 to 1, dark to light.
-
-    Examples
-    --------
-    >>> heat_colours(np.array([0.0, 1.0])).tolist()
-    [[60, 9, 101], [252, 255, 164]]
-    """
+def _heat_colours(fraction: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours of values from 0 to 1, dark to light."""
     position = np.clip(fraction, 0, 1) * (len(_HEAT) - 1)
     channels = [np.interp(position, np.arange(len(_HEAT)), _HEAT[:, k]) for k in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
@@ -662,13 +613,7 @@ MAX_STEPS = 8
 def frequency_scale(sizes: Iterable[int]) -> list[tuple[int, tuple[int, int, int]]]:
     """One discrete scale for all frequency maps of a study: lowest count of a step, and colour.
 
-    Equal colours mean equal counts on every map, so that one subject of four is not drawn like six
-    of six.
-
-    Parameters
-    ----------
-    sizes
-        Subjects of each map.
+    Equal colours mean equal counts on every map; ``sizes`` are the subjects of each.
 
     Examples
     --------
@@ -681,7 +626,7 @@ def frequency_scale(sizes: Iterable[int]) -> list[tuple[int, tuple[int, int, int
     width = -(-most // MAX_STEPS)
     starts = list(range(1, most + 1, width))
     at = np.linspace(0.15, 1.0, len(starts)) if len(starts) > 1 else np.array([0.6])
-    colours = heat_colours(at.astype(np.float32)).tolist()
+    colours = _heat_colours(at.astype(np.float32)).tolist()
     return [(start, (r, g, b)) for start, (r, g, b) in zip(starts, colours, strict=True)]
 
 
@@ -699,20 +644,10 @@ def frequency_rgb(
     rows: int = 2,
     tile: int = 150,
 ) -> NDArray[np.uint8]:
-    """Axial slices of a frequency map over the template, where lesions lie.
-
-    Parameters
-    ----------
-    frequency
-        A map of fractions.
-    scale
-        As from :func:`frequency_scale`.
-    slices, rows, tile
-        Tiles in a row, rows, and pixels of a tile.
-    """
+    """Axial slices of a frequency map over the template, where lesions lie; ``tile`` in pixels."""
     share, affine = read_volume(frequency.path)
     background = template_on(affine, share.shape)
-    spacing = spacing_of(affine)[:2]
+    spacing = _spacing_of(affine)[:2]
     counts = np.rint(share * subjects_of_map(frequency)).astype(np.int64)
     inside = np.flatnonzero((background > 0).mean(axis=(0, 1)) > 0.12)
     marked_planes = np.flatnonzero(counts.any(axis=(0, 1)))
@@ -733,7 +668,7 @@ def frequency_rgb(
         r, c = divmod(number, slices)
         rgb[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] = cell.astype(np.uint8)
         z_mm = float(affine[2, 3] + affine[2, 2] * z)
-        words += tile_words(tile, z_mm, c * tile, r * tile, first=number == 0)
+        words += _tile_words(tile, z_mm, c * tile, r * tile, first=number == 0)
     _write(rgb, words)
     return rgb
 
@@ -770,6 +705,6 @@ def frequency_picture(
         for start, colour in scale
         if start <= n
     )
-    scan = data_address(encode_lossless(rgb))
+    scan = _data_address(_encode_lossless(rgb))
     caption = frequency_caption(frequency)
     return Picture(scan, "", rgb.shape[1], rgb.shape[0], alt, legend, caption)

@@ -39,18 +39,8 @@ _MASKS_QUALITY = 35
 
 @dataclass(frozen=True, slots=True)
 class QualityFigure(Record):
-    """A figure on a page.
-
-    Attributes
-    ----------
-    href
-        Address from the page.
-    width, height
-        Pixels.
-    visit, name
-        What it shows; a name of :data:`WORDS`.
-    other
-        Address of a picture of the same size that is shown in turn with it; empty for none.
+    """A figure on a page, a name of :data:`WORDS`; ``other`` is the address of a picture of the
+    same size that is shown in turn with it, empty for none. Width and height in pixels.
     """
 
     href: str
@@ -66,7 +56,7 @@ class QualityFigure(Record):
         return f"{self.visit}: {WORDS[self.name]}"
 
 
-def figure_paths(visit: Visit, folder: Path) -> dict[str, Path]:
+def _figure_paths(visit: Visit, folder: Path) -> dict[str, Path]:
     """Name of the figure -> its PNG, of the figures that the stages drew of a visit."""
     place = folder / "derivatives" / subject_entity(visit.participant_id)
     place = place / session_entity(visit.visit)
@@ -94,7 +84,7 @@ def write_quality_figures(results: Results, subject: str, report: Path) -> list[
     """Write small copies of a subject's quality figures; equal inputs give equal bytes."""
     shown = []
     for visit in results.visits_of(subject):
-        for name, path in figure_paths(visit, results.folder).items():
+        for name, path in _figure_paths(visit, results.folder).items():
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
             width = min(image.width, MAX_WIDTH_PIXELS)

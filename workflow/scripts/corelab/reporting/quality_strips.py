@@ -37,13 +37,9 @@ _SITE_INCHES, _HEAD_INCHES, _WIDTH_INCHES = 0.2, 0.5, 3.6
 
 
 def quality_metrics(results: Results) -> pd.DataFrame:
-    """Numeric quality metrics of all scans and fits.
+    """Numeric quality metrics of scans and fits: metric (with unit), site, participant, verdict.
 
-    Returns
-    -------
-    pandas.DataFrame
-        metric (words with unit), site, participant_id, value, verdict; metrics that are the same
-        for every scan are left out, as they tell sites apart in nothing.
+    Metrics that are the same for every scan are left out: they tell sites apart in nothing.
     """
     scans = results.acquisition
     rows = pd.DataFrame(
@@ -98,13 +94,7 @@ def _metric(kind: str, criterion: str) -> str:
 
 
 def quality_strips(results: Results) -> list[Shown]:
-    """One small figure per metric, worst first; a click on a point opens the subject's page.
-
-    Returns
-    -------
-    list of Shown
-        Metrics with values outside their limits first, then by name.
-    """
+    """One small figure per metric, worst first; a click on a point opens the subject's page."""
     rows = quality_metrics(results)
     found = []
     for metric, own in rows.groupby("metric", sort=True):

@@ -13,18 +13,8 @@ from corelab.reporting.results import Results
 
 @dataclass(frozen=True)
 class Reference:
-    """A publication.
-
-    Attributes
-    ----------
-    text
-        Authors, title, journal, year, volume and pages.
-    doi
-        Digital object identifier.
-    use
-        What it is cited for.
-    tags
-        Parts of a study that it belongs to, as from :func:`tags_of`.
+    """A publication: its text with journal, year, volume and pages, what it is cited for, and the
+    parts of a study that it belongs to (:func:`_tags_of`).
     """
 
     text: str
@@ -34,11 +24,12 @@ class Reference:
 
 
 REFERENCES = tuple(
-    Reference(**{**row, "tags": tuple(row["tags"].split())}) for row in asset_rows("references")
+    Reference(row["text"], row["doi"], row["use"], tuple(row["tags"].split()))
+    for row in asset_rows("references")
 )
 
 
-def tags_of(results: Results) -> set[str]:
+def _tags_of(results: Results) -> set[str]:
     """Parts of a study: types and methods of its analyses, registration, perfusion engines."""
     found = {"study"}
     if results.normalised:
@@ -56,7 +47,7 @@ def tags_of(results: Results) -> set[str]:
 
 def references_of(results: Results) -> list[Reference]:
     """Publications of what a study used, in the order of :data:`REFERENCES`."""
-    tags = tags_of(results)
+    tags = _tags_of(results)
     return [reference for reference in REFERENCES if tags & set(reference.tags)]
 
 
@@ -83,7 +74,7 @@ def as_bibtex(references: Iterable[Reference]) -> str:
     found = []
     for one in references:
         people, title, rest = re.split(r"\. (?=[A-Z])", one.text, maxsplit=2)
-        journal, year, volume, pages = re.fullmatch(r"(.+) (\d{4});([^:]+):(.+)", rest).groups()
+        ((journal, year, volume, pages),) = re.findall(r"(.+) (\d{4});([^:]+):(.+)", rest)
         names = [name for name in people.split(", ") if name != "et al"]
         authors = " and ".join(
             [", ".join(name.rsplit(" ", 1)) for name in names]

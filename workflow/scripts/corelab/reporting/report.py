@@ -86,7 +86,7 @@ class MapFigure:
     picture: pictures.Picture
 
 
-def map_figures(results: Results) -> list[MapFigure]:
+def _map_figures(results: Results) -> list[MapFigure]:
     """Frequency maps of the study as pictures on one common scale."""
     scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
     return [
@@ -161,7 +161,7 @@ def _study_content(
             {
                 "cards": cards,
                 "other_subjects": others_table(results),
-                "maps": map_figures(results),
+                "maps": _map_figures(results),
             },
         ),
         "quality.html": _quality_page(results, items),

@@ -318,15 +318,8 @@ def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, .
     return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
 
 
-def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
-    """Arm -> code; the order of the codes follows a digest, so that it gives no arm away.
-
-    Examples
-    --------
-    >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["high", "placebo"]})
-    >>> sorted(arm_codes("x", people).values())
-    ['Group A', 'Group B']
-    """
+def _arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
+    """Arm -> code; the order of the codes follows a digest, so that it gives no arm away."""
     if "arm" not in participants:
         return {}
     arms = sorted(
@@ -404,7 +397,7 @@ def blind(results: Results) -> Results:
     are figures drawn by arm, the control arm of each analysis, and participants columns that part
     the subjects as the arms do.
     """
-    codes = arm_codes(results.study.id, results.participants)
+    codes = _arm_codes(results.study.id, results.participants)
     people = results.participants
     if "arm" in people:
         texts = [column for column in people if gives_arm_away(people, str(column))]

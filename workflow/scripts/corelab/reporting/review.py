@@ -43,26 +43,8 @@ _ROWS = 2
 
 @dataclass(frozen=True)
 class Sheet:
-    """One visit on the desk.
-
-    Attributes
-    ----------
-    participant_id, visit
-        Whose it is.
-    page
-        The subject's page.
-    flag
-        The most serious severity of the concerns, or nothing.
-    concerns
-        What was found.
-    values
-        (endpoint, text) of the pipeline's values.
-    endpoints
-        Endpoints that can be decided on apart.
-    pictures
-        Slices of the first scans; none where there is no image.
-    figures
-        Quality figures that print no value.
+    """One visit on the desk: concerns in words, values and endpoints as (name, words), and figures
+    that print no value; ``flag`` is the worst severity, or nothing.
     """
 
     participant_id: str
@@ -91,15 +73,7 @@ def _concerns(results: Results) -> dict[tuple[str, str], list[Finding]]:
 
 
 def sheets(results: Results, drawn: Mapping[str, SubjectImages]) -> list[Sheet]:
-    """Every visit with images, those with something to look at first.
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    drawn
-        Subject -> pictures beside the pages.
-    """
+    """Every visit with images, those with something to look at first; ``drawn`` by subject."""
     concerns = _concerns(results)
     rank = {"error": 0, "warning": 1}
 
@@ -147,14 +121,8 @@ def sheets(results: Results, drawn: Mapping[str, SubjectImages]) -> list[Sheet]:
     return found
 
 
-def script_json(content: Any) -> Markup:
-    r"""JSON for a script element: nothing in it can end the element.
-
-    Examples
-    --------
-    >>> str(script_json("</script>"))
-    '"\\u003c/script\\u003e"'
-    """
+def _script_json(content: Any) -> Markup:
+    r"""JSON for a script element: nothing in it can end the element."""
     text = json.dumps(content, sort_keys=True)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -180,7 +148,7 @@ def desk_html(
         policy=policy,
         page_title=f"{results.title}: review desk",
         sheets=sheets(results, drawn),
-        known=script_json(known),
+        known=_script_json(known),
         review_script=Markup(page.asset("review.js")),
     )
 

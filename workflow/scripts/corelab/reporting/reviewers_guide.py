@@ -123,15 +123,7 @@ def _conformance(found: Sequence[Dataset]) -> list[Block]:
 
 
 def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...]:
-    """The guide, in the chapters of the usual template (ADRG).
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    found
-        Its data sets, analysis and tabulation.
-    """
+    """The guide to a study's data sets, in the chapters of the usual template (ADRG)."""
     blocks = [*_introduction(), *_study(results), *_considerations(), Heading("5 Data sets")]
     for title, tabulation in (("Analysis data sets", False), ("Tabulation domains", True)):
         those = [d for d in found if d.tabulation == tabulation]

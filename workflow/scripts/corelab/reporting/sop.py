@@ -38,7 +38,7 @@ def _direct(rules: Sequence[Rule]) -> dict[str, set[str]]:
     }
 
 
-def dag_svg(rules: tuple[Rule, ...]) -> bytes:
+def _dag_svg(rules: tuple[Rule, ...]) -> bytes:
     """The rules as a graph in layers, as an SVG file."""
     drawn = [rule for rule in rules if rule.name not in QUERIES]
     names = {rule.name for rule in drawn}
@@ -94,15 +94,7 @@ _PLACES = ("inputs", "results_dir", "data_dir", "row", "bids", "compare_with", "
 
 
 def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Block, ...]:
-    """The procedure as blocks of a document.
-
-    Parameters
-    ----------
-    results
-        The study.
-    ran
-        Rules that the study runs; all rules if None.
-    """
+    """The procedure as blocks; ``ran`` are the rules that the study runs, None: all."""
     rules = tuple(rule for rule in workflow_rules() if ran is None or rule.name in {*ran, *QUERIES})
     names = {rule.name for rule in rules}
     steps = tuple(
@@ -137,7 +129,7 @@ def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Bl
         Plate(
             "",
             "Rules that this study runs, from left to right",
-            dag_svg(rules),
+            _dag_svg(rules),
             "svg",
             "Graph of the rules that this study runs",
             "A line: the rule on the right takes what the one on the left made.",

@@ -415,12 +415,10 @@ def values_table(
 
     Parameters
     ----------
-    frame
-        Rows of ``measurements.tsv``.
-    caption
-        Above the table.
+    frame, caption
+        Rows of ``measurements.tsv``, and what stands above.
     scans
-        Scan ids that the page lists; a row links to those.
+        Scan ids that the page lists: a row links to those.
     steps
         Steps of the traces of the page; None: rows name none.
     """
@@ -451,7 +449,7 @@ def values_table(
                 row.source or "",
                 row.repeat or "",
                 "" if row.region == "all" else row.region,
-                Cell(fixed(row.value, decimals[row.endpoint]), row.value)
+                Cell(fixed(row.value, decimals[str(row.endpoint)]), row.value)
                 if known
                 else page.tag(str(row.status)),
                 row.unit or "",
@@ -465,8 +463,8 @@ def values_table(
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
 
 
-def _metric_text(metric: str, value: Any) -> str:
-    decimals = statistic_decimals(metric, "", value)
+def _metric_text(metric: object, value: Any) -> str:
+    decimals = statistic_decimals(str(metric), "", value)
     return significant(value) if decimals is None else fixed(value, decimals)
 
 
@@ -480,7 +478,7 @@ def overlap_table(frame: pd.DataFrame) -> Table | None:
             row.visit or "",
             f"{row.source_a} vs {row.source_b}",
             statistic(row.metric).words.replace(", mean", ""),
-            Cell(_metric_text(row.metric, row.value), row.value),
+            Cell(_metric_text(str(row.metric), row.value), row.value),
             row.reason or "",
         ]
         for row in frame.itertuples()

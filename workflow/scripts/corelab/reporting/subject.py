@@ -57,7 +57,7 @@ class Card:
         return ", ".join(one.caption for one in self.pictures) or "no image could be shown"
 
 
-def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
+def _subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
     """What the participants sheet says of a subject: pairs of column and value, blanks left out."""
     people = results.participants
     rows = people[people["participant_id"] == subject]
@@ -96,7 +96,7 @@ def _registration(results: Results, subject: str) -> list[tuple[str, str]]:
 _BLINDED_FACTS = ("age", "sex", "site")
 
 
-def subject_html(
+def _subject_html(
     results: Results,
     subject: str,
     images: SubjectImages,
@@ -106,27 +106,11 @@ def subject_html(
     chains: Mapping[str, Sequence[Step]] | None = None,
     blinded: bool = False,
 ) -> str:
-    """One subject's page.
-
-    Parameters
-    ----------
-    results, subject
-        Of the study, and whose page.
-    images
-        What the page links to.
-    findings
-        What was found about the subject.
-    neighbours
-        Addresses of the pages before and after.
-    chains
-        Row id -> steps of its trace.
-    blinded
-        As the review desk links to it, without arm and values.
-    """
+    """One subject's page."""
     visits = results.visits_of(subject)
     findings = [f for f in findings if not (blinded and f.topic == "values")]
     figures = [f for f in images.figures if not (blinded and f.name in WITH_VALUES)]
-    facts = subject_facts(results, subject)
+    facts = _subject_facts(results, subject)
     contents = [("subject", "Subject")]
     if figures:
         contents.append(("figures", "Quality figures"))
@@ -199,12 +183,12 @@ def write_subjects(
     for name in names:
         images, found = subject_images(results, name, folder), concerns.get(name, [])
         around = _neighbours(names, name, subject_page)
-        html = subject_html(results, name, images, found, around, chains=chains)
+        html = _subject_html(results, name, images, found, around, chains=chains)
         write_text(html, folder / subject_page(name))
         if results.visits_of(name):
             drawn[name] = images
             around = _neighbours(imaged, name, blinded_page)
-            html = subject_html(results, name, images, found, around, blinded=True)
+            html = _subject_html(results, name, images, found, around, blinded=True)
             write_text(html, folder / blinded_page(name))
     return drawn
 
@@ -215,7 +199,7 @@ def cards(results: Results, drawn: Mapping[str, SubjectImages]) -> list[Card]:
     found = []
     for name in sorted(drawn, key=lambda name: rank.get(flags.get(name, ""), 2)):
         facts = ", ".join(
-            text for key, text in subject_facts(results, name) if key in {"arm", "site"}
+            text for key, text in _subject_facts(results, name) if key in {"arm", "site"}
         )
         shown = tuple(mosaic.picture for mosaic in drawn[name].card)
         found.append(Card(name, results.pages[name], facts, flags.get(name, ""), shown))
@@ -232,7 +216,7 @@ def others_table(results: Results) -> Table | None:
     rows = results.measurements
     ok = rows[rows["status"] == "ok"]["participant_id"].value_counts()
     gone = rows[rows["status"].notna() & (rows["status"] != "ok")]["participant_id"].value_counts()
-    facts = {name: dict(subject_facts(results, name)) for name in names}
+    facts = {name: dict(_subject_facts(results, name)) for name in names}
     shown = [key for key in ("arm", "site") if any(key in f for f in facts.values())]
     body = [
         [

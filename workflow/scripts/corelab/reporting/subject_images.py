@@ -31,17 +31,7 @@ _CARD_ROWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Mosaic(Record):
-    """Slices of one scan or map.
-
-    Attributes
-    ----------
-    visit, kind
-        What is shown.
-    outlined
-        Whether anything is outlined on it.
-    picture
-        Beside the pages.
-    """
+    """Slices of one scan or map, and whether anything is outlined on it."""
 
     visit: str
     kind: str
@@ -51,18 +41,8 @@ class Mosaic(Record):
 
 @dataclass(frozen=True, slots=True)
 class SubjectImages(Record):
-    """What the pages of one subject link to.
-
-    Attributes
-    ----------
-    made_from
-        Digest of the records and of the code that it was made from.
-    volumes
-        Address of the viewer's volumes; empty where there are none.
-    volumes_left
-        Scans that are not in the viewer.
-    figures, mosaics
-        Quality figures, and slices of every scan.
+    """What the pages of one subject link to, with the digest of the records and of the code that
+    it was made from; no volumes: an empty text.
     """
 
     made_from: str = ""
@@ -128,17 +108,7 @@ def _mosaics(subject: str, panels: Sequence[Panel], report: Path) -> tuple[Mosai
 
 
 def subject_images(results: Results, subject: str, report: Path) -> SubjectImages:
-    """Draw and write what the pages of a subject link to; what did not change stays as it is.
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    subject
-        Participant.
-    report
-        The report's folder.
-    """
+    """Draw and write what the pages of a subject link to; what did not change stays as it is."""
     visits = results.visits_of(subject)
     if not visits:
         return SubjectImages()

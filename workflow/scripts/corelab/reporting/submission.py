@@ -62,19 +62,7 @@ from corelab.reporting.tlf import analysis_blocks, study_facts, table_numbers
 
 @dataclass(frozen=True)
 class Entry:
-    """One of the nine documents.
-
-    Attributes
-    ----------
-    number, name
-        ``01_charter``.
-    title
-        What it is.
-    basis
-        What a regulator takes from it.
-    on_demand
-        Whether it is handed in only when requested.
-    """
+    """One of the nine documents, and what a regulator takes from it (``basis``)."""
 
     number: int
     name: str

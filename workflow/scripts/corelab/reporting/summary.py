@@ -24,15 +24,8 @@ def summary_lines(
 ) -> list[str]:
     """Where the results are, how many there are, and what needs attention.
 
-    Parameters
-    ----------
-    folder
-        ``<results_dir>/<study.id>``.
-    settings, tables
-        With them the planned analyses and every participant are counted too; without them, what
-        the folder holds.
-    exhibits
-        As in :func:`corelab.reporting.results.read_results`; files that are missing have no alarm.
+    With settings and tables the planned analyses and every participant are counted too. Exhibits
+    that are missing have no alarm; None: all that lie in the folder.
 
     Examples
     --------

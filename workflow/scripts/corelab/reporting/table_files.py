@@ -80,24 +80,12 @@ def html_table(table: DataTable, footer: str) -> str:
 
 
 def _rtf_text(text: str) -> str:
-    r"""Text that RTF does not read as commands.
-
-    Examples
-    --------
-    >>> print(_rtf_text(r"a\par {x}"))
-    a\\par \{x\}
-    """
+    r"""Text that RTF does not read as commands."""
     return re.sub(r"([\\{}])", r"\\\1", text)
 
 
 def _escaped(text: str) -> str:
-    r"""Characters beyond ASCII as RTF's signed 16-bit code units.
-
-    Examples
-    --------
-    >>> _escaped("R\u00b2")
-    'R\\u178?'
-    """
+    r"""Characters beyond ASCII as RTF's signed 16-bit code units."""
     units = memoryview(text.encode("utf-16-le")).cast("h")
     return "".join(chr(unit) if 0 <= unit < 128 else f"\\u{unit}?" for unit in units)
 
@@ -139,17 +127,7 @@ def rtf_table(table: DataTable, footer: str) -> str:
 def write_table_files(
     tables: Sequence[DataTable], folder: str | Path, *, footer: str = ""
 ) -> list[Path]:
-    """Write every numbered table as ``.rtf`` and ``.html``; earlier files there are removed.
-
-    Parameters
-    ----------
-    tables
-        As the PDF prints them; those without a number are left out.
-    folder
-        ``report/tables``.
-    footer
-        Program and plan fingerprint.
-    """
+    """Write every numbered table as ``.rtf`` and ``.html``; earlier files there are removed."""
     target = Path(folder)
     if target.is_dir():
         shutil.rmtree(target)

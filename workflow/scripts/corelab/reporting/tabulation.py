@@ -31,14 +31,8 @@ UNIT_TERMS = {"mL": "mL", "percent": "%", "%": "%", "mm": "mm", "s": "s", "min":
 _MODALITY = {"ncct": "CT SCAN", "ctp": "PERFUSION CT", "dsc": "PERFUSION MRI", "aif": "PERFUSION"}
 
 
-def unit_term(unit: Any) -> str | None:
-    """Term of the code list UNIT, or the unit as it is.
-
-    Examples
-    --------
-    >>> unit_term("percent"), unit_term("ratio"), unit_term(None)
-    ('%', 'ratio', None)
-    """
+def _unit_term(unit: Any) -> str | None:
+    """Term of the code list UNIT, or the unit as it is."""
     if unit is None or (isinstance(unit, float) and math.isnan(unit)):
         return None
     return UNIT_TERMS.get(str(unit), str(unit))
@@ -88,7 +82,7 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
     endpoints = rows["endpoint"].map(str)
     rows = rows[endpoints.map(measures_tumour).astype(bool) == tumour]
     endpoints, known = endpoints[rows.index], rows["status"] == "ok"
-    units = pd.Series([unit_term(unit) for unit in rows["unit"]], rows.index, dtype=object)
+    units = pd.Series([_unit_term(unit) for unit in rows["unit"]], rows.index, dtype=object)
     values = rows["value"].where(known)
     found: list[tuple[str, object]] = [
         ("TESTCD", [code(name) for name in endpoints]),

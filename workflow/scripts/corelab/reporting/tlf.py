@@ -217,7 +217,7 @@ def _listings(results: Results) -> list[Block]:
     return [Heading("16.2.6 Listings"), *blocks] if blocks else []
 
 
-def methods_blocks(results: Results) -> list[Block]:
+def _methods_blocks(results: Results) -> list[Block]:
     """Methods, definitions, limits and software as blocks of a document."""
     blocks: list[Block] = [Heading("16.1.9 Methods")]
     for passage in methods_text(results):
@@ -287,7 +287,7 @@ def report_document(results: Results) -> Document:
     if quality:
         blocks += [Heading("14.4 Quality of measurement"), *quality]
     blocks += exhibits.report_blocks(results) + certificate_blocks(results)
-    blocks += methods_blocks(results) + _listings(results)
+    blocks += _methods_blocks(results) + _listings(results)
     return Document(
         "Imaging report",
         results.title,
@@ -305,11 +305,6 @@ def write_pdf(results: Results) -> Path:
 
     ``report/tables/`` has every numbered table, ``report/analysis_results.tsv`` every statistic
     that is printed anywhere, one row each. Equal results give equal bytes.
-
-    Parameters
-    ----------
-    results
-        Of :func:`corelab.reporting.results.read_results`.
     """
     document = report_document(results)
     target = results.folder / "report"

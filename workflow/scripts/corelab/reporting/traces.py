@@ -77,7 +77,7 @@ def statistic_link(row: Any, text: Any) -> Any:
     return page.link(f"{analysis_page(str(fields['analysis_id']))}#{anchor}", text)
 
 
-def used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
+def _used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     """Measurement rows that an analysis may use: its endpoints, sources, visits, population."""
     frames = []
     endpoints = [*as_list(analysis.endpoint), *as_list(analysis.endpoint_y)]
@@ -120,7 +120,7 @@ def _value_words(results: Results, analysis: AnalysisSpec, name: str) -> str:
     return f"{axis_words(name)}, {unit}" if unit else axis_words(name)
 
 
-def frame_table(
+def _frame_table(
     results: Results, analysis: AnalysisSpec, frame: AnalysisFrame, title: str, file: str
 ) -> Table:
     """The rows of an analysis as a table, the unused ones last and marked."""
@@ -167,7 +167,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     """What an analysis was computed from, also written as a table of its own."""
     frame = analysis_frame(results, entry)
     if frame is None:
-        found = used_rows(results, entry)
+        found = _used_rows(results, entry)
         title = "Values of the analysis's endpoints, sources and visits"
         return listed_values(results, found, title)
     path = target / DATA / f"{entry.id}.tsv"
@@ -179,7 +179,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     title = "Values used in this analysis"
     if not frame.agrees:
         title = "Participants with every value; the statistics state another n (see their notes)"
-    return frame_table(results, entry, frame, title, f"report/{DATA}/{path.name}")
+    return _frame_table(results, entry, frame, title, f"report/{DATA}/{path.name}")
 
 
 def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
@@ -191,7 +191,7 @@ def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table |
         known = row.status == "ok"
         text: Any = page.tag(str(row.status))
         if known:
-            text = fixed(row.value, decimals[row.endpoint])
+            text = fixed(row.value, decimals[str(row.endpoint)])
         person = str(row.participant_id)
         shown: Any = Cell(text, row.value) if known else text
         if person in results.pages:

@@ -37,31 +37,15 @@ MARGIN_VOXELS = 3
 
 @dataclass(frozen=True)
 class ViewerScan:
-    """A scan with its overlays, ready for the page.
-
-    Attributes
-    ----------
-    title
-        What the list of scans says.
-    content
-        Goes to the page as JSON.
-    size_bytes
-        Of its base64 texts.
-    """
+    """A scan with its overlays as JSON for the page, and the size of its base64 texts."""
 
     title: str
     content: dict[str, Any]
     size_bytes: int
 
 
-def gzip_text(data: bytes) -> str:
-    """Base64 of gzip without a time stamp: the same bytes for the same data.
-
-    Examples
-    --------
-    >>> gzip_text(b"abc") == gzip_text(b"abc")
-    True
-    """
+def _gzip_text(data: bytes) -> str:
+    """Base64 of gzip without a time stamp: the same bytes for the same data."""
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")
 
 
@@ -116,7 +100,7 @@ def _nifti(
     header.write_to(buffer)
     buffer.write(b"\x00" * (352 - buffer.tell()))
     buffer.write(np.asfortranarray(data).tobytes(order="F"))
-    return gzip_text(buffer.getvalue())
+    return _gzip_text(buffer.getvalue())
 
 
 def head_box(panel: Panel) -> tuple[slice, slice, slice]:
@@ -138,12 +122,12 @@ def head_box(panel: Panel) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
-def scan_title(panel: Panel) -> str:
+def _scan_title(panel: Panel) -> str:
     """What the list of scans says."""
     return f"{panel.visit}: {kind_words(panel.kind)}"
 
 
-def viewer_scan(panel: Panel) -> ViewerScan:
+def _viewer_scan(panel: Panel) -> ViewerScan:
     """Crop a panel's scan and masks to the head and quantise them for the viewer."""
     box = head_box(panel)
     cropped = panel.image[box]
@@ -173,7 +157,7 @@ def viewer_scan(panel: Panel) -> ViewerScan:
         masks.append(
             {"name": outline.name, "rgb": list(outline.colour), "base64": _nifti(drawn, small)}
         )
-    title = scan_title(panel)
+    title = _scan_title(panel)
     content = {
         "title": title,
         "name": f"{panel.visit}-{panel.kind}",
@@ -201,9 +185,9 @@ def viewer_scans(visits: Sequence[Sequence[Panel]]) -> tuple[list[ViewerScan], l
     kept, left, spent = [], [], 0
     for _, number, rank, panel in found:
         if VOLUME_BUDGET_BYTES - spent < LEAST_BYTES:
-            left.append(scan_title(panel))
+            left.append(_scan_title(panel))
             continue
-        scan = viewer_scan(panel)
+        scan = _viewer_scan(panel)
         if spent + scan.size_bytes > VOLUME_BUDGET_BYTES:
             left.append(scan.title)
             continue

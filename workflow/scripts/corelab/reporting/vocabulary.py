@@ -79,12 +79,10 @@ def statistic_decimals(statistic: str, endpoint: object, estimate: object = None
 
     Examples
     --------
-    >>> statistic_decimals("icc_a_1", "core_volume"), statistic_decimals("bias", "core_volume")
-    (3, 1)
-    >>> statistic_decimals("odds_ratio", "x"), statistic_decimals("slope", "x")
-    (2, None)
-    >>> statistic_decimals("bias", "core_volume", 0.012) is None
-    True
+    >>> statistic_decimals("icc_a_1", "core_volume"), statistic_decimals("slope", "x")
+    (3, None)
+    >>> statistic_decimals("bias", "core_volume"), statistic_decimals("bias", "core_volume", 0.012)
+    (1, None)
     """
     scale = registry.statistic(statistic).scale
     found = _SCALE_DECIMALS.get(scale)
@@ -143,16 +141,8 @@ def endpoint_decimals(rows: pd.DataFrame) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Limit:
-    """A known limit of a biomarker.
-
-    Attributes
-    ----------
-    endpoints
-        Stems of the endpoints that it bears on.
-    title, text
-        What a reader of the report must know.
-    source
-        Publication that it rests on.
+    """A known limit of a biomarker: stems of its endpoints, what a reader must know, its
+    publication.
     """
 
     endpoints: tuple[str, ...]
@@ -162,7 +152,8 @@ class Limit:
 
 
 LIMITS = tuple(
-    Limit(**{**row, "endpoints": tuple(row["endpoints"].split())}) for row in asset_rows("limits")
+    Limit(tuple(row["endpoints"].split()), row["title"], row["text"], row["source"])
+    for row in asset_rows("limits")
 )
 
 

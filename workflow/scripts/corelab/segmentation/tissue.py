@@ -482,7 +482,7 @@ class MidPlane:
         householder = np.eye(3) - 2.0 * np.outer(normal, normal)
         offset = 2.0 * normal * float(normal @ np.asarray(self.point_mm))
         matrix = householder * size[None, :] / size[:, None]
-        return linear_grid(np.float32(image), matrix, offset / size, image.shape)
+        return linear_grid(np.asarray(image, np.float32), matrix, offset / size, image.shape)
 
 
 def symmetry_feature(

@@ -324,7 +324,7 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
                 message = "unknown column, which would be ignored without a word"
                 remedy = _closest(str(column), list(properties))
                 found.append(at(name, 1, str(column), None, message, remedy))
-    distinct = {column: sheet[column].dropna().unique() for column in sheet.columns}
+    distinct = {column: list(sheet[column].dropna().unique()) for column in sheet.columns}
     found += _formulas(sheet, distinct, name)
     for column, rule in properties.items():
         if column not in sheet.columns:

@@ -49,7 +49,7 @@ class _Cells(dict[str, str | None]):
 
 
 def _quoted(cell: str | None) -> bool:
-    return bool(cell) and len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return cell is not None and len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
 def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
