@@ -11,28 +11,28 @@ from workflow_runs import copy_of_repository, snakemake, tables_study
 #: CPU seconds of the files that take longest, for their order alone: a worker that starts one of
 #: them last would work alone at the end.
 SECONDS = {
-    "integration/test_images.py": 180,
-    "integration/test_reruns.py": 100,
-    "integration/test_faults.py": 95,
-    "integration/test_central_reading.py": 90,
-    "acceptance/test_registration_accuracy.py": 90,
-    "acceptance/test_segmentation_truth.py": 80,
+    "integration/test_images.py": 95,
+    "integration/test_faults.py": 85,
+    "acceptance/test_registration_accuracy.py": 80,
     "unit/test_imaging_brain.py": 70,
-    "unit/test_segmentation_visit.py": 45,
-    "dag/test_dag.py": 40,
+    "integration/test_reruns.py": 60,
+    "acceptance/test_segmentation_truth.py": 60,
+    "unit/test_pd_error_rates.py": 60,
     "acceptance/test_reporting_browser.py": 45,
-    "acceptance/test_real_examples.py": 40,
-    "unit/test_registration_stages.py": 35,
-    "unit/test_pd_error_rates.py": 35,
-    "integration/test_privacy.py": 35,
-    "dag/test_contents.py": 30,
-    "unit/test_registration_contract.py": 25,
+    "dag/test_dag.py": 30,
+    "integration/test_central_reading.py": 30,
+    "unit/test_segmentation_visit.py": 28,
+    "unit/test_registration_stages.py": 28,
+    "unit/test_registration_contract.py": 28,
+    "acceptance/test_real_examples.py": 28,
     "unit/test_pd_keys.py": 25,
-    "unit/test_reporting_report.py": 20,
+    "dag/test_contents.py": 18,
+    "integration/test_privacy.py": 15,
+    "unit/test_reporting_report.py": 15,
     "unit/test_hostile.py": 15,
 }
 #: What the others are taken for, by folder; doctests of the library fill the gaps at the end.
-FOLDER_SECONDS = {"integration/": 40, "dag/": 10, "acceptance/": 15, "contract/": 10, "unit/": 5}
+FOLDER_SECONDS = {"integration/": 20, "dag/": 10, "acceptance/": 15, "contract/": 10, "unit/": 5}
 
 
 def seconds(path: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import json
 import os
 import re
 import shutil
@@ -13,11 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import snakemake as snakemake_package
 import yaml
+from fork_client import request
 from helpers import REPOSITORY
 
 TRACKED = ("Snakefile", "workflow", "config", "profiles", "resources", "environment.yml")
-
+SCRIPTS = REPOSITORY / "workflow" / "scripts"
+SNAKEMAKE = Path(snakemake_package.__file__).with_name("__main__.py")
 
 #: Variables of the tests' own process that a user's does not have.
 OWN_VARIABLES = {"PYTHONPATH", "SNAKEMAKE_PROFILE", "PYTHONDONTWRITEBYTECODE"}
@@ -29,38 +31,58 @@ def environment() -> dict[str, str]:
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
-    """Process that has loaded Snakemake (tests/snakemake_server.py)."""
+def _server(scripts: str) -> str:
+    """Address of a process that has loaded Snakemake (tests/fork_server.py)."""
+    # The path of a socket is short: not below a temporary folder of a test.
+    address = tempfile.mkdtemp(prefix="forks", dir="/tmp") + "/socket"
     server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("snakemake_server.py"))],
-        env=environment(),
+        [sys.executable, str(Path(__file__).with_name("fork_server.py")), address, scripts],
+        env=environment() | {"NUMBA_NUM_THREADS": "1"},
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
     atexit.register(server.communicate)
-    return server
+    return address
 
 
 def snakemake(
-    *arguments: str, cwd: Path = REPOSITORY, cores: int = 2, packages: Path | None = None
+    *arguments: str,
+    cwd: Path = REPOSITORY,
+    cores: int = 2,
+    packages: Path | None = None,
+    anew: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a process of its own; stdout and stderr together as text.
 
-    ``packages`` is a folder that is put on Python's path.
+    Parameters
+    ----------
+    arguments, cores
+        Of its command line.
+    cwd
+        Folder to start it in.
+    packages
+        A folder that is put on Python's path.
+    anew
+        Start each job as a Python of its own, as a user's run does, instead of a child of a process
+        that has loaded its modules (of a copy of the repository: what they import from elsewhere).
     """
-    server = _server()
-    assert server.stdin is not None and server.stdout is not None
     command = ["--cores", str(cores), *arguments]
-    with tempfile.NamedTemporaryFile("r", suffix=".log") as output:
-        request = {
-            "arguments": command, "folder": str(cwd), "output": output.name,
-            "environment": environment() | ({"PYTHONPATH": str(packages)} if packages else {}),
-        }  # fmt: skip
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        return subprocess.CompletedProcess(command, code, Path(output.name).read_text())
+    own = cwd == REPOSITORY or str(REPOSITORY / "Snakefile") in arguments
+    with tempfile.TemporaryFile("w+") as output, open(os.devnull) as nothing:
+        code = request(
+            _server(str(SCRIPTS) if own and not (anew or packages) else ""),
+            "snakemake",
+            [str(SNAKEMAKE), *command],
+            str(cwd),
+            environment() | ({"PYTHONPATH": str(packages)} if packages else {}),
+            [nothing.fileno(), output.fileno(), output.fileno()],
+            path=str(cwd),
+            forked="" if anew else str((REPOSITORY if own else cwd) / "workflow" / "scripts"),
+        )
+        output.seek(0)
+        return subprocess.CompletedProcess(command, code, output.read())
 
 
 def jobs(output: str) -> dict[str, int]:

@@ -122,9 +122,9 @@ from corelab.registration import registrar, template_image
 from corelab.settings.registration import RegistrationSettings
 from corelab.registration.preparation import coarsened
 from corelab.registration.transforms import Affine, apply_transforms
-fixed = coarsened(template_image(), 4.0)
+fixed = coarsened(template_image(), 6.0)
 matrix = np.eye(4); matrix[:3, 3] = 4, -3, 2; matrix[0, 0] = 1.05
-moving = apply_transforms(template_image(), coarsened(template_image(), 3.0), [Affine(matrix)])
+moving = apply_transforms(template_image(), coarsened(template_image(), 5.0), [Affine(matrix)])
 for backend in sys.argv[2:]:
     settings = RegistrationSettings.model_validate({"preset": "testing", "backend": backend})
     tool = registrar(settings)

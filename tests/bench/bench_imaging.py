@@ -137,12 +137,12 @@ def noisier(image: nib.Nifti1Image, times: float) -> nib.Nifti1Image:
     """Image whose noise is ``times`` as large (Gaussian noise is added to what is there)."""
     from skimage.filters import threshold_otsu
 
-    from corelab.measurement.noise_floor import image_noise_sd
+    from corelab.measurement.noise_floor import _image_noise_sd
 
     data = np.asarray(image.dataobj, np.float32)
     # The head only: the noise of an empty background is Rayleigh's, a third less.
     seen = data > threshold_otsu(data)
-    sd = image_noise_sd(data, seen) * np.sqrt(times**2 - 1)
+    sd = _image_noise_sd(data, seen) * np.sqrt(times**2 - 1)
     noise = np.random.default_rng(1).normal(0, sd, data.shape)
     return nib.Nifti1Image((data + noise).astype(np.float32), image.affine)
 

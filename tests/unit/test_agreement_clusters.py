@@ -165,20 +165,21 @@ OBSERVERS = grades(["112.2", "1101.", "2333.", ".00.0", "000.0", "000.0", "102.1
 
 
 @pytest.mark.parametrize(
-    ("kernel", "table", "categories", "weights", "expected"),
+    ("kind", "table", "categories", "weights", "expected"),
     [
-        (categorical.fleiss_kappa, G1G2, 5, "none", (0.65725, 0.33337, 0.98112)),
-        (categorical.conger_kappa, G1G2, 5, "none", (0.65859, 0.34318, 0.974)),
-        (categorical.brennan_prediger, G1G2, 5, "none", (0.67949, 0.38516, 0.97381)),
-        (categorical.gwet_ac, G1G2, 5, "none", (0.6846, 0.39612, 0.97308)),
-        (categorical.fleiss_kappa, OBSERVERS, 4, "none", (0.45762, 0.19928, 0.71596)),
-        (categorical.fleiss_kappa, OBSERVERS, 4, "quadratic", (0.75072, 0.54199, 0.95945)),
-        (categorical.conger_kappa, OBSERVERS, 4, "linear", (0.62405, 0.39698, 0.85112)),
-        (categorical.gwet_ac, OBSERVERS, 4, "quadratic", (0.83043, 0.70551, 0.95536)),
+        ("fleiss", G1G2, 5, "none", (0.65725, 0.33337, 0.98112)),
+        ("conger", G1G2, 5, "none", (0.65859, 0.34318, 0.974)),
+        ("brennan_prediger", G1G2, 5, "none", (0.67949, 0.38516, 0.97381)),
+        ("gwet", G1G2, 5, "none", (0.6846, 0.39612, 0.97308)),
+        ("fleiss", OBSERVERS, 4, "none", (0.45762, 0.19928, 0.71596)),
+        ("fleiss", OBSERVERS, 4, "quadratic", (0.75072, 0.54199, 0.95945)),
+        ("conger", OBSERVERS, 4, "linear", (0.62405, 0.39698, 0.85112)),
+        ("gwet", OBSERVERS, 4, "quadratic", (0.83043, 0.70551, 0.95536)),
     ],
 )
-def test_gaps_as_irrcac_prints_them(kernel, table, categories, weights, expected):
-    found = kernel(table, weights=weights, categories=list(range(categories)))
+def test_gaps_as_irrcac_prints_them(kind, table, categories, weights, expected):
+    scale = list(range(categories))
+    found = categorical.chance_corrected(table, kind, scale, weights=weights)
     assert (found.estimate, found.ci_low, found.ci_high) == pytest.approx(expected, abs=6e-6)
     assert found.n == len(table) and "readings" in found.note
 
@@ -200,7 +201,7 @@ def test_reml_may_be_negative_as_the_analysis_of_variance_is():
     table = np.column_stack([base, -base + rng.normal(0, 0.3, 12), rng.normal(0, 0.3, 12)])
     complete = icc.intraclass_correlation(table)["icc_c_1"].estimate
     parts = icc.variance_components(table)
-    squares = icc.mean_squares(table)
+    squares = icc._mean_squares(table)
     assert complete < 0 and parts.target == pytest.approx(
         float(squares.targets - squares.residual) / 3, abs=0.02
     )
@@ -301,7 +302,7 @@ def test_regression_quantile_and_tolerance_limits():
     assert len(upper) == 3 and upper["estimate"].nunique() == 3
     # Howe 1969: factor 2.752 of 20 values, content and confidence 95 %.
     values = np.repeat([-1.0, 1.0], 10) * np.sqrt(19 / 20)
-    (_, _, high) = limits.tolerance_limits(values, np.zeros(20))[1]
+    (_, _, high) = limits._tolerance_limits(values, np.zeros(20))[1]
     assert high.estimate == pytest.approx(2.752, abs=2e-3)
 
 

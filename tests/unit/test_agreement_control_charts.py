@@ -11,12 +11,12 @@ import pytest
 
 from corelab.agreement.control_charts import (
     _EXHIBITS,
-    completeness_rows,
-    control_chart,
-    control_chart_rows,
-    phantom_site_rows,
-    repeat_request_rows,
-    summary_rows,
+    _completeness_rows,
+    _control_chart,
+    _control_chart_rows,
+    _phantom_site_rows,
+    _repeat_request_rows,
+    _summary_rows,
     write_exhibits,
     write_quality,
 )
@@ -32,7 +32,7 @@ def test_individuals_chart_of_montgomery():
     """
     viscosity = [33.75, 33.05, 34.00, 33.81, 33.46, 34.02, 33.68, 33.27]
     viscosity += [33.49, 33.20, 33.62, 33.00, 33.54, 33.12, 33.84]
-    chart = control_chart(viscosity)
+    chart = _control_chart(viscosity)
     assert chart.centre == pytest.approx(33.52, abs=0.005)
     assert chart.lower == pytest.approx(32.24, abs=0.015)
     assert chart.upper == pytest.approx(34.80, abs=0.015)
@@ -42,20 +42,20 @@ def test_individuals_chart_of_montgomery():
 def test_false_alarms_of_the_limits_are_as_rare_as_they_should_be():
     """A point of a normal process lies beyond 3 SD in 0.27 % of cases."""
     values = np.random.default_rng(5).normal(size=40_000)
-    share = np.mean([signal == "beyond limits" for signal in control_chart(values).signals])
+    share = np.mean([signal == "beyond limits" for signal in _control_chart(values).signals])
     assert share == pytest.approx(0.0027, abs=0.001)
 
 
 def test_eight_on_one_side_are_a_run_and_seven_are_not():
     values = [1.0, -1, 1, -1, 1, -1, 1, -1] + [0.4, 0.6] * 4 + [-4.0]
-    signals = control_chart(values).signals
+    signals = _control_chart(values).signals
     assert signals[14] == "none" and signals[15] == "run"
 
 
 def test_values_that_never_change_give_no_signal():
-    assert set(control_chart([0.1 + 0.2] * 9).signals) == {"none"}
+    assert set(_control_chart([0.1 + 0.2] * 9).signals) == {"none"}
     with pytest.raises(ValueError, match="at least 2"):
-        control_chart([1.0])
+        _control_chart([1.0])
 
 
 def acquisition(rows):
@@ -83,7 +83,7 @@ def test_charts_are_by_scanner_and_in_the_order_of_time():
     rows = [dated(n, 30 + (n % 3)) for n in range(12, 0, -1)]
     rows += [dated(n, 25, site="b", scan_id=f"b{n}") for n in range(1, 4)]
     rows += [dated(n, 30 + (n % 3), criterion="snr_max") for n in range(1, 13)]
-    chart = control_chart_rows(acquisition(rows))
+    chart = _control_chart_rows(acquisition(rows))
     assert set(chart["site"]) == {"a"}  # three scans make no chart
     assert chart["scan_id"].tolist() == [f"s{n:02d}" for n in range(1, 13)]
     assert set(chart["quantity"]) == {"snr"}
@@ -91,7 +91,7 @@ def test_charts_are_by_scanner_and_in_the_order_of_time():
 
 def test_summary_adds_up():
     rows = [dated(n, 18 if n < 3 else 30) for n in range(1, 11)]
-    row = summary_rows(acquisition(rows)).iloc[0]
+    row = _summary_rows(acquisition(rows)).iloc[0]
     assert (row["n"], row["n_fail"], row["fail_percent"]) == (10, 2, 20.0)
     # Wilson's interval of 2 of 10: 5.67 to 50.98 %.
     assert (round(row["ci_low"], 2), round(row["ci_high"], 2)) == (5.67, 50.98)
@@ -105,14 +105,14 @@ def test_a_repeat_is_requested_and_answered():
         dated(3, 30, criterion="visit_day_max", verdict="fail"),
         dated(4, 0, kind="ncct", criterion="present", verdict="fail", scan_id=None),
     ]
-    found = repeat_request_rows(acquisition(rows)).set_index(["participant_id", "kind"])
+    found = _repeat_request_rows(acquisition(rows)).set_index(["participant_id", "kind"])
     assert found.loc[("01", "dwi"), "status"] == "answered"
     assert found.loc[("01", "dwi"), "answered_by"] == "s01_run-2"
     assert found.loc[("01", "dwi"), "reasons"] == "snr_min: too noisy"
     assert found.loc[("02", "dwi"), "status"] == "open"
     assert found.loc[("04", "ncct"), "criteria"] == "present"
     assert ("03", "dwi") not in found.index  # no new scan mends a date
-    assert repeat_request_rows(acquisition(rows), ["visit_day"])["participant_id"].tolist() == [
+    assert _repeat_request_rows(acquisition(rows), ["visit_day"])["participant_id"].tolist() == [
         "03"
     ]
 
@@ -120,7 +120,7 @@ def test_a_repeat_is_requested_and_answered():
 def test_completeness_matrix():
     due = {"criterion": "present", "verdict": "pass"}
     rows = [dated(1, 1, **due), dated(1, 1, **{**due, "verdict": "fail", "kind": "ncct"})]
-    row = completeness_rows(acquisition(rows)).iloc[0]
+    row = _completeness_rows(acquisition(rows)).iloc[0]
     assert (row["n_due"], row["n_there"], row["missing"]) == (2, 1, "ncct")
 
 
@@ -151,7 +151,7 @@ def site_row(table, scans, interval=365):
     from corelab.agreement.phantoms import phantom_verdicts
 
     verdicts = phantom_verdicts(table, PhantomQaSettings())
-    found = phantom_site_rows(acquisition(scans), verdicts, table, interval)
+    found = _phantom_site_rows(acquisition(scans), verdicts, table, interval)
     return found.set_index("site").loc["a"]
 
 

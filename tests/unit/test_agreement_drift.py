@@ -11,7 +11,7 @@ from helpers import run
 
 from corelab.agreement import figures
 from corelab.agreement.drift import drift_by_thirds, reader_effects, thirds
-from corelab.agreement.icc import mean_squares
+from corelab.agreement.icc import _mean_squares
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.provenance.figure_style import save_figure
 
@@ -80,7 +80,7 @@ def test_reader_effects_balanced_is_the_analysis_of_variance():
     found = reader_effects(pd.DataFrame(table, columns=["a", "b", "c"]))
     means = table.mean(axis=0) - table.mean()
     assert [e.estimate for e in found.effects.values()] == pytest.approx(list(means))
-    squares = mean_squares(table)
+    squares = _mean_squares(table)
     assert found.f == pytest.approx(float(squares.readers / squares.residual))
     assert found.effects["a"].se == pytest.approx(np.sqrt(squares.residual * 2 / 3 / 30))
 

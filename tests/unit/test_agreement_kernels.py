@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,12 +26,15 @@ from corelab.agreement.differences import (
     passing_bablok,
     total_deviation_index,
 )
+from corelab.agreement.direction import _welch
 from corelab.agreement.icc import (
     compare_intraclass_correlations,
     intraclass_correlation_many,
     standard_error_of_measurement,
 )
+from corelab.agreement.limits import _quantile_limits
 from corelab.agreement.metrology import linearity
+from corelab.agreement.repeats import _cube
 from corelab.measurement.selection import NotComputable
 
 SHROUT_FLEISS = np.array(
@@ -162,7 +166,7 @@ def test_reml_is_the_larger_likelihood_at_its_own_estimate():
 
 def test_sem_is_sd_times_root_of_one_minus_icc():
     ratings = simulated(40, 3, 1)
-    squares = icc.mean_squares(ratings)
+    squares = icc._mean_squares(ratings)
     total = (
         (squares.targets - squares.residual) / 3
         + (squares.readers - squares.residual) / 40
@@ -305,17 +309,19 @@ def test_prevalence_paradox_shows_in_indices_and_gwet():
     found = weighted_kappa(a, b, "none")
     assert found.estimate == pytest.approx(0.32, abs=5e-3)
     assert found.prevalence_index == pytest.approx(0.75)
-    assert categorical.gwet_ac(np.column_stack([a, b])).estimate == pytest.approx(0.81, abs=5e-3)
+    assert categorical.chance_corrected(np.column_stack([a, b]), "gwet").estimate == pytest.approx(
+        0.81, abs=5e-3
+    )
 
 
 def test_gwet_is_defined_when_all_grades_are_equal():
-    found = categorical.gwet_ac(np.ones((6, 2)), categories=[0, 1])
+    found = categorical.chance_corrected(np.ones((6, 2)), "gwet", categories=[0, 1])
     assert found.estimate == 1.0
 
 
 def test_missing_grades_are_never_a_category():
     table = np.array([[1, 1, 1], [2, 2, np.nan], [1, 2, 1], [2, 2, 2], [3, 3, 3]])
-    found = categorical.fleiss_kappa(table)
+    found = categorical.chance_corrected(table, "fleiss")
     # All five targets are used (Gwet 2014): complete cases gave 0.7 from four.
     assert found.n == 5 and "14 of 15 readings" in found.note
     assert found.estimate == pytest.approx(0.788732, abs=1e-6)
@@ -361,3 +367,12 @@ def test_linearity_finds_scale_and_curve():
 def test_overall_concordance_of_identical_readers():
     values = np.arange(10.0)
     assert differences.overall_concordance(np.column_stack([values] * 3)).estimate == 1.0
+
+
+def test_quantile_limits_and_welch_by_hand():
+    limits = _quantile_limits(np.arange(200.0), np.zeros(200))
+    assert [one.estimate for _, _, one in limits] == pytest.approx([4.975, 194.025])
+    found = _welch(np.array([1.0, 2, 3, 4]), np.array([0.0, 1, 1, 2]))
+    assert found.estimate == 1.5 and found.p_value == pytest.approx(0.106, abs=5e-4)
+    assert _cube(pd.DataFrame({"participant_id": "1", "visit": "a", "source": ["x", "x", "y"],
+        "repeat": [1, 2, 1], "value": [1.0, 2.0, 3.0]}), ["x", "y"])[0][0, 0].tolist() == [1, 2]  # fmt: skip

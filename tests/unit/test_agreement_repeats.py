@@ -6,9 +6,9 @@ import pytest
 from helpers import run
 from scipy import stats
 
-from corelab.agreement.direction import newcombe, welch
+from corelab.agreement.direction import _newcombe, _welch
 from corelab.agreement.drift import reader_effects
-from corelab.agreement.repeats import inter_intra_ratio
+from corelab.agreement.repeats import _inter_intra_ratio
 from corelab.measurement.selection import NotComputable, Tables
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
@@ -71,7 +71,7 @@ def test_ratio_is_that_of_the_analysis_of_variance():
     own = readings.reshape(24, 2)
     within = np.mean([np.var(cell, ddof=1) for cell in own])
     between = np.mean([np.var(cell, ddof=1) for cell in readings[:, :, 0]])
-    found = inter_intra_ratio(readings)
+    found = _inter_intra_ratio(readings)
     assert found.estimate == pytest.approx((between / within) ** 0.5, rel=1e-12)
 
 
@@ -79,14 +79,14 @@ def test_ratio_of_unbalanced_readings_and_what_has_none():
     readings = crossed(np.random.default_rng(1), n=60)
     readings[::3, 0, 1] = np.nan
     readings[1::4, 1] = np.nan
-    found = inter_intra_ratio(readings)
+    found = _inter_intra_ratio(readings)
     assert found.ci_low < found.estimate < found.ci_high
     once = readings.copy()
     once[:, :, 1] = np.nan
     with pytest.raises(NotComputable, match="both needed"):
-        inter_intra_ratio(once)
+        _inter_intra_ratio(once)
     with pytest.raises(NotComputable, match="all equal"):
-        inter_intra_ratio(np.repeat(readings[:, :, :1], 2, axis=2))
+        _inter_intra_ratio(np.repeat(readings[:, :, :1], 2, axis=2))
 
 
 def test_replicated_limits_appear_with_repeats_only():
@@ -104,7 +104,7 @@ def test_replicated_limits_appear_with_repeats_only():
 def test_welch_is_scipys():
     rng = np.random.default_rng(2)
     a, b = rng.normal(1, 1, 14), rng.normal(0, 3, 9)
-    found, theirs = welch(a, b), stats.ttest_ind(a, b, equal_var=False)
+    found, theirs = _welch(a, b), stats.ttest_ind(a, b, equal_var=False)
     assert found.p_value == pytest.approx(theirs.pvalue, rel=1e-10)
     assert [found.ci_low, found.ci_high] == pytest.approx(list(theirs.confidence_interval()))
 
@@ -120,7 +120,7 @@ def test_welch_is_scipys():
     ],
 )
 def test_newcombe_published(cells, low, high):
-    found = newcombe(*cells)
+    found = _newcombe(*cells)
     assert [found.ci_low, found.ci_high] == pytest.approx([low, high], abs=5e-5)
 
 
@@ -165,7 +165,9 @@ def test_investigators_who_favour_an_arm_are_found():
 def test_the_test_of_differential_bias_holds_its_level():
     """Under no bias 5 % of 400 trials are significant, within 5 standard errors."""
     rng = np.random.default_rng(8)
-    hits = sum(welch(rng.normal(0, 1, 20), rng.normal(0, 3, 30)).p_value < 0.05 for _ in range(400))
+    hits = sum(
+        _welch(rng.normal(0, 1, 20), rng.normal(0, 3, 30)).p_value < 0.05 for _ in range(400)
+    )
     assert abs(hits / 400 - 0.05) < 5 * (0.05 * 0.95 / 400) ** 0.5
 
 

@@ -15,8 +15,8 @@ from scipy import ndimage
 from corelab.measurement.collect import collect_study
 from corelab.measurement.exhibits import frequency_maps_exhibit
 from corelab.measurement.frequency_groups import (
-    permutation_test,
-    side_share,
+    _permutation_test,
+    _side_share,
     write_frequency_groups,
 )
 from corelab.measurement.selection import NotComputable, Tables
@@ -342,7 +342,7 @@ def test_difference_map_against_all_permutations_by_hand():
     lesions = (rng.random((9, 40)) < 0.4).astype(int)
     lesions[:5, 0], lesions[5:, 0] = 1, 0
     groups = np.arange(9) < 5
-    found = permutation_test(lesions, groups, alpha=0.05)
+    found = _permutation_test(lesions, groups, alpha=0.05)
     share = lesions.mean(axis=0)
     scale = np.sqrt(share * (1 - share) * (1 / 5 + 1 / 4))
 
@@ -366,7 +366,7 @@ def test_difference_map_against_all_permutations_by_hand():
 def test_paired_difference_flips_signs():
     gap = np.zeros((8, 3), int)
     gap[:, 0], gap[:4, 1], gap[4:, 1] = 1, 1, -1
-    found = permutation_test(gap, None)
+    found = _permutation_test(gap, None)
     # The signs that make the first or the second column equal, each and its opposite: 4.
     assert found.exact and found.permutations == 256
     assert found.p_corrected.tolist() == pytest.approx([4 / 256, 1.0, 1.0])
@@ -379,7 +379,7 @@ def test_familywise_error_of_the_difference_map():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         lesions = ndimage.gaussian_filter(rng.standard_normal((16, 60)), (0, 3)) > 0.05
-        test = permutation_test(lesions, np.arange(16) < 8, permutations=199, seed=seed)
+        test = _permutation_test(lesions, np.arange(16) < 8, permutations=199, seed=seed)
         hits += bool((test.p_corrected <= 0.05).any())
     assert hits <= 18, f"{hits} of 200; 10 expected, 18 is the 99 % limit"
 
@@ -391,7 +391,7 @@ def test_left_share_is_wilsons():
     left[0], right[3] = 1, 1
     empty = np.zeros((4, 1, 1), np.uint8)
     images = [nib.Nifti1Image(v, affine) for v in [*[left] * 7, *[right] * 3, empty]]
-    found = side_share(images)
+    found = _side_share(images)
     assert found.left == 0.7 and found.n == 10
     # Wilson 1927, 7 of 10: 0.397 to 0.892 (as binom.wilson in R's binom).
     assert (found.ci_low, found.ci_high) == pytest.approx((0.39678, 0.89221), abs=1e-4)

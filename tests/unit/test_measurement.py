@@ -1,7 +1,6 @@
 """Measurement: voxels to rows, and rows to rows."""
 
 from dataclasses import replace
-from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -10,15 +9,29 @@ import pytest
 from helpers import data_folder
 
 from corelab.measurement import visit
-from corelab.measurement.collect import collect_measurements, collect_study, flow_rows
+from corelab.measurement.collect import (
+    _final_rows,
+    _flow_rows,
+    _read_rows,
+    collect_measurements,
+    collect_study,
+)
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
-from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
+from corelab.measurement.regions import _read_labels, aspects_rows, load_atlas, territory_fractions
+from corelab.measurement.rows import measurement_row
+from corelab.measurement.time_windows import (
+    EARLY_DELAYED,
+    _window_of,
+    _windows_of,
+    serial_pairs,
+    serial_rows,
+)
 from corelab.measurement.visit import (
     _limit_rows,
     _location_rows,
+    _maker,
     _mask_rows,
-    _row,
     measure_subject,
     measure_supplied,
 )
@@ -30,10 +43,14 @@ from corelab.records.measured import Measured, MeasurementRow, UnmeasuredVisit
 from corelab.records.subjects import Normalised, NormalisedMask
 from corelab.records.visits import VisitMask, VisitRecords
 from corelab.registration import template_image
-from corelab.settings.measurement import AtlasSettings, MeasurementSettings
+from corelab.settings.measurement import (
+    AtlasSettings,
+    MeasurementSettings,
+    SerialImagingSettings,
+)
 from corelab.study.loading import load_study
 
-MAKE = partial(_row, "01", "a")
+MAKE = _maker("01", "a")
 SETTINGS = MeasurementSettings()
 
 
@@ -188,7 +205,7 @@ def test_flow_adds_up():
     rows = pd.DataFrame(
         {"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]}
     )
-    flow = flow_rows(["1", "2", "3"], scans, status, rows)
+    flow = _flow_rows(["1", "2", "3"], scans, status, rows)
     for _, stage in flow.groupby("stage", sort=False):
         assert stage["n_in"].iloc[0] - stage["n_excluded"].sum() == stage["n_out"].iloc[0]
     chain = flow[flow["stage"].str.startswith("scans")].drop_duplicates("stage")
@@ -229,10 +246,10 @@ def test_frequency_of_masks_on_other_grids_goes_to_the_template():
 
 def test_labels_of_both_forms(tmp_path):
     (tmp_path / "a.tsv").write_text("index\tname\n3\tleft\n")
-    assert read_labels(tmp_path / "a.tsv") == {3: "left"}
+    assert _read_labels(tmp_path / "a.tsv") == {3: "left"}
     (tmp_path / "b.txt").write_text("1|A|x\n1|B|y\n")
     with pytest.raises(ValueError, match="occurs twice"):
-        read_labels(tmp_path / "b.txt")
+        _read_labels(tmp_path / "b.txt")
 
 
 def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
@@ -456,6 +473,43 @@ def test_a_mask_is_the_same_by_both_ways_of_loading(tmp_path):
         load_mask(tmp_path / "cut.nii.gz", kind="mask-lesion")
 
 
+def test_reads_and_final_reads_become_rows():
+    read = {"participant_id": "1", "visit": "a", "endpoint": "infarct_volume", "reader": "r1"}
+    row = _read_rows(pd.DataFrame([read | {"value": "12000", "unit": "mm3"}]))[0]
+    assert (row.value, row.unit, row.source, row.repeat) == (12.0, "mL", "r1", 1)
+    final = {"value": "12.5", "unit": "mL", "how": "adjudicated", "readers": "r1,r2"}
+    final |= {"adjudicator": "r3", "reason": "difference 9 above 5"}
+    row = _final_rows(pd.DataFrame([read | final]))[0]
+    assert (row.value, row.source) == (12.5, "final")
+    assert row.reason == "adjudicated by r3: difference 9 above 5"
+
+
+def test_windows_hold_their_lower_bound_and_the_end_of_the_last():
+    times = (0, 23.99, 24, 168, 168.01, -1)
+    found = [_window_of(time, EARLY_DELAYED) for time in times]
+    assert found == ["early", "early", "delayed", "delayed", None, None]
+    named = SerialImagingSettings(windows="immediate_delayed")
+    assert _windows_of(named)["delayed"] == (24.0, 196.0) and _windows_of(None) == {}
+
+
+def test_a_window_is_a_visit_of_its_own():
+    volumes = rows_frame(
+        ("a", "d0", "infarct_volume", "r", 10.0), ("a", "d4", "infarct_volume", "r", 8.0)
+    )
+    times = (("base", "ncct", "01T10:00"), ("d0", "dwi", "01T12:30"), ("d4", "dwi", "05T10:00"))
+    scans = [
+        ScanRow(kind, "x.nii", visit + kind, "a", visit, acquired_at=f"2024-01-{time}")
+        for visit, kind, time in times
+    ]
+    serial = SerialImagingSettings(windows="immediate_delayed")
+    made = serial_rows(volumes, scans, serial, "base")
+    values = {(row.visit, row.endpoint): row.value for row in made}
+    assert values["delayed", "infarct_percent_change"] == -20.0
+    assert values["delayed", "infarct_reversal"] == 1.0
+    assert values["immediate", "hours_after_index"] == 2.5
+    assert serial_pairs(scans, serial, "base") == {("a", "d4"): "d0"}
+
+
 @pytest.fixture
 def three_visits(tmp_path):
     """A study of one participant at three visits, prepared."""
@@ -496,7 +550,7 @@ def test_a_visit_that_cannot_be_measured_leaves_the_others(three_visits, monkeyp
             sources=[f"derivatives/sub-1/ses-{one.visit}/prepare.json" for one in prepared],
         )
 
-    make = visit._row
+    make = measurement_row
     monkeypatch.setattr(visit, "measure_visit", measure)
     record = measured()
     assert [row.visit for row in record.rows] == ["a", "c"]

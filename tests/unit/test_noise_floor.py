@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from corelab.measurement.noise_floor import image_noise_sd, noise_floor_table
+from corelab.measurement.noise_floor import _image_noise_sd, noise_floor_table
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.compare import _compare_tables
 from corelab.records.measured import Repeated
@@ -63,8 +63,8 @@ def test_noise_of_an_image_is_seen_through_its_anatomy(sd):
     anatomy = 100 + 40 * np.sin(x)[:, None, None] * np.cos(x)[None, :, None] * np.ones((1, 1, 20))
     noisy = anatomy + np.random.default_rng(1).normal(0, sd, anatomy.shape)
     brain = np.ones(noisy.shape, bool)
-    assert image_noise_sd(noisy, brain) == pytest.approx(sd, rel=0.05)
-    assert image_noise_sd(noisy, np.zeros_like(brain)) == 0.0
+    assert _image_noise_sd(noisy, brain) == pytest.approx(sd, rel=0.05)
+    assert _image_noise_sd(noisy, np.zeros_like(brain)) == 0.0
 
 
 def test_differences_are_put_beside_the_noise_floor():

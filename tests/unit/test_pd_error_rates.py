@@ -18,16 +18,16 @@ from corelab.pharmacodynamics.proportions import _fisher_p, _two_shares_p, risk_
 
 #: What one simulated trial costs more than a few milliseconds.
 DEAR = {
-    "two-part, ratio of means": 30,
-    "multiple imputation": 40,
-    "multiple imputation, covariate": 60,
+    "two-part, ratio of means": 20,
+    "multiple imputation": 25,
+    "multiple imputation, covariate": 30,
     "Emax, Emax profile": 60,
     "indirect effect": 60,
     "clustered log-rank": 100,
     "Gray's test": 150,
     "GEE of responders": 60,
     "GEE of grades": 150,
-    "random intercept of grades": 40,
+    "random intercept of grades": 25,
     "mixed exposure-response": 60,
     "interval-censored log-rank": 60,
     "interval-censored hazard ratio": 60,

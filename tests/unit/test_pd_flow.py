@@ -8,8 +8,8 @@ import pytest
 
 from corelab.measurement.time_windows import (
     IMMEDIATE_DELAYED,
+    _pair_by_window,
     lesion_reversal,
-    pair_by_window,
 )
 from corelab.plan.cohort_flow import (
     FlowError,
@@ -84,14 +84,14 @@ def test_pairs_by_window():
             "acquired_at": pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, unit="h"),
         }
     )
-    pairs = pair_by_window(index, later, IMMEDIATE_DELAYED)
+    pairs = _pair_by_window(index, later, IMMEDIATE_DELAYED)
     assert pairs[["window", "scan_id"]].to_numpy().tolist() == [
         ["immediate", "v"],
         ["delayed", "x"],
         ["delayed", "y"],
     ]
     with pytest.raises(ValueError, match="two index scans"):
-        pair_by_window(pd.concat([index, index]), later, IMMEDIATE_DELAYED)
+        _pair_by_window(pd.concat([index, index]), later, IMMEDIATE_DELAYED)
 
 
 def test_reversal_adds_up():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from corelab.agreement import bland_altman
-from corelab.agreement.cutoffs import COLUMNS, chosen_references, cutoff_table, write_cutoffs
+from corelab.agreement.cutoffs import COLUMNS, _chosen_references, _cutoff_table, write_cutoffs
 from corelab.provenance.exhibits import read_exhibits
 
 PEOPLE = [f"{k:02d}" for k in range(12)]
@@ -57,7 +57,7 @@ def one(table, cutoff, visit, source):
 
 
 def test_bias_and_limits_are_those_of_the_pairs(measured):
-    table = cutoff_table(measured, VISITS)
+    table = _cutoff_table(measured, VISITS)
     row = one(table, "pipeline:rcbf40", "day5", "reader-1")
     ok = measured[measured["status"] == "ok"]
     a = ok[ok["source"] == "pipeline:rcbf40"]["value"].to_numpy()
@@ -72,7 +72,7 @@ def test_bias_and_limits_are_those_of_the_pairs(measured):
 
 
 def test_every_core_meets_every_infarct_that_is_not_earlier(measured):
-    table = cutoff_table(measured, VISITS)
+    table = _cutoff_table(measured, VISITS)
     assert set(table["cutoff"]) == {
         "pipeline", "pipeline:cereda2016", *(f"pipeline:rcbf{p}" for p in range(10, 51, 5))
     }  # fmt: skip
@@ -85,7 +85,7 @@ def test_every_core_meets_every_infarct_that_is_not_earlier(measured):
 
 
 def test_too_few_pairs_keep_the_bias_and_say_why():
-    table = cutoff_table(
+    table = _cutoff_table(
         pd.concat(
             [
                 rows("a", "core_volume", "pipeline:rcbf30", [10.0, 20.0]),
@@ -99,10 +99,10 @@ def test_too_few_pairs_keep_the_bias_and_say_why():
 
 
 def test_plot_takes_the_wanted_reference_else_the_fullest(measured):
-    table = cutoff_table(measured, VISITS)
-    sources = {c["reference_visit"]: c["reference_source"] for c in chosen_references(table)}
+    table = _cutoff_table(measured, VISITS)
+    sources = {c["reference_visit"]: c["reference_source"] for c in _chosen_references(table)}
     assert sources == {"baseline": "pipeline", "day5": "reader-1"}
-    wanted = chosen_references(table, "pipeline")
+    wanted = _chosen_references(table, "pipeline")
     assert {c["reference_source"] for c in wanted} == {"pipeline"}
 
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from corelab.agreement.phantoms import conformance_rows, drift, phantom_verdicts
+from corelab.agreement.phantoms import _conformance_rows, _drift, phantom_verdicts
 from corelab.imaging.inserts import insert_values, inserts_frame, measure_inserts
 from corelab.phantom.inserts import simulate_inserts
 from corelab.records.images import InsertRow
@@ -105,7 +105,7 @@ def test_repeatability_and_drift_are_judged_over_time(tmp_path):
     assert over_time.loc["drift_percent_per_year", "value"] == pytest.approx(4.0, abs=0.3)
     assert over_time.loc["drift_percent_per_year", "verdict"] == "fail"
     assert over_time.loc["repeatability_coefficient_percent", "verdict"] == "pass"
-    output = {row.statistic: row for row in conformance_rows(verdicts)}
+    output = {row.statistic: row for row in _conformance_rows(verdicts)}
     row = output["conformance:drift_percent_per_year"]
     assert row.estimate == 0 and "charter 4.2" in row.note
     assert output["conformance:slope"].estimate == 1
@@ -113,7 +113,7 @@ def test_repeatability_and_drift_are_judged_over_time(tmp_path):
 
 def test_drift_is_the_slope_in_time():
     years = np.array([0, 0, 1, 1, 2, 2.0])
-    found = drift(years, 3 * years + np.array([0.1, -0.1] * 3))
+    found = _drift(years, 3 * years + np.array([0.1, -0.1] * 3))
     assert found.estimate == pytest.approx(3.0)
 
 

@@ -17,6 +17,7 @@ from corelab.pharmacodynamics.risk_score import _feature_table as selected_featu
 from corelab.radiomics import features
 from corelab.radiomics.features import (
     FeatureSettings,
+    _ibsi_name,
     _mirp_table,
     _spatial_autocorrelation,
     extract_features,
@@ -298,3 +299,8 @@ def test_normalised_image_goes_straight_into_features():
     inside = levels.levels[mask > 0]
     assert found["stat_mean"] == pytest.approx(inside[inside >= 0].mean(), rel=1e-6)
     assert found["ih_max"] <= 256
+
+
+def test_names_are_those_of_the_ibsi_reference_tables():
+    assert _ibsi_name("cm_joint_entr_d1_3d_v_mrg_fbs_w1.0", "3D_comb") == "cm_joint_entr_3D_comb"
+    assert _ibsi_name("ngl_lde_d1_a0.0_2.5d", "2_5D_avg") == "ngl_lde_2_5D"

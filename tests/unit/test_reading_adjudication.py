@@ -5,8 +5,8 @@ import pytest
 
 from corelab.reading.adjudication import AdjudicationFault, adjudicate, rules_of
 from corelab.reading.rates import (
+    _against_limits,
     adjudication_rates,
-    against_limits,
     intra_reader_rates,
     p_chart,
     wilson_interval,
@@ -243,10 +243,10 @@ def test_a_reader_against_himself():
 
 def test_verdict_of_the_interval():
     limits = {"rate_max": 0.3}
-    assert against_limits("rate", 0.1, (0.05, 0.2), limits)[1:] == ("within", "within")
-    assert against_limits("rate", 0.5, (0.4, 0.6), limits)[1:] == ("outside", "outside")
-    assert against_limits("rate", 0.25, (0.1, 0.4), limits)[1:] == ("within", "not decided")
-    assert against_limits("rate", None, (None, None), limits) == ("max 0.3", None, None)
+    assert _against_limits("rate", 0.1, (0.05, 0.2), limits)[1:] == ("within", "within")
+    assert _against_limits("rate", 0.5, (0.4, 0.6), limits)[1:] == ("outside", "outside")
+    assert _against_limits("rate", 0.25, (0.1, 0.4), limits)[1:] == ("within", "not decided")
+    assert _against_limits("rate", None, (None, None), limits) == ("max 0.3", None, None)
 
 
 def test_p_chart_finds_the_part_in_which_a_reader_drifted():

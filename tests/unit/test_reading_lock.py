@@ -8,10 +8,10 @@ import pytest
 
 from corelab.provenance.products import read_json, write_json
 from corelab.reading.adjudication import adjudicate, rules_of
-from corelab.reading.change_log import LogFault, append_change, head_path, main, sealed, verify_log
-from corelab.reading.lock import make_lock, row_key, row_text, signature_of, verify_lock
+from corelab.reading.change_log import LogFault, _sealed, append_change, head_path, main, verify_log
+from corelab.reading.lock import _signature_of, make_lock, row_key, row_text, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
-from corelab.reading.study_reads import standing_lines, validity
+from corelab.reading.study_reads import _standing_lines
 from corelab.records.reading import Change, Lock
 from corelab.settings.reading import AdjudicationRule, ReadingSettings, Rereview
 
@@ -56,14 +56,14 @@ def locked(tmp_path):
 
     def held(sheet, charter=CHARTER, contours=CONTOURS, **more):
         final = adjudicate(sheet, RULES)[0]
-        standing = verify_lock(path, sheet, final, log, charter, contours=contours, **more)
+        standing, audit = verify_lock(path, sheet, final, log, charter, contours=contours, **more)
         assert (standing.state == "invalid") == bool(standing.faults)
         if standing.faults:
-            assert validity(standing).banner.startswith("INVALID")
-            assert "INVALID" in set(standing.audit["verdict"])
-            raise Invalid("\n".join(standing_lines(standing)))
-        assert validity(standing).banner is None
-        return standing.audit.set_index("row")
+            assert standing.banner.startswith("INVALID")
+            assert "INVALID" in set(audit["verdict"])
+            raise Invalid("\n".join(_standing_lines(standing)))
+        assert standing.banner is None
+        return audit.set_index("row")
 
     held(reads())
     return held, path, log
@@ -171,7 +171,7 @@ def test_a_signed_lock_cannot_be_made_anew_without_the_key(locked):
     lock, key = Lock.read(path), b"k" * 32
     with pytest.raises(Invalid, match="does not bear the signature"):
         hold(reads(), key=key)
-    replace(lock, signature=signature_of(lock, key)).write(path)
+    replace(lock, signature=_signature_of(lock, key)).write(path)
     hold(reads(), key=key)
     with pytest.raises(Invalid, match="does not bear the signature"):
         hold(reads(), key=b"x" * 32)
@@ -198,7 +198,7 @@ def test_a_read_dated_after_the_lock_needs_an_entry(tmp_path):
     final = adjudicate(sheet, RULES)[0]
     settings = ReadingSettings(locked_at="2025-03-01T00:00:00Z")
     make_lock(sheet, final, settings).write(path)
-    standing = verify_lock(path, sheet, final, log, settings)
+    standing, _ = verify_lock(path, sheet, final, log, settings)
     assert standing.state == "invalid" and len(standing.faults) == 1
     assert f"{KEY}: read after the lock of 2025-03-01" in standing.faults[0]
 
@@ -259,7 +259,7 @@ def test_an_edited_line_is_named(log):
 
 def test_a_line_sealed_anew_breaks_the_next(log):
     lines = lines_of(log)
-    entry = sealed(replace(Change.from_json(json.loads(lines[1])), who="B. Reader"))
+    entry = _sealed(replace(Change.from_json(json.loads(lines[1])), who="B. Reader"))
     lines[1] = json.dumps(entry.to_json())
     log.write_text("\n".join(lines) + "\n")
     with pytest.raises(LogFault, match="line 3 does not follow"):

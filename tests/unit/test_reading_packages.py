@@ -20,11 +20,11 @@ from corelab.reading.blinding import (
     check_package,
     forbidden_tokens,
 )
-from corelab.reading.forms import reads_from_form, returned_forms
-from corelab.reading.packages import DICTIONARIES, TABLES, pseudonym, write_packages
+from corelab.reading.forms import _reads_from_form, returned_forms
+from corelab.reading.packages import DICTIONARIES, TABLES, _pseudonym, write_packages
 from corelab.reading.presentation import KINDS, Case, presentation_order, repeated_cases
 from corelab.reading.reference_cases import ReferenceRead, judged_reads, performance
-from corelab.reading.sampling import allocation, stratified_sample
+from corelab.reading.sampling import _allocation, stratified_sample
 from corelab.records.images import Prepared, Scan
 from corelab.study.loading import load_study
 
@@ -113,7 +113,7 @@ def test_bad_orders_are_refused():
 
 def test_pseudonym_is_hmac_sha256():
     """RFC 4231, test case 2: key 'Jefe', data 'what do ya want for nothing?'."""
-    assert pseudonym(b"Jefe".hex(), "what do ya want for nothing?") == "5bdcc146bf60754e"
+    assert _pseudonym(b"Jefe".hex(), "what do ya want for nothing?") == "5bdcc146bf60754e"
 
 
 @pytest.fixture
@@ -286,12 +286,12 @@ def test_forms_come_back_as_reads(study):
     form = read_table(folder / "reading" / "packages" / "r1" / "form.tsv")
     form["value"] = [str(n) for n in range(len(form))]
     key = read_table(folder / "reading" / "key.tsv")
-    reads = reads_from_form(form, key, "r1")
+    reads = _reads_from_form(form, key, "r1")
     assert len(reads) == 8 and set(reads["repeat"]) == {"1", "2"}
     assert set(reads["participant_id"]) == {"KR-01", "KR-02"}
     form.loc[0, "case"] = "case-0000000000000000"
     with pytest.raises(ValueError, match="does not know"):
-        reads_from_form(form, key, "r1")
+        _reads_from_form(form, key, "r1")
 
 
 def test_only_nifti_1_is_packed():
@@ -452,7 +452,7 @@ def test_stratified_sample_is_proportional_seeded_and_leaves_no_stratum_out():
 @pytest.mark.parametrize("total", [1, 3, 7, 20, 99, 100])
 def test_allocation_adds_up(total):
     sizes = {"a": 60, "b": 30, "c": 9, "d": 1}
-    drawn = allocation(sizes, total)
+    drawn = _allocation(sizes, total)
     assert sum(drawn.values()) == max(total, len(sizes))
     assert all(1 <= drawn[name] <= sizes[name] for name in sizes)
     if total >= 20:
@@ -478,3 +478,8 @@ def test_the_sample_decides_who_is_read(study):
     drawn = read_table(folder / "reading" / "sample.tsv").set_index("participant_id")["drawn"]
     key = read_table(folder / "reading" / "key.tsv")
     assert set(key["participant_id"]) == set(drawn.index[drawn == "yes"])
+
+
+def test_allocation_by_largest_remainders():
+    assert _allocation({"a": 60, "b": 30, "c": 10}, 20) == {"a": 12, "b": 6, "c": 2}
+    assert _allocation({"a": 99, "b": 1}, 10) == {"a": 9, "b": 1}

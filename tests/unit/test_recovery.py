@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from helpers import REPOSITORY
 
-from corelab.imaging.planting import LESIONS, SITES, NoSpace, background, plant
+from corelab.imaging.planting import LESIONS, SITES, NoSpace, Placed, background, plant
 from corelab.imaging.shapes import draw_shape, mask_shape, place, shape_model
 from corelab.measurement.recovery import (
+    _compared,
     recover_visit,
     recovery_summary,
     recovery_table,
@@ -375,3 +376,13 @@ def test_the_schema_allows_exactly_what_can_be_planted():
     assert set(keys["sites"]["items"]["enum"]) == set(SITES)
     assert {target.planted for target in TARGETS} == set(LESIONS)
     assert [t.label for t in targets_of("stroke", ["ncct"], RecoverySettings(labels=["infarct"]))]
+
+
+def test_half_of_a_planted_lesion_is_found():
+    share = np.zeros((4, 4, 4), np.float32)
+    share[:2] = 1
+    mask = np.zeros((4, 4, 4), bool)
+    mask[0] = True
+    found = _compared(Placed((slice(0, 4),) * 3, share, 32.0), mask, mask & False, 1.0)
+    assert (found.found_ml, found.elsewhere_ml, found.covered) == (16.0, 0.0, 0.5)
+    assert found.dice == pytest.approx(2 / 3)

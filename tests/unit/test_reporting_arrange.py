@@ -9,7 +9,7 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned
 
-from corelab.agreement.exhibits import draw_pairs
+from corelab.agreement.exhibits import _draw_pairs
 from corelab.plan.drawing import drawers, write_figures
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting.analysis_view import statistics_tables, twins
@@ -101,7 +101,7 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
         ({"repeats": "within"}, "reader-1, repeat 1 against repeat 2"),
     ):
         rows = results.statistics_of("readers")
-        drawn = draw_pairs(plan.changed(**more), results.tables, rows)
+        drawn = _draw_pairs(plan.changed(**more), results.tables, rows)
         assert names in drawn.alt
         # The text of a figure names its result.
         assert more or "bias (mean difference) -1.18 mL" in drawn.alt

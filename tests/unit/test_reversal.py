@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from corelab.measurement.reversal import ENDPOINTS, reversal_rows, steps_between
+from corelab.measurement.reversal import ENDPOINTS, _steps_between, reversal_rows
 from corelab.records.subjects import Anchor, Chain, Normalised, NormalisedMask
 from corelab.registration.transforms import write_affine
 
@@ -89,8 +89,8 @@ def test_what_is_known_of_both_masks_stands_in_the_reason(subject):
 
 def test_the_way_back_is_the_inverse(subject):
     folder, record = subject
-    there = steps_between(record, ("day1", "g1"), ("day5", "g2"), folder)
-    back = steps_between(record, ("day5", "g2"), ("day1", "g1"), folder)
+    there = _steps_between(record, ("day1", "g1"), ("day5", "g2"), folder)
+    back = _steps_between(record, ("day5", "g2"), ("day1", "g1"), folder)
     point = np.array([[11.0, -4.0, 20.0]])
     moved = point
     for step in there:

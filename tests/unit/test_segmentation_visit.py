@@ -144,8 +144,8 @@ def test_slices_that_were_acquired_thick_give_no_hypodensity(study, fact):
     folder, prepared = study
     record = prepared("ncct")
     record.scans[0].metadata[fact] = 7.4
-    masks = segment_visit(record, folder, disease="stroke").masks
-    [dark] = [entry for entry in masks if entry.source == "pipeline:ncct"]
+    only = ("infarct", "pipeline:ncct")
+    [dark] = segment_visit(record, folder, disease="stroke", only=only).masks
     assert dark.status == "not_computable" and "7.4 mm" in dark.reason
 
 
@@ -400,9 +400,10 @@ def test_an_image_that_nothing_segments_is_a_row_with_the_reason(study, disease,
 def test_same_bytes_twice_and_settings_count(study):
     folder, prepared = study
     record = prepared("dwi", "adc")
+    only = ("infarct", "pipeline")
     digests = []
     for _ in range(2):
-        path = segment_visit(record, folder, disease="stroke").masks[0].path
+        path = segment_visit(record, folder, disease="stroke", only=only).masks[0].path
         digests.append(hashlib.sha256((folder / path).read_bytes()).hexdigest())
     assert digests[0] == digests[1]
     none = segment_visit(
@@ -412,6 +413,7 @@ def test_same_bytes_twice_and_settings_count(study):
         settings=SegmentationSettings(
             infarct={"adc_seed_below_mm2_s": 1e-5, "bright_adc_below_mm2_s": 1e-5}
         ),
+        only=only,
     ).masks[0]
     assert none.status == "ok"
     assert none.quality["volume_ml"] == 0.0
@@ -472,9 +474,10 @@ def masks_of(study, backend, kinds=("dwi", "adc"), **more):
     folder, prepared = study
     record = prepared(*kinds, **more)
     found = segment_visit(
-        record, folder, disease="stroke", settings=SegmentationSettings(external=[backend])
-    )
-    return folder, [m for m in found.masks if m.source == "pipeline:stand-in"]
+        record, folder, disease="stroke", settings=SegmentationSettings(external=[backend]),
+        only=("infarct", "pipeline:stand-in"),
+    )  # fmt: skip
+    return folder, list(found.masks)
 
 
 def test_it_is_a_segmenter(backend):

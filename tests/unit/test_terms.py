@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers import REPOSITORY
 
-from corelab.measurement.collect import supplied_rows
+from corelab.measurement.collect import _supplied_rows
 from corelab.measurement.rows import measurement_row
 from corelab.measurement.selection import statistics_frame
 from corelab.pharmacodynamics.exclusion_sensitivity import _side_by_side
@@ -86,7 +86,7 @@ def test_an_endpoint_that_is_not_registered_is_the_studys_own():
     with pytest.raises(ValueError, match="infarct_volum"):
         measurement_row("1", "day5", "infarct_volum", "pipeline", 1.0, "mL")
     sheet = {"participant_id": "1", "endpoint": "nfl", "source": "lab", "value": 3.0, "unit": "ng"}
-    assert supplied_rows(pd.DataFrame([sheet]))[0].endpoint == "nfl"
+    assert _supplied_rows(pd.DataFrame([sheet]))[0].endpoint == "nfl"
 
 
 @pytest.mark.parametrize("name", ["risk_ratio", "generalised_odds_ratio", "mean_ratio_of_positive"])

@@ -46,18 +46,11 @@ LEVELS = ("nominal", "ordinal", "interval", "ratio")
 class Kappa(Estimate):
     """A kappa of two readers; its interval is asymptotic, not beyond -1 and 1.
 
-    Attributes
-    ----------
-    p_value
-        Test of kappa = 0 with the standard error of the interval, so that the two agree; ``method``
-        has that with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
-        and SAS print it.
-    bootstrap_ci
-        Percentile interval over targets, fixed seed; NaN if not requested.
-    prevalence_index, bias_index
-        Byrt 1993; two categories only, else NaN.
-    maximum
-        Largest kappa that the margins allow (Umesh 1989); without weights only.
+    ``p_value`` tests kappa = 0 with the standard error of the interval; ``method`` has that with
+    the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd and SAS print it.
+    ``bootstrap_ci``: percentile interval, NaN if not requested. ``prevalence_index`` and
+    ``bias_index``: Byrt 1993, two categories only. ``maximum``: the largest kappa that the margins
+    allow (Umesh 1989), without weights only.
     """
 
     weights: str
@@ -151,15 +144,13 @@ def weighted_kappa(
         ``none`` (or None), ``linear`` or ``quadratic``.
     categories
         All grades of the scale in their order; needed for text. Distances are then between
-        positions in it. Without it numbers are taken as they are, so levels that nobody used still
-        count in the distance, and scores that are not integers get the moment form.
+        positions in it. Without it numbers are taken as they are, and scores that are not integers
+        get the moment form.
     resamples, seed
-        Bootstrap resamples for ``bootstrap_ci`` (0: none) and their seed.
-    clusters
-        Label of the cluster of each target: standard error from the sums of influences of each
-        cluster, t over clusters; the bootstrap draws clusters.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+        Of the bootstrap for ``bootstrap_ci``; 0 resamples give none.
+    alpha, clusters
+        With clusters: standard error from the sums of influences of each cluster, t over clusters;
+        the bootstrap draws clusters.
 
     Raises
     ------
@@ -170,11 +161,8 @@ def weighted_kappa(
 
     Examples
     --------
-    >>> a = [0] * 50 + [1] * 30 + [2] * 20
-    >>> b = [0]*44 + [1]*5 + [2]*1 + [0]*7 + [1]*20 + [2]*3 + [0]*9 + [1]*5 + [2]*6
-    >>> kappa = weighted_kappa(a, b)
-    >>> round(kappa.estimate, 4), round(kappa.ci_low, 4), round(kappa.ci_high, 4)
-    (0.4545, 0.2703, 0.6387)
+    >>> round(weighted_kappa([0, 0, 1, 2, 2], [0, 1, 1, 2, 2]).estimate, 4)
+    0.8571
     """
     weights = "none" if weights is None or weights == "unweighted" else weights
     (x, y), moment = _codes((a, b), categories, ordered=weights != "none")
@@ -345,29 +333,6 @@ def _counts(grades: Floats, categories: Sequence[Any] | None = None) -> tuple[Fl
     return counts, levels
 
 
-def _linearised(
-    value: float,
-    influence: Floats,
-    alpha: float,
-    method: str,
-    note: str = "",
-    codes: Codes | None = None,
-) -> Estimate:
-    """Interval from the influence of each target, t with n - 1 df (Gwet 2014), or each cluster."""
-    n = influence.size
-    se, a = groups_of.linear_error(influence - influence.mean(), codes)
-    if a < 2:
-        raise NotComputable("all targets belong to one cluster: two or more are needed")
-    half = quantile_t(a - 1, alpha) * se
-    p_value = p_from_t(value / se, a - 1) if se > 0 else np.nan
-    text = f"{method}; linearised interval, t"
-    if codes is not None:
-        text = f"{method}; linearised over {a} clusters, t"
-    return Estimate(
-        value, max(value - half, -1.0), min(value + half, 1.0), p_value, n, text, note, se
-    )
-
-
 @dataclass(frozen=True)
 class _Table:
     """Grades of several readers as Gwet counts them: gaps allowed, targets graded once kept.
@@ -376,6 +341,7 @@ class _Table:
     """
 
     grades: Floats
+    levels: Floats
     counts: Floats
     weight: Floats
     codes: Codes | None
@@ -419,7 +385,15 @@ class _Table:
         factor = len(self.counts) / int(self.twice.sum())
         part = np.where(self.twice, factor * (self.agreement - expected) / (1.0 - expected), 0.0)
         influence = part - 2.0 * (1.0 - value) * local / (1.0 - expected)
-        return _linearised(value, influence, alpha, method, self.gaps(), self.codes)
+        se, a = groups_of.linear_error(influence - influence.mean(), self.codes)
+        if a < 2:
+            raise NotComputable("all targets belong to one cluster: two or more are needed")
+        half = quantile_t(a - 1, alpha) * se
+        p_value = p_from_t(value / se, a - 1) if se > 0 else np.nan
+        over = "linearised interval" if self.codes is None else f"linearised over {a} clusters"
+        limits = max(value - half, -1.0), min(value + half, 1.0)
+        text = f"{method}; {over}, t"
+        return Estimate(value, *limits, p_value, influence.size, text, self.gaps(), se)
 
     def gaps(self) -> str:
         """How many targets and readings there are, where some are missing."""
@@ -454,79 +428,22 @@ def _table(
         )  # fmt: skip
         raise NotComputable(reason)
     distance = _distance(levels[:, None], levels[None, :], weights)
-    table = _Table(grades, counts, 1.0 - distance / distance.max(), codes)
+    table = _Table(grades, levels, counts, 1.0 - distance / distance.max(), codes)
     if table.twice.sum() < 2:
         raise NotComputable("fewer than 2 targets graded by two readers")
     return table
 
 
-def _named(name: str, weights: str) -> str:
-    return name if weights == "none" else f"{name}, {weights} weights"
-
-
-def fleiss_kappa(
-    ratings: ArrayLike,
-    categories: Sequence[Any] | None = None,
-    *,
-    weights: str = "none",
-    alpha: float = 0.05,
-    clusters: ArrayLike | None = None,
-) -> Estimate:
-    """Fleiss' kappa of several readers (1971), weights and missing grades allowed (Gwet 2014).
-
-    Interval and p: linearisation, t, as R irrCAC's fleiss.kappa.raw. ``se`` is the null error of
-    Fleiss, Nee and Landis 1979 where readings are complete and unweighted (R irr prints z with it;
-    ``method`` says it), else that of the interval.
-
-    Examples
-    --------
-    >>> round(fleiss_kappa([[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]).estimate, 4)
-    0.4667
-    """
-    table = _table(ratings, weights, categories, clusters, used_only=True)
+def _fleiss(table: _Table) -> tuple[float, Floats]:
     share = table.share
     expected = float(share @ table.weight @ share)
-    local = (table.counts / table.per_target[:, None]) @ (table.weight @ share) - expected
-    name = _named("Fleiss 1971", weights)
-    result = table.coefficient(expected, local, alpha, name)
-    k = table.grades.shape[1]
-    if weights != "none" or table.gaps() or table.codes is not None:
-        return result
-    both = share * (1.0 - share)
-    null = (
-        2.0
-        / (np.sum(both) ** 2 * result.n * k * (k - 1))
-        * (np.sum(both) ** 2 - np.sum(both * (1.0 - 2.0 * share)))
-    )
-    z = result.estimate / np.sqrt(null)
-    text = f"{result.method} (with the null error of Fleiss 1979 z = {z:.4g})"
-    return replace(result, method=text, se=float(np.sqrt(null)))
+    own = table.counts / table.per_target[:, None]
+    return expected, own @ (table.weight @ share) - expected
 
 
-def conger_kappa(
-    ratings: ArrayLike,
-    categories: Sequence[Any] | None = None,
-    *,
-    weights: str = "none",
-    alpha: float = 0.05,
-    clusters: ArrayLike | None = None,
-) -> Estimate:
-    """Conger's kappa (1980): Fleiss' with each reader's own margins, gaps and weights allowed.
-
-    Interval: linearisation, t (Gwet 2014, as R irrCAC's conger.kappa.raw). With two readers it is
-    Cohen's kappa.
-
-    Examples
-    --------
-    >>> round(conger_kappa([[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]).estimate, 4)
-    0.4839
-    """
-    table = _table(ratings, weights, categories, clusters, used_only=True)
-    levels = np.unique(table.grades[~np.isnan(table.grades)])
-    if categories is not None:
-        levels = np.arange(table.counts.shape[1], dtype=np.float64)
+def _conger(table: _Table) -> tuple[float, Floats]:
     n, k = table.grades.shape
-    parts = np.stack([(table.grades == level).astype(np.float64) for level in levels], axis=2)
+    parts = (table.grades[:, :, None] == table.levels).astype(np.float64)
     margins = parts.sum(axis=0)
     size = margins.sum(axis=1)
     if (size == 0).any():
@@ -537,30 +454,73 @@ def conger_kappa(
     expected = (float(whole @ table.weight @ whole) - own) / (k * (k - 1))
     graded = (~np.isnan(table.grades)).astype(np.float64) - size / n
     around = (parts - graded[:, :, None] * margins) @ table.weight * (n / size)[None, :, None]
-    local = np.sum(around * (whole - margins), axis=(1, 2)) / (k * (k - 1)) - expected
-    return table.coefficient(expected, local, alpha, _named("Conger 1980", weights))
+    return expected, np.sum(around * (whole - margins), axis=(1, 2)) / (k * (k - 1)) - expected
 
 
-def brennan_prediger(
+def _brennan_prediger(table: _Table) -> tuple[float, Floats]:
+    return float(table.weight.mean()), np.zeros(len(table.counts))
+
+
+def _gwet(table: _Table) -> tuple[float, Floats]:
+    q, share = table.counts.shape[1], table.share
+    factor = float(table.weight.sum()) / (q * (q - 1))
+    expected = factor * float(np.sum(share * (1.0 - share)))
+    own = table.counts / table.per_target[:, None]
+    return expected, factor * (own @ (1.0 - share)) - expected
+
+
+#: Kind of coefficient -> name, and agreement by chance: in the mean, and of each target.
+CHANCE: dict[str, tuple[str, Callable[[_Table], tuple[float, Floats]]]] = {
+    "fleiss": ("Fleiss 1971", _fleiss),
+    "conger": ("Conger 1980", _conger),
+    "brennan_prediger": ("Brennan-Prediger 1981", _brennan_prediger),
+    "gwet": ("Gwet AC2", _gwet),
+}
+
+
+def chance_corrected(
     ratings: ArrayLike,
+    kind: str,
     categories: Sequence[Any] | None = None,
     *,
     weights: str = "none",
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
 ) -> Estimate:
-    """Brennan and Prediger's coefficient (1981): chance agreement of a uniform guess.
+    """Chance-corrected agreement of several readers, weights and missing grades allowed.
+
+    ``fleiss`` (1971): chance agreement of the pooled margins; ``conger`` (1980): of each reader's
+    own, with two readers Cohen's kappa; ``brennan_prediger`` (1981): of a uniform guess; ``gwet``:
+    AC1 (no weights) or AC2 (Br J Math Stat Psychol 2008;61:29), defined also where all grades are
+    equal but the scale has more categories. Interval and p: linearisation, t (Gwet 2014, chapter
+    5, as R irrCAC). ``se`` of Fleiss' kappa is the null error of Fleiss, Nee and Landis 1979 where
+    readings are complete and unweighted (R irr prints z with it; ``method`` says it).
 
     Examples
     --------
-    >>> round(brennan_prediger([[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]).estimate, 4)
-    0.5
+    >>> grades = [[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]
+    >>> [round(chance_corrected(grades, kind).estimate, 4) for kind in CHANCE]
+    [0.4667, 0.4839, 0.5, 0.5152]
     """
-    table = _table(ratings, weights, categories, clusters)
-    expected = float(table.weight.mean())
-    local = np.zeros(len(table.counts))
-    name = _named("Brennan-Prediger 1981", weights)
-    return table.coefficient(expected, local, alpha, name)
+    name, chance = CHANCE[kind]
+    # These two have no meaning where one category alone occurs, whatever the scale has.
+    used_only = kind in ("fleiss", "conger")
+    table = _table(ratings, weights, categories, clusters, used_only=used_only)
+    text = name if weights == "none" else f"{name}, {weights} weights"
+    if kind == "gwet" and weights == "none":
+        text = "Gwet AC1"
+    result = table.coefficient(*chance(table), alpha, text)
+    if kind != "fleiss" or weights != "none" or table.gaps() or table.codes is not None:
+        return result
+    k, both = table.grades.shape[1], table.share * (1.0 - table.share)
+    null = (
+        2.0
+        / (np.sum(both) ** 2 * result.n * k * (k - 1))
+        * (np.sum(both) ** 2 - np.sum(both * (1.0 - 2.0 * table.share)))
+    )
+    z = result.estimate / np.sqrt(null)
+    text = f"{result.method} (with the null error of Fleiss 1979 z = {z:.4g})"
+    return replace(result, method=text, se=float(np.sqrt(null)))
 
 
 def light_kappa(ratings: ArrayLike) -> Estimate:
@@ -585,34 +545,6 @@ def light_kappa(ratings: ArrayLike) -> Estimate:
     ) else ""  # fmt: skip
     method = "Light 1971, none weights"
     return Estimate(float(np.mean(pairs)), n=len(grades), method=method, note=note)
-
-
-def gwet_ac(
-    ratings: ArrayLike,
-    weights: str = "none",
-    categories: Sequence[Any] | None = None,
-    *,
-    alpha: float = 0.05,
-    clusters: ArrayLike | None = None,
-) -> Estimate:
-    """Gwet's AC1 (no weights) or AC2 (linear, quadratic), missing grades allowed.
-
-    Gwet 2008 (Br J Math Stat Psychol 61:29) and 2014, chapter 5; interval: linearisation, t.
-    Defined also where all grades are equal but the scale has more categories.
-
-    Examples
-    --------
-    >>> round(gwet_ac([[1, 1, 1], [1, 2, 1], [2, 2, 2], [3, 3, 2]]).estimate, 4)
-    0.5152
-    """
-    table = _table(ratings, weights, categories, clusters)
-    q = table.counts.shape[1]
-    share = table.share
-    factor = float(table.weight.sum()) / (q * (q - 1))
-    expected = factor * float(np.sum(share * (1.0 - share)))
-    local = factor * ((table.counts / table.per_target[:, None]) @ (1.0 - share)) - expected
-    name = "AC1" if weights == "none" else f"AC2, {weights} weights"
-    return table.coefficient(expected, local, alpha, f"Gwet {name}")
 
 
 def percent_agreement(
@@ -799,21 +731,10 @@ def krippendorff_alpha(
     """Krippendorff's alpha of any number of readers with gaps, bootstrap over targets.
 
     Krippendorff 2011 (Computing Krippendorff's alpha-reliability); interval: BCa over targets
-    with a fixed seed (for ``ordinal`` the distances are kept as in the sample). With clusters, and
-    with more than 1,000 different values of a ``ratio`` scale: jackknife, t.
-
-    Parameters
-    ----------
-    ratings
-        (targets, readers), NaN where there is none; targets with one grade do not count.
-    level
-        ``nominal``, ``ordinal``, ``interval`` or ``ratio``.
-    categories
-        All grades of the scale, for text grades.
-    resamples, seed
-        Of the bootstrap; 0 resamples give no interval.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
+    (for ``ordinal`` the distances are kept as in the sample). With clusters, and with more than
+    1,000 different values of a ``ratio`` scale: jackknife, t. ``ratings`` are (targets, readers);
+    targets with one grade do not count. ``level`` is one of :data:`LEVELS`; ``categories`` are all
+    grades of the scale, for text grades; 0 ``resamples`` give no interval.
 
     Examples
     --------

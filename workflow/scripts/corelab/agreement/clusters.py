@@ -8,6 +8,7 @@ cluster holds one target the statistics are those of independent targets, to the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,6 @@ FEWEST_CLUSTERS = 3
 
 def codes_of(clusters: ArrayLike | None, n: int) -> Codes | None:
     """Clusters as numbers from 0 in their order of appearance; None where none holds two targets.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label per target.
 
     Examples
     --------
@@ -61,6 +57,14 @@ def number_of(codes: Codes | None, n: int) -> int:
     return n if codes is None else np.unique(codes).size
 
 
+def enough_clusters(codes: Codes) -> int:
+    """Number of clusters; NotComputable below :data:`FEWEST_CLUSTERS`."""
+    a = int(codes.max()) + 1
+    if a < FEWEST_CLUSTERS:
+        raise NotComputable(f"{a} clusters (key cluster), at least {FEWEST_CLUSTERS} are needed")
+    return a
+
+
 def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
     """Clusters of some of the targets, numbered anew.
 
@@ -78,12 +82,7 @@ def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
 def paired(
     a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, *, at_least: int = 3
 ) -> tuple[Floats, Floats, Codes | None]:
-    """Complete pairs of two columns, see :func:`~corelab.agreement.estimates.paired_columns`.
-
-    Returns
-    -------
-    a, b, codes
-        The clusters of the pairs, numbered anew.
+    """Complete pairs of two columns and their clusters, numbered anew; see ``paired_columns``.
 
     Examples
     --------
@@ -148,13 +147,9 @@ def labels_of(analysis: AgreementSpec | OverlapSpec, tables: Tables) -> dict[str
     """Cluster of each participant after the key ``cluster``; None where targets are independent.
 
     ``participant_id`` (default): all targets of a participant belong together. A participants
-    column: rows of the sheet with one value in it belong together (rows are lesions or hemispheres,
-    the column names the patient). ``none``: every target counts as independent.
-
-    Raises
-    ------
-    NotComputable
-        If the participants sheet lacks the column, or a participant has no value in it.
+    column: rows with one value in it belong together (rows are lesions or hemispheres, the column
+    names the patient). ``none``: every target counts as independent. NotComputable if the sheet
+    lacks the column, or a participant has no value in it.
 
     Examples
     --------
@@ -208,15 +203,11 @@ def deletion_groups(codes: Codes | None, n: int) -> Codes:
     return own % MOST_GROUPS if own.max() >= MOST_GROUPS else own
 
 
-def jackknife(
-    statistic: Callable[[np.ndarray], float],
-    n: int,
-    codes: Codes | None,
-) -> Floats:
-    """Values of a statistic with one cluster (or group of clusters) left out at a time.
+def jackknife(statistic: Callable[[np.ndarray], ArrayLike], n: int, codes: Codes | None) -> Floats:
+    """Values of a statistic with one cluster (or group of them) left out; NaN where it has none.
 
-    ``statistic`` takes the boolean mask of the targets that are kept; what it cannot compute is
-    NaN.
+    ``statistic`` takes the boolean mask of the targets that are kept, and gives a number or a
+    vector.
 
     Examples
     --------
@@ -225,38 +216,24 @@ def jackknife(
     array([6. , 1.5])
     """
     groups = deletion_groups(codes, n)
-    result = np.full(int(groups.max()) + 1, np.nan)
+    found: list[ArrayLike | None] = [None] * (int(groups.max()) + 1)
     # With one cluster nothing is left when it is left out.
-    for group in range(result.size if result.size > 1 else 0):
-        try:
-            result[group] = statistic(groups != group)
-        except NotComputable:
-            continue
-    return result
-
-
-def jackknife_error(left_out: Floats) -> tuple[float, int]:
-    """Standard error from leave-one-cluster-out values, and its degrees of freedom.
-
-    Examples
-    --------
-    >>> round(jackknife_error(np.array([2.0, 3.0, 4.0]))[0], 4)
-    1.1547
-    """
-    g = left_out.size
-    spread = float(np.sum((left_out - left_out.mean()) ** 2))
-    return float(np.sqrt((g - 1) / g * spread)), g - 1
+    for group in range(len(found) if len(found) > 1 else 0):
+        with suppress(NotComputable):
+            found[group] = statistic(groups != group)
+    none = np.full(np.shape(next((one for one in found if one is not None), np.nan)), np.nan)
+    return np.array([none if one is None else one for one in found], dtype=np.float64)
 
 
 def _as_is(values: Any) -> Any:
     return values
 
 
-#: Scale of a jackknife: to it and back.
-_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "raw": (_as_is, _as_is),
-    "log": (np.log, np.exp),
-    "fisher": (np.arctanh, np.tanh),
+#: Scale of a jackknife: to it, back, and in words.
+_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
+    "raw": (_as_is, _as_is, ""),
+    "log": (np.log, np.exp, " of the logarithm"),
+    "fisher": (np.arctanh, np.tanh, " of Fisher's z"),
 }
 
 
@@ -274,24 +251,10 @@ def jackknife_estimate(
 ) -> Estimate:
     """Estimate with the interval of a jackknife over clusters on a transformed scale, t.
 
-    Parameters
-    ----------
-    value, left_out
-        The statistic, and its values without one cluster.
-    alpha
-        1 - confidence level.
-    scale
-        ``raw``, ``log`` (positive statistics) or ``fisher`` (between -1 and 1).
-    n
-        Targets.
-    method
-        Of the estimator; the interval's is added.
-    codes
-        Clusters of the targets; None where each is its own.
-    null
-        Value against which p tests; None gives no p.
-    note
-        Warnings.
+    ``value`` is the statistic, ``left_out`` its values without one cluster; ``scale`` is ``raw``,
+    ``log`` (positive statistics) or ``fisher`` (between -1 and 1); ``method`` that of the
+    estimator, to which the interval's is added; ``codes`` are None where each target is its own
+    cluster. Without a ``null`` value there is no p.
 
     Examples
     --------
@@ -300,8 +263,7 @@ def jackknife_estimate(
     >>> found.ci_low < 0.9 < found.ci_high
     True
     """
-    forth, back = _SCALES[scale]
-    words = {"raw": "", "log": " of the logarithm", "fisher": " of Fisher's z"}[scale]
+    forth, back, words = _SCALES[scale]
     over = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
     text = f"{method}; jackknife over {over}{words}, t"
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -313,7 +275,8 @@ def jackknife_estimate(
             else "interval not defined: it hangs on one cluster or stands at the limit of its scale"
         )
         return Estimate(value, n=n, method=text, note=join_notes(note, reason))
-    se, df = jackknife_error(others)
+    df = others.size - 1
+    se = float(np.sqrt(df / others.size * float(np.sum((others - others.mean()) ** 2))))
     half = quantile_t(df, alpha) * se
     p_value = np.nan
     if null is not None:

@@ -16,7 +16,7 @@ from corelab.agreement.metrology import proportion
 from corelab.agreement.phantoms import phantom_verdicts
 from corelab.measurement.schedule import moment
 from corelab.provenance.exhibits import Alarm, write_exhibit
-from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
+from corelab.provenance.figure_style import BLUE, GREY, RED, new_figure, panel, save_figure
 from corelab.provenance.products import read_table, write_table
 from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import (
@@ -43,16 +43,8 @@ ROLES = frozenset({"infarct", "haemorrhage"})
 
 
 @dataclass(frozen=True)
-class ControlChart:
-    """An individuals chart (X chart) of values in time.
-
-    Attributes
-    ----------
-    centre, lower, upper
-        Mean, and mean -+ 3 mean moving range / 1.128.
-    signals
-        Per value ``beyond limits``, ``run`` or ``none``.
-    """
+class _ControlChart:
+    """X chart of single values; signals are ``beyond limits``, ``run`` or ``none``."""
 
     centre: float
     lower: float
@@ -60,20 +52,8 @@ class ControlChart:
     signals: tuple[str, ...]
 
 
-def control_chart(values: ArrayLike) -> ControlChart:
-    """Shewhart's chart of individual values with limits from the mean moving range.
-
-    Parameters
-    ----------
-    values
-        In the order of time, at least 2, all finite.
-
-    Examples
-    --------
-    >>> chart = control_chart([10, 11, 10, 9, 10, 11, 10, 9, 10, 18])
-    >>> round(chart.upper, 2), chart.signals[-1]
-    (15.53, 'beyond limits')
-    """
+def _control_chart(values: ArrayLike) -> _ControlChart:
+    """Shewhart's chart of single values in time; limits: mean -+ 3 mean moving range / 1.128."""
     points = np.asarray(values, dtype=np.float64)
     if points.ndim != 1 or points.size < 2 or not np.isfinite(points).all():
         raise ValueError("a control chart needs at least 2 values, all finite")
@@ -89,26 +69,18 @@ def control_chart(values: ArrayLike) -> ControlChart:
             signals.append("beyond limits")
         else:
             signals.append("run" if run >= RUN else "none")
-    return ControlChart(centre, centre - half, centre + half, tuple(signals))
+    return _ControlChart(centre, centre - half, centre + half, tuple(signals))
 
 
 def _quantity(criterion: str) -> str:
     return str(criterion).removesuffix("_min").removesuffix("_max")
 
 
-def control_chart_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
+def _control_chart_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
     """Points and limits of one chart per site, scanner, kind of scan and measured quantity.
 
-    Parameters
-    ----------
-    acquisition
-        ``endpoints/acquisition.tsv``; values that are no numbers, and scans whose time is not
-        known, are on no chart.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of ``endpoints/control_charts.tsv``, charts of at least :data:`MIN_POINTS` scans.
+    Values that are no numbers, and scans whose time is not known, are on no chart; a chart has at
+    least :data:`MIN_POINTS` scans.
     """
     frame = acquisition.assign(
         value=pd.to_numeric(acquisition["value"], errors="coerce"),
@@ -122,23 +94,15 @@ def control_chart_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
         if len(part) < MIN_POINTS:
             continue
         ordered = part.sort_values(["acquired_at", "participant_id", "scan_id"], kind="stable")
-        chart = control_chart(ordered["value"])
+        chart = _control_chart(ordered["value"])
         limits = {"centre": chart.centre, "lower": chart.lower, "upper": chart.upper}
         made = ordered.assign(order=range(1, len(part) + 1), **limits, signal=chart.signals)
         frames.append(made[list(CONTROL_CHARTS)])
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def summary_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts counted by site, scanner, kind and criterion, with the share that failed.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"site": "a", "scanner": None, "kind": "dwi", "criterion": "snr_min",
-    ...                       "verdict": ["pass", "fail", "not_assessable"]})
-    >>> summary_rows(frame)[["n", "n_fail", "fail_percent"]].values.tolist()
-    [[3.0, 1.0, 50.0]]
-    """
+def _summary_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts counted by site, scanner, kind and criterion, with the share that failed."""
     rows = []
     filled = acquisition.fillna({"site": "unknown", "scanner": "unknown"})
     for key, part in filled.groupby(["site", "scanner", "kind", "criterion"]):
@@ -152,22 +116,12 @@ def summary_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ACQUISITION_SUMMARY))
 
 
-def repeat_request_rows(
+def _repeat_request_rows(
     acquisition: pd.DataFrame, repeat_on: Sequence[str] = TrialCriteria().repeat_on
 ) -> pd.DataFrame:
     """Scans that are to be repeated, and whether a later scan of the visit answers.
 
-    Parameters
-    ----------
-    acquisition
-        ``endpoints/acquisition.tsv``.
-    repeat_on
-        Criteria without their side.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of ``endpoints/repeat_requests.tsv``.
+    ``repeat_on`` are criteria without their side.
     """
     frame = acquisition[acquisition["criterion"].map(_quantity).isin(repeat_on)]
     failed = frame[frame["verdict"] == "fail"].fillna({"scan_id": ""})
@@ -199,8 +153,8 @@ def repeat_request_rows(
     return pd.DataFrame(rows, columns=list(REPEAT_REQUESTS))
 
 
-def completeness_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
-    """The completeness matrix in long form: what was due at each visit and what is missing."""
+def _completeness_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
+    """Scans due at each visit and those missing, in long form."""
     frame = acquisition[acquisition["criterion"] == "present"]
     rows = []
     for (subject, visit), part in frame.groupby(["participant_id", "visit"]):
@@ -213,30 +167,15 @@ def completeness_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
 # --- phantoms and sites ------------------------------------------------------------------------
 
 
-def phantom_site_rows(
+def _phantom_site_rows(
     acquisition: pd.DataFrame, verdicts: pd.DataFrame, phantoms: pd.DataFrame, interval_days: float
 ) -> pd.DataFrame:
-    """Which sites scanned subjects without a valid phantom scan in the interval before.
+    """Sites that scanned subjects without a valid phantom scan in the interval before.
 
     A phantom session (one site, scanner and day) is valid when no criterion of it failed, none of
     its inserts could not be measured, and at least one criterion was assessed. Both roles,
-    infarct-like and haemorrhage-like, must be covered by valid sessions within the interval.
-
-    Parameters
-    ----------
-    acquisition
-        Scans of subjects with ``site`` and ``acquired_at``.
-    verdicts
-        Of :func:`corelab.agreement.phantoms.phantom_verdicts`.
-    phantoms
-        ``endpoints/phantoms.tsv``.
-    interval_days
-        For how long a session vouches.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of ``endpoints/phantom_sites.tsv``; empty where there is no phantom scan at all.
+    infarct-like and haemorrhage-like, must be covered by valid sessions within the interval. Empty
+    where there is no phantom scan at all.
     """
     if phantoms.empty:
         return pd.DataFrame(columns=list(PHANTOM_SITES))
@@ -314,13 +253,7 @@ def _valid_sessions(
 
 
 def _words(quantity: str) -> str:
-    """A quantity with its unit, for a title.
-
-    Examples
-    --------
-    >>> _words("motion_mm"), _words("snr")
-    ('motion, mm', 'SNR')
-    """
+    """A quantity with its unit, for a title: ``motion_mm`` is ``motion, mm``."""
     if quantity in ("snr", "noise_sd"):
         return {"snr": "SNR", "noise_sd": "noise SD"}[quantity]
     for ending, unit in (("_percent", "%"), ("_mm", "mm"), ("_s", "s"), ("_deg", "degrees")):
@@ -329,15 +262,8 @@ def _words(quantity: str) -> str:
     return quantity.replace("_", " ")
 
 
-def plot_control_charts(charts: pd.DataFrame) -> Figure:
-    """Panels of control charts, those with signals first, at most :data:`MAX_PANELS`.
-
-    Parameters
-    ----------
-    charts
-        Of :func:`control_chart_rows`. Charts of values that never change are left out.
-    """
-    from matplotlib.figure import Figure as NewFigure
+def _plot_control_charts(charts: pd.DataFrame) -> Figure:
+    """Panels of control charts, those with signals first; none of values that never change."""
     from matplotlib.ticker import MaxNLocator
 
     keys = ["site", "scanner", "kind", "quantity"]
@@ -350,15 +276,14 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
     shown = groups[:MAX_PANELS]
     columns = min(3, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
-    figure = NewFigure(figsize=(3.4 * columns, 2.1 * lines + 0.5), layout="constrained", dpi=150)
+    figure = new_figure(3.4 * columns, 2.1 * lines + 0.5)
     if not shown:
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.text(0.5, 0.5, "No chart: fewer than 5 dated scans of one kind", ha="center")
         return figure
     for number, (key, part) in enumerate(shown, start=1):
-        axes = figure.add_subplot(lines, columns, number)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes = panel(figure, lines, columns, number)
         axes.tick_params(labelsize=7)
         first = part.iloc[0]
         axes.axhline(first["centre"], color=GREY, linewidth=0.8)
@@ -383,26 +308,20 @@ def write_quality(
     phantom_qa: PhantomQaSettings,
     paths: Any,
 ) -> None:
-    """Write what is known of image quality by site and scanner.
+    """Write the tables of image quality by site and scanner.
 
-    Parameters
-    ----------
-    acquisition, phantoms
-        ``endpoints/acquisition.tsv`` and ``endpoints/phantoms.tsv``.
-    trial, phantom_qa
-        ``acquisition.trial`` and ``phantom_qa`` of the config.
-    paths
-        Object with the attributes ``summary, charts, requests, completeness,
-        phantom_verdicts, phantom_sites``.
+    ``acquisition`` and ``phantoms`` are tables of ``endpoints/``, ``trial`` and ``phantom_qa``
+    blocks of the config; ``paths`` has the attributes ``summary, charts, requests, completeness,
+    phantom_verdicts, phantom_sites``.
     """
-    charts = control_chart_rows(acquisition)
+    charts = _control_chart_rows(acquisition)
     verdicts = phantom_verdicts(phantoms, phantom_qa)
-    sites = phantom_site_rows(acquisition, verdicts, phantoms, float(phantom_qa.interval_days))
-    requests = repeat_request_rows(acquisition, trial.repeat_on)
-    write_table(summary_rows(acquisition), paths.summary, ACQUISITION_SUMMARY)
+    sites = _phantom_site_rows(acquisition, verdicts, phantoms, float(phantom_qa.interval_days))
+    requests = _repeat_request_rows(acquisition, trial.repeat_on)
+    write_table(_summary_rows(acquisition), paths.summary, ACQUISITION_SUMMARY)
     write_table(charts, paths.charts, CONTROL_CHARTS, sort=False)
     write_table(requests, paths.requests, REPEAT_REQUESTS)
-    write_table(completeness_rows(acquisition), paths.completeness, COMPLETENESS)
+    write_table(_completeness_rows(acquisition), paths.completeness, COMPLETENESS)
     write_table(verdicts, paths.phantom_verdicts, PHANTOM_VERDICTS)
     write_table(sites, paths.phantom_sites, PHANTOM_SITES)
 
@@ -463,14 +382,9 @@ _SUMMARY = {
 
 
 def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
-    """Bring what :func:`write_quality` wrote into the report.
+    """Write the exhibits of :func:`write_quality`'s tables.
 
-    Parameters
-    ----------
-    folder
-        Results folder of the study, with its ``endpoints/``.
-    wanted
-        Paths of the exhibits to write, named after :data:`_EXHIBITS`.
+    ``folder`` is the study's results folder, ``wanted`` are paths named after :data:`_EXHIBITS`.
     """
     for path in map(Path, wanted):
         title, caption, table = _EXHIBITS[path.stem]
@@ -480,7 +394,7 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
         if path.stem == "quality_charts" and len(frame):
             figure = "quality_charts.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_figure(plot_control_charts(frame), path.parent / figure)
+            save_figure(_plot_control_charts(frame), path.parent / figure)
             signals = frame[frame["signal"] != "none"]
             alt = f"{len(frame)} points of control charts, {len(signals)} of them signals"
         write_exhibit(

@@ -19,7 +19,7 @@ import pandas as pd
 from corelab.agreement.differences import bland_altman
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.exhibits import write_exhibit
-from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
+from corelab.provenance.figure_style import BLUE, GREY, RED, new_figure, save_figure
 from corelab.provenance.products import write_table
 
 if TYPE_CHECKING:
@@ -59,39 +59,11 @@ SHOWN = {
 SWEEP = re.compile(r"^pipeline:rcbf(\d+)$")
 
 
-def cutoff_table(rows: pd.DataFrame, visit_order: Sequence[str]) -> pd.DataFrame:
-    """Bias and limits of agreement of every core against every infarct.
+def _cutoff_table(rows: pd.DataFrame, visit_order: Sequence[str]) -> pd.DataFrame:
+    """Bias and limits of agreement of every core against every infarct, in :data:`COLUMNS`.
 
-    Parameters
-    ----------
-    rows
-        Measurement rows (CONTRACT: participant_id, visit, endpoint, source, repeat, region,
-        value, status, reason).
-    visit_order
-        Visits in time; an infarct before the perfusion scan is no reference.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per cut-off, reference visit and reference source, in :data:`COLUMNS`.
-
-    References
-    ----------
-    Bland and Altman 1986 (Lancet 327:307), 1.96 SD; the comparison after Cereda 2016
-    (PMC5076783).
-
-    Examples
-    --------
-    >>> people = [str(k) for k in range(4)]
-    >>> def volumes(endpoint, source, values):
-    ...     return pd.DataFrame({
-    ...         "participant_id": people, "visit": "a", "endpoint": endpoint, "source": source,
-    ...         "repeat": 1, "region": "all", "value": values, "status": "ok", "reason": None})
-    >>> rows = pd.concat([volumes("core_volume", "pipeline:rcbf30", [9.0, 21, 30, 44]),
-    ...                   volumes("infarct_volume", "reader-1", [10.0, 20, 30, 40])])
-    >>> found = cutoff_table(rows, ["a"]).iloc[0]
-    >>> [round(float(found[name]), 2) for name in ("percent", "bias_ml", "loa_upper_ml")]
-    [30.0, 1.0, 5.23]
+    ``visit_order`` are visits in time; an infarct before the perfusion scan is no reference. Bland
+    and Altman 1986 (Lancet 327:307), 1.96 SD; the comparison after Cereda 2016 (PMC5076783).
     """
     usable = rows[(rows["status"] == "ok") & (rows["region"] == "all")]
     usable = usable[usable["repeat"].astype(int) == 1]
@@ -122,14 +94,11 @@ def cutoff_table(rows: pd.DataFrame, visit_order: Sequence[str]) -> pd.DataFrame
                 }
             )
     table = pd.DataFrame(made, columns=list(COLUMNS))
-    keys = [
-        table["core_visit"].map(lambda v: rank.get(v, len(rank))),
-        table["reference_visit"].map(lambda v: rank.get(v, len(rank))),
-    ]
-    order = pd.DataFrame({"a": keys[0], "b": keys[1]}).assign(
-        c=table["reference_source"], d=table["percent"].fillna(1000.0), e=table["cutoff"]
-    )
-    return table.loc[order.sort_values(list("abcde"), kind="stable").index].reset_index(drop=True)
+    order = table.assign(percent=table["percent"].fillna(1000.0))
+    for name in ("core_visit", "reference_visit"):
+        order[name] = order[name].map(lambda v: rank.get(v, len(rank)))
+    keys = ["core_visit", "reference_visit", "reference_source", "percent", "cutoff"]
+    return table.loc[order.sort_values(keys, kind="stable").index].reset_index(drop=True)
 
 
 def _agreement(core: np.ndarray, infarct: np.ndarray) -> dict[str, Any]:
@@ -153,21 +122,10 @@ def _agreement(core: np.ndarray, infarct: np.ndarray) -> dict[str, Any]:
     }
 
 
-def chosen_references(table: pd.DataFrame, wanted: str | None = None) -> list[dict[str, str]]:
+def _chosen_references(table: pd.DataFrame, wanted: str | None = None) -> list[dict[str, str]]:
     """One reference per pair of visits, for the plot: the wanted source, else the fullest.
 
-    Parameters
-    ----------
-    table
-        Of :func:`cutoff_table`.
-    wanted
-        ``perfusion.reference_infarct`` of the config.
-
-    Returns
-    -------
-    list of dict
-        ``core_visit``, ``reference_visit``, ``reference_source``; a source that the pipeline
-        itself made comes first among equally full ones.
+    A source that the pipeline itself made comes first among equally full ones.
     """
     found = []
     for key, part in table.groupby(["core_visit", "reference_visit"], sort=False):
@@ -178,26 +136,21 @@ def chosen_references(table: pd.DataFrame, wanted: str | None = None) -> list[di
     return found
 
 
-def plot_cutoffs(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> Figure:
-    """Bias and limits of agreement along the sweep, one panel per reference.
+def _of(table: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Cut-offs of the sweep against one reference."""
+    part = table[table["percent"].notna()]
+    for name, value in chosen.items():
+        part = part[part[name] == value]
+    return part
 
-    Parameters
-    ----------
-    table
-        Of :func:`cutoff_table`.
-    references
-        Of :func:`chosen_references`.
-    """
-    from matplotlib.figure import Figure as NewFigure
 
+def _plot_cutoffs(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> Figure:
+    """Bias and limits of agreement along the sweep, one panel per reference."""
     count = max(1, len(references))
-    figure = NewFigure(figsize=(4.3 * count + 0.4, 3.9), layout="constrained", dpi=150)
+    figure = new_figure(4.3 * count + 0.4, 3.9)
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for axes, chosen in zip(panels, references, strict=False):
-        part = table
-        for name, value in chosen.items():
-            part = part[part[name] == value]
-        sweep = part[part["percent"].notna()].sort_values("percent")
+        sweep = _of(table, chosen).sort_values("percent")
         x = sweep["percent"].to_numpy()
         axes.axhline(0.0, color=GREY, lw=0.8)
         axes.fill_between(
@@ -242,24 +195,13 @@ def write_cutoffs(
 ) -> pd.DataFrame:
     """Write table, plot and exhibit.
 
-    Parameters
-    ----------
-    measurements, visit_order
-        As for :func:`cutoff_table`.
-    wanted
-        ``perfusion.reference_infarct`` of the config.
-    paths
-        Object with the attributes ``table``, ``figure``, ``exhibit``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table.
+    ``wanted`` is ``perfusion.reference_infarct`` of the config; ``paths`` has the attributes
+    ``table``, ``figure`` and ``exhibit``.
     """
-    table = cutoff_table(measurements, visit_order)
+    table = _cutoff_table(measurements, visit_order)
     write_table(table, paths.table, COLUMNS, units=UNITS, sort=False)
-    references = chosen_references(table, wanted)
-    save_figure(plot_cutoffs(table, references), paths.figure)
+    references = _chosen_references(table, wanted)
+    save_figure(_plot_cutoffs(table, references), paths.figure)
     rows = len(table)
     write_exhibit(
         paths.exhibit,
@@ -284,9 +226,7 @@ def _at_best(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> st
     """The cut-off of the sweep that comes nearest, per reference, in words."""
     texts = []
     for chosen in references:
-        part = table[table["percent"].notna()]
-        for name, value in chosen.items():
-            part = part[part[name] == value]
+        part = _of(table, chosen)
         if len(part):
             best = part.iloc[int(part["mean_absolute_difference_ml"].to_numpy().argmin())]
             texts.append(

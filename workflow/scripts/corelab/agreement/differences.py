@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,24 +32,13 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """Bias and limits of agreement of ``a - b``.
+    """Bias and limits of agreement (bias -/+ 1.96 SD) of ``a - b`` of ``n`` pairs.
 
-    Attributes
-    ----------
-    n, bias, sd
-        Pairs; mean and SD of the differences (of single readings from replicated ones).
-    loa_lower, loa_upper
-        bias -/+ 1.96 SD.
-    bias_ci, loa_lower_ci, loa_upper_ci
-        Confidence limits.
-    bias_variance, df
-        Of the interval of the bias.
-    bias_p_value
-        Paired t test of bias = 0.
-    slope
-        Proportional bias: regression of the difference on the mean of both.
-    scale
-        ``raw``; ``percent`` (differences in % of the mean); ``log`` (ratios a / b, antilogged).
+    ``sd`` is that of the differences (of single readings from replicated ones); ``bias_variance``
+    and ``df`` are those of the interval of the bias, ``bias_p_value`` the paired t test of bias =
+    0. ``slope`` is the proportional bias: regression of the difference on the mean of both.
+    ``scale``: ``raw``; ``percent`` (differences in % of the mean); ``log`` (ratios a / b,
+    antilogged).
     """
 
     n: int
@@ -80,44 +68,23 @@ class BlandAltman:
 
     def antilog(self) -> BlandAltman:
         """Ratios, from differences of logarithms."""
-
-        def ratio(value: float) -> float:
-            return float(np.exp(value))
-
-        return replace(
-            self,
-            bias=ratio(self.bias),
-            loa_lower=ratio(self.loa_lower),
-            loa_upper=ratio(self.loa_upper),
-            bias_ci=(ratio(self.bias_ci[0]), ratio(self.bias_ci[1])),
-            loa_lower_ci=(ratio(self.loa_lower_ci[0]), ratio(self.loa_lower_ci[1])),
-            loa_upper_ci=(ratio(self.loa_upper_ci[0]), ratio(self.loa_upper_ci[1])),
-        )
+        ratios: dict[str, Any] = {}
+        for name in ("bias", "loa_lower", "loa_upper"):
+            low, high = getattr(self, f"{name}_ci")
+            ratios[name] = float(np.exp(getattr(self, name)))
+            ratios[f"{name}_ci"] = float(np.exp(low)), float(np.exp(high))
+        return replace(self, **ratios)
 
 
 #: Below this many pairs the plan takes exact intervals of the limits of agreement.
 EXACT_BELOW = 100
 
 
-def difference_of(x: Floats, y: Floats, scale: str) -> tuple[Floats, Floats]:
-    """Differences of paired values on a scale, and the means of both.
+def _difference_of(x: Floats, y: Floats, scale: str) -> tuple[Floats, Floats]:
+    """Differences of complete pairs on a scale, and the means of both.
 
-    Parameters
-    ----------
-    x, y
-        Complete pairs.
-    scale
-        ``raw``, ``percent`` (100 (x - y) / mean of both) or ``log`` (log of x / y).
-
-    Raises
-    ------
-    NotComputable
-        Values that are not positive on the percent or log scale.
-
-    Examples
-    --------
-    >>> difference_of(np.array([11.0]), np.array([9.0]), "percent")
-    (array([20.]), array([10.]))
+    ``raw``, ``percent`` (100 (x - y) / mean of both) or ``log`` (log of x / y); NotComputable for
+    values that are not positive on the last two.
     """
     middle = (x + y) / 2.0
     if scale == "percent":
@@ -159,7 +126,7 @@ def bland_altman(
         1.96 (the 1986 paper used 2).
     limits_ci
         ``approximate``: t times SD sqrt(1/n + 1.96^2 / (2 (n - 1))), Bland and Altman 1999;
-        ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71), better below 100 pairs;
+        ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71);
         ``auto``: exact below 100 pairs, approximate from there on. Not used with clusters.
     alpha, clusters
         As everywhere in :mod:`corelab.agreement`.
@@ -176,7 +143,7 @@ def bland_altman(
     (0.0, -1.386, 1.386)
     """
     x, y, codes = groups_of.paired(a, b, clusters)
-    difference, middle = difference_of(x, y, scale)
+    difference, middle = _difference_of(x, y, scale)
     if limits_ci == "auto":
         limits_ci = "exact" if difference.size < EXACT_BELOW else "approximate"
     if codes is None:
@@ -204,19 +171,13 @@ def _independent_limits(
 ) -> BlandAltman:
     n = difference.size
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
-    t = quantile_t(n - 1, alpha)
     inner, outer = _limit_distances(n, multiplier, limits_ci, alpha)
-    half = t * sd / np.sqrt(n)
+    half = quantile_t(n - 1, alpha) * sd / np.sqrt(n)
     return BlandAltman(
-        n=n,
-        bias=bias,
-        sd=sd,
-        loa_lower=bias - multiplier * sd,
-        loa_upper=bias + multiplier * sd,
+        *(n, bias, sd, bias - multiplier * sd, bias + multiplier * sd),
         bias_ci=(bias - half, bias + half),
         loa_lower_ci=(bias - outer * sd, bias - inner * sd),
         loa_upper_ci=(bias + inner * sd, bias + outer * sd),
-        method="",
         bias_variance=sd**2 / n,
         df=n - 1.0,
     )
@@ -225,23 +186,24 @@ def _independent_limits(
 def _clustered_limits(
     difference: Floats, codes: Codes, multiplier: float, alpha: float
 ) -> BlandAltman:
-    a = int(codes.max()) + 1
-    if a < groups_of.FEWEST_CLUSTERS:
-        raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
-    bias, spread, parts = _between(difference, codes)
+    a = groups_of.enough_clusters(codes)
+    bias, spread, parts = between(difference, codes)
     method = (
         f"mean of {a} clusters, t; limits of a single difference, MOVER over clusters (Zou 2013)"
     )
-    total = math.fsum(weight * value for value, _, weight in parts)
-    return _mover_limits(
-        difference.size, bias, total, spread, a - 1.0, parts, method, alpha, multiplier
-    )
+    return _mover_limits(difference.size, bias, spread, parts, method, alpha, multiplier)
 
 
-def _between(
+def between(
     means: Floats, codes: Codes | None
 ) -> tuple[float, float, list[tuple[float, float, float]]]:
-    """Bias, its variance, and the parts (variance, df, weight) of the variance between targets."""
+    """Bias, its variance, and the parts (variance, df, weight) of the variance between targets.
+
+    Examples
+    --------
+    >>> between(np.array([1.0, 2.0, 6.0]), None)[2]
+    [(7.0, 2.0, 1.0)]
+    """
     n = means.size
     if codes is None:
         variance = float(means.var(ddof=1))
@@ -314,26 +276,15 @@ def bland_altman_replicated(
     clusters: ArrayLike | None = None,
     multiplier: float = NORMAL_95,
 ) -> BlandAltman:
-    """Limits of agreement of single readings from replicated readings of each target.
+    """Limits of agreement of single readings from (n targets, replicates), NaN where there is none.
 
     Not linked (the true value stays the same over the replicates): variance of the differences of
     means, plus (1 - 1/m) times the within-target variance of each method; numbers of replicates may
-    differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. Linked (replicate i of a
-    belongs to replicate i of b, the true value varies): mean of the targets' mean differences, and
-    their variance plus (1 - 1/m) times the variance of differences within targets. In both every
-    target weighs alike, in the bias and in its interval. Intervals of the limits: MOVER. All after
-    Zou 2013 (Stat Methods Med Res 22:630). Clusters (visits of a participant) are one level more.
-
-    Parameters
-    ----------
-    a, b
-        (n targets, replicates), NaN where there is none.
-    linked
-        Whether replicate i of ``a`` belongs to replicate i of ``b``.
-    multiplier
-        SDs from the bias to a limit.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
+    differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. ``linked`` (replicate i of
+    a belongs to replicate i of b, the true value varies): mean of the targets' mean differences,
+    and their variance plus (1 - 1/m) times the variance of differences within targets. Every target
+    weighs alike. Intervals of the limits: MOVER. All after Zou 2013 (Stat Methods Med Res 22:630).
+    Clusters (visits of a participant) are one level more.
 
     Examples
     --------
@@ -353,8 +304,7 @@ def bland_altman_replicated(
     x, y, codes = x[both], y[both], groups_of.subset(codes, both)
     n = len(x)
     _enough(n, codes)
-    bias, spread, parts = _between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
-    df = parts[0][1]
+    bias, spread, parts = between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
     for table in (x, y):
         counts = (~np.isnan(table)).sum(axis=1)
         freedom = float(np.sum(counts - 1))
@@ -363,19 +313,15 @@ def bland_altman_replicated(
         squares = np.nansum((table - np.nanmean(table, axis=1, keepdims=True)) ** 2)
         variance = float(squares / freedom)
         parts.append((variance, freedom, 1.0 - float(np.mean(1.0 / counts))))
-    # Not sum(), which rounds differently from Python 3.12 on.
-    total = math.fsum(weight * value for value, _, weight in parts)
     method = "replicates, true value constant (Bland-Altman 1999, 5.1-5.2); MOVER (Zou 2013)"
-    return _mover_limits(
-        n, bias, total, spread, df, parts, method + _over(codes), alpha, multiplier
-    )
+    return _mover_limits(n, bias, spread, parts, method + _over(codes), alpha, multiplier)
 
 
 def _enough(n: int, codes: Codes | None) -> None:
     if n < 3:
         raise NotComputable(f"{n} targets read by both, at least 3 are needed")
-    if codes is not None and int(codes.max()) + 1 < groups_of.FEWEST_CLUSTERS:
-        raise NotComputable(f"{int(codes.max()) + 1} clusters (key cluster), at least 3 are needed")
+    if codes is not None:
+        groups_of.enough_clusters(codes)
 
 
 def _over(codes: Codes | None) -> str:
@@ -398,29 +344,27 @@ def _linked_limits(
     means = np.nanmean(difference, axis=1)
     df_within = float(total_n - n)
     within = float(np.nansum((difference - means[:, None]) ** 2) / df_within)
-    bias, spread, parts = _between(means, codes)
-    df = parts[0][1]
+    bias, spread, parts = between(means, codes)
     parts.append((within, df_within, 1.0 - float(np.mean(1.0 / counts))))
-    total = math.fsum(weight * value for value, _, weight in parts)
     method = "linked replicates, true value varies, targets weigh alike; MOVER (Zou 2013)"
-    return _mover_limits(
-        n, bias, total, spread, df, parts, method + _over(codes), alpha, multiplier
-    )
+    return _mover_limits(n, bias, spread, parts, method + _over(codes), alpha, multiplier)
 
 
 def _mover_limits(
     n: int,
     bias: float,
-    total: float,
     bias_variance: float,
-    df: float,
     parts: list[tuple[float, float, float]],
     method: str,
     alpha: float,
     multiplier: float,
 ) -> BlandAltman:
-    """Limits of agreement and their intervals by the method of variance estimates recovery."""
-    centre = math.fsum(weight * value for value, _, weight in parts)
+    """Limits of agreement and their intervals by the method of variance estimates recovery.
+
+    ``parts`` are (variance, df, weight); those of the first are the df of the bias.
+    """
+    # Not sum(), which rounds differently from Python 3.12 on.
+    centre, df = math.fsum(weight * value for value, _, weight in parts), parts[0][1]
     low2 = high2 = 0.0
     for value, freedom, weight in parts:
         if value == 0 or freedom <= 0:
@@ -430,17 +374,13 @@ def _mover_limits(
         high2 += (weight * (high - value)) ** 2
     variance_low = max(centre - np.sqrt(low2), 0.0)
     variance_high = centre + np.sqrt(high2)
-    sd, z = np.sqrt(total), multiplier
+    sd, z = np.sqrt(centre), multiplier
     half = float(quantile_t(df, alpha) * np.sqrt(bias_variance))
     below = np.sqrt(half**2 + (z * (sd - np.sqrt(variance_low))) ** 2)
     above = np.sqrt(half**2 + (z * (np.sqrt(variance_high) - sd)) ** 2)
     lower, upper = bias - z * sd, bias + z * sd
     return BlandAltman(
-        n=n,
-        bias=bias,
-        sd=float(sd),
-        loa_lower=float(lower),
-        loa_upper=float(upper),
+        *(n, bias, float(sd), float(lower), float(upper)),
         bias_ci=(bias - half, bias + half),
         loa_lower_ci=(float(lower - above), float(lower + below)),
         loa_upper_ci=(float(upper - below), float(upper + above)),
@@ -602,16 +542,8 @@ def deming(
 ) -> Line:
     """Deming regression: errors in both methods, jackknife intervals (Linnet 1993).
 
-    Parameters
-    ----------
-    x, y
-        One value per target of each method.
-    variance_ratio
-        Error variance of y over that of x.
-    clusters
-        Label of the cluster of each target, which the jackknife leaves out whole.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+    ``variance_ratio`` is the error variance of y over that of x; the jackknife leaves out targets
+    or whole clusters.
 
     Examples
     --------
@@ -715,20 +647,15 @@ def _clustered_line(
         slope, _ = _shifted_median(u[kept], v[kept], alpha)
         return slope, float(np.median(v[kept] - slope * u[kept])) if np.isfinite(slope) else np.nan
 
-    found: dict[bytes, tuple[float, float]] = {}
-
-    def part(which: int, kept: np.ndarray) -> float:
-        key = kept.tobytes()
-        if key not in found:
-            found[key] = parts(kept)
-        return found[key][which]
-
-    estimates = []
-    for which, null in ((0, 1.0), (1, 0.0)):
-        left_out = groups_of.jackknife(partial(part, which), n, codes)
-        one = partial(groups_of.jackknife_estimate, line[which], left_out, n=n, null=null)
-        estimates.append(one(alpha=alpha, codes=codes, scale="raw", method=method))
-    return Line(*estimates)
+    left_out = groups_of.jackknife(parts, n, codes).T
+    return Line(
+        *(
+            groups_of.jackknife_estimate(
+                *(value, out), n=n, null=null, alpha=alpha, codes=codes, scale="raw", method=method
+            )
+            for value, out, null in zip(line, left_out, (1.0, 0.0), strict=True)
+        )
+    )
 
 
 def _shifted_median(u: Floats, v: Floats, alpha: float) -> tuple[float, Pair]:
@@ -876,7 +803,7 @@ def total_deviation_index(
         _enough(n, codes)
 
         def clustered(kept: np.ndarray) -> float:
-            centre, _, parts = _between(difference[kept], groups_of.subset(codes, kept))
+            centre, _, parts = between(difference[kept], groups_of.subset(codes, kept))
             return solve(centre, math.sqrt(math.fsum(w * value for value, _, w in parts)))
 
         left_out = groups_of.jackknife(clustered, n, codes)

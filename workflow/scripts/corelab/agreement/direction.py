@@ -24,15 +24,8 @@ from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.results import Estimate, Second, StatisticRow
 
 
-def welch(a: Floats, b: Floats, *, alpha: float = 0.05) -> Estimate:
-    """Difference of two means without equal variances (Welch 1947), Satterthwaite df.
-
-    Examples
-    --------
-    >>> found = welch(np.array([1.0, 2, 3, 4]), np.array([0.0, 1, 1, 2]))
-    >>> round(found.estimate, 3), round(found.p_value, 4)
-    (1.5, 0.106)
-    """
+def _welch(a: Floats, b: Floats, *, alpha: float = 0.05) -> Estimate:
+    """Difference of two means without equal variances (Welch 1947), Satterthwaite df."""
     if min(a.size, b.size) < 2:
         raise NotComputable(f"{a.size} and {b.size} subjects: two of each group are needed")
     parts = np.array([a.var(ddof=1) / a.size, b.var(ddof=1) / b.size])
@@ -46,16 +39,10 @@ def welch(a: Floats, b: Floats, *, alpha: float = 0.05) -> Estimate:
     return t_estimate(difference, se, df, alpha, n=n, method=method)
 
 
-def newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Estimate:
-    """Difference of two proportions: Newcombe's hybrid score interval, Fisher's exact p.
+def _newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Estimate:
+    """Difference of two proportions: hybrid score interval, Fisher's exact p.
 
     Newcombe 1998 (Stat Med 17:873), method 10.
-
-    Examples
-    --------
-    >>> found = newcombe(56, 70, 48, 80)
-    >>> round(found.estimate, 4), round(found.ci_low, 4), round(found.ci_high, 4)
-    (0.2, 0.0524, 0.3339)
     """
     first, second = proportion(k1, n1, alpha=alpha), proportion(k2, n2, alpha=alpha)
     p1, p2 = first.estimate, second.estimate
@@ -99,12 +86,7 @@ def direction_rows(
     second computation by scipy), ``differential_discordance`` and ``differential_direction``
     (Newcombe, Fisher); over more than two groups ``differential_bias_f`` (Welch's F).
 
-    Parameters
-    ----------
-    whole, tables
-        As planned.
-    pair
-        Targets (participant_id, visit) x two sources.
+    ``pair`` is targets (participant_id, visit) x two sources.
     """
     analysis = whole.analysis
     column = analysis.by
@@ -180,10 +162,10 @@ def _contrast_rows(maker: GroupStatistics, first: Floats, second: Floats) -> lis
     def direction() -> Estimate:
         if not k1 or not k2:
             raise NotComputable("a group has no subject who differs")
-        return newcombe(up1, k1, up2, k2, alpha=maker.alpha)
+        return _newcombe(up1, k1, up2, k2, alpha=maker.alpha)
 
-    rates = partial(newcombe, k1, first.size, k2, second.size, alpha=maker.alpha)
-    difference = partial(welch, first, second, alpha=maker.alpha)
+    rates = partial(_newcombe, k1, first.size, k2, second.size, alpha=maker.alpha)
+    difference = partial(_welch, first, second, alpha=maker.alpha)
     return [
         maker.attempt("differential_bias", difference, checked),
         maker.attempt("differential_discordance", rates),

@@ -45,16 +45,10 @@ def thirds(order: ArrayLike) -> np.ndarray:
 class Drift:
     """Agreement of two readers over their reading sequence.
 
-    Attributes
-    ----------
-    by_third
-        ICC of targets in the first, second and last third.
-    change
-        ICC of the last third minus that of the first: bootstrap interval and p value.
-    bias_slope
-        Change of a - b from the first to the last read (slope on relative place, 0 to 1).
-    learning_slope
-        Slope of log |a - b| on log place: negative where readers get better; p value of its test.
+    ``by_third``: ICC of the targets in each third. ``change``: ICC of the last third minus that of
+    the first, bootstrap. ``bias_slope``: change of a - b from the first to the last read (slope on
+    relative place, 0 to 1). ``learning_slope``: slope of log abs(a - b) on log place, negative
+    where readers get better.
     """
 
     by_third: tuple[IntraclassCorrelation, ...]
@@ -75,32 +69,17 @@ def drift_by_thirds(
 ) -> Drift:
     """Agreement of two readers by thirds of the reading sequence, and tests of a trend.
 
-    Parameters
-    ----------
-    ratings
-        (n targets, 2 readers), complete.
-    order
-        Place of each target in the sequence (of a reader, or the mean of both readers' places).
-    form
-        ICC form that is compared.
-    resamples, seed
-        Of the bootstrap within thirds.
-    clusters
-        Label of the cluster of each target; the bootstrap then draws clusters over all thirds.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+    ``ratings`` are (n targets, 2 readers), complete; ``order`` is the place of each target in the
+    sequence (of a reader, or the mean of both readers' places). The bootstrap draws clusters over
+    all thirds; without them, targets within thirds.
 
-    Raises
-    ------
-    NotComputable
-        Fewer than 9 targets: a third needs 3.
+    Raises NotComputable: fewer than 9 targets: a third needs 3.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> truth = rng.normal(30, 8, 90)
-    >>> noise = np.where(np.arange(90) < 60, 1.0, 8.0)
-    >>> ratings = truth[:, None] + noise[:, None] * rng.normal(size=(90, 2))
+    >>> noise = np.repeat([1.0, 8.0], [60, 30])
+    >>> ratings = rng.normal(30, 8, (90, 1)) + noise[:, None] * rng.normal(size=(90, 2))
     >>> drift_by_thirds(ratings, np.arange(90), resamples=300).change.ci_high < 0
     True
     """
@@ -186,14 +165,9 @@ def _change(
 class ReaderEffects:
     """How far each reader is from the mean of all readers, targets held constant.
 
-    Attributes
-    ----------
-    effects
-        Reader -> deviation with t interval; p value of no deviation.
-    f, df1, df2, p_value
-        Test that no reader differs (systematic bias): MSJ / MSE, which no ICC test is.
-    ratio
-        Variance between targets over that of the residual.
+    ``effects``: reader -> deviation with t interval. ``f``, ``df1``, ``df2`` and ``p_value``: test
+    that no reader differs (systematic bias), MSJ / MSE, which no ICC test is. ``ratio``: variance
+    between targets over that of the residual.
     """
 
     effects: Mapping[str, Estimate]
@@ -212,25 +186,14 @@ def reader_effects(
     Complete readings give what the analysis of variance gives; where cells are missing, targets
     read by few readers count for what they tell. Degrees of freedom are those within targets. In
     clusters (visits of a participant, on which a reader errs alike) the same estimates have a
-    cluster-robust covariance, t and Hotelling's F over clusters.
+    cluster-robust covariance, t and Hotelling's F over clusters. ``wide`` is targets x readers.
 
-    Parameters
-    ----------
-    wide
-        Targets x readers, NaN where a reader has no value.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Raises
-    ------
-    NotComputable
-        If no degrees of freedom are left or readers share no targets.
+    Raises NotComputable if no degrees of freedom are left or readers share no targets.
 
     Examples
     --------
     >>> wide = pd.DataFrame({"r1": [1.0, 2.0, 3.1], "r2": [2.0, 3.1, 4.0]})
-    >>> found = reader_effects(wide)
-    >>> {name: round(one.estimate, 3) for name, one in found.effects.items()}
+    >>> {name: round(one.estimate, 3) for name, one in reader_effects(wide).effects.items()}
     {'r1': -0.5, 'r2': 0.5}
     """
     from scipy import optimize, special

@@ -39,6 +39,17 @@ def quantile_normal(alpha: float) -> float:
     return float(special.ndtri(1.0 - alpha / 2.0))
 
 
+def limits_multiplier(share: float) -> float:
+    """SDs from the bias to limits that hold a share of the differences.
+
+    Examples
+    --------
+    >>> limits_multiplier(0.95), round(limits_multiplier(0.9), 3)
+    (1.96, 1.645)
+    """
+    return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
+
+
 def p_from_t(statistic: float, df: float) -> float:
     """Two-sided p value of a t statistic.
 
@@ -88,9 +99,7 @@ def t_estimate(
 
 
 def standard_deviation_interval(sd: float, df: float, alpha: float) -> tuple[float, float]:
-    """Exact interval of a normal standard deviation with ``df`` degrees of freedom.
-
-    ``sd * sqrt(df / chi2)``, as in Bland and Altman 1999 and the QIBA metrology papers.
+    """Exact interval of a normal SD: ``sd * sqrt(df / chi2)`` (Bland and Altman 1999, QIBA).
 
     Examples
     --------
@@ -144,19 +153,11 @@ def bootstrap_weights(
 ) -> Iterator[Floats]:
     """How often each of ``n`` targets is drawn in each resample, in chunks (resamples, n).
 
-    Parameters
-    ----------
-    n
-        Targets.
-    resamples, seed
-        Number of resamples and seed; chunks do not change what is drawn.
-    codes
-        Cluster of each target, 0 to a - 1: whole clusters are drawn. None draws targets.
+    Chunks do not change what is drawn. ``codes`` are clusters of the targets, 0 to a - 1, which are
+    drawn whole.
 
     Examples
     --------
-    >>> [part.sum(axis=1).tolist() for part in bootstrap_weights(4, resamples=3, seed=1)]
-    [[4.0, 4.0, 4.0]]
     >>> next(bootstrap_weights(3, resamples=1, seed=1, codes=np.array([0, 0, 1]))).tolist()
     [[1.0, 1.0, 1.0]]
     """
@@ -181,10 +182,9 @@ def bootstrap_interval(
 
     Examples
     --------
-    >>> values = np.random.default_rng(0).normal(size=20000)
-    >>> low, high = bootstrap_interval(values, 0.0, None, 0.05)
+    >>> low, high = bootstrap_interval(np.arange(1001.0), 500.0, None, 0.05)
     >>> round(low, 1), round(high, 1)
-    (-1.9, 2.0)
+    (25.0, 975.0)
     """
     finite = np.sort(values[np.isfinite(values)])
     if finite.size < 0.9 * values.size or finite.size < 2:

@@ -13,15 +13,18 @@ import pandas as pd
 from corelab.agreement import figures, guards
 from corelab.agreement.clusters import clusters_of, labels_of
 from corelab.agreement.drift import drift_by_thirds
-from corelab.agreement.overlays import draw_contours
-from corelab.agreement.plan import readings, with_grades, with_investigators
+from corelab.agreement.plan import by_endpoint, with_investigators
 from corelab.agreement.sources import chosen_sources
 from corelab.agreement.strata import reading_places
-from corelab.measurement.selection import NotComputable, Tables, as_list
+from corelab.imaging.geometry import resample_to
+from corelab.measurement.selection import NotComputable, Tables, as_list, population
 from corelab.provenance.exhibits import Drawn
+from corelab.records.visits import VisitRecords, read_visits
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.overlap import OverlapSpec
+from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.endpoints import unit_of
+from corelab.terms.labels import label as mask_label
 from corelab.terms.statistics import statistic
 from corelab.terms.words import endpoint_words, group_words, in_sentence
 
@@ -58,41 +61,37 @@ class _Values:
 
 def _values(analysis: AgreementSpec, given: Tables) -> Iterator[_Values]:
     tables = with_investigators(given, analysis)
-    for endpoint in as_list(analysis.endpoint):
-        own = with_grades(analysis, tables, endpoint)
-        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
-        sources = chosen_sources(own, list(there.dropna()))
-        try:
-            rows = readings(own, tables, endpoint, sources)
-        except NotComputable:
-            continue
-        if not len(rows):
+    for own, endpoint, sources, rows in by_endpoint(analysis, tables):
+        if isinstance(rows, NotComputable) or not len(rows):
             continue
         first = rows[rows["repeat"] == rows["repeat"].min()]
         wide = guards.one_per_cell(first, ["participant_id", "visit"], "source")
         yield _Values(endpoint, wide.reindex(columns=sources), rows, own)
 
 
+def _columns(found: _Values) -> Iterator[tuple[pd.DataFrame, tuple[str, str]]]:
+    """Two sources, or repeats 1 and 2 of one source, and their names."""
+    if found.analysis.repeats != "within":
+        for a, b in combinations(found.wide.columns, 2):
+            yield found.wide[[a, b]], (a, b)
+        return
+    for source, own in found.rows.groupby("source", sort=False):
+        wide = guards.one_per_cell(own, ["participant_id", "visit"], "repeat")
+        if wide.shape[1] > 1 and len(wide.dropna()) >= 3:
+            names = (f"{source}, repeat {wide.columns[0]}", f"repeat {wide.columns[1]}")
+            yield wide.iloc[:, :2], names
+
+
 def _pairs(analysis: AgreementSpec, tables: Tables) -> Iterator[figures.Pair]:
     """Pairs of sources (or repeats 1 and 2 of one source) with three targets or more."""
     labels = labels_of(analysis, tables)
     for found in _values(analysis, tables):
-        if analysis.repeats == "within":
-            for source, own in found.rows.groupby("source", sort=False):
-                wide = guards.one_per_cell(own, ["participant_id", "visit"], "repeat")
-                if wide.shape[1] < 2 or len(wide.dropna()) < 3:
-                    continue
-                names = (f"{source}, repeat {wide.columns[0]}", f"repeat {wide.columns[1]}")
-                yield figures.Pair(
-                    wide.iloc[:, 0], wide.iloc[:, 1], names, found.unit, found.words,
-                    clusters_of(wide.index, labels),
-                )  # fmt: skip
-            continue
-        for a, b in combinations(found.wide.columns, 2):
-            pair = found.wide[[a, b]].dropna()
+        for columns, names in _columns(found):
+            pair = columns.dropna()
             if len(pair) >= 3:
                 who = clusters_of(pair.index, labels)
-                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words, who)
+                a, b = pair.iloc[:, 0], pair.iloc[:, 1]
+                yield figures.Pair(a, b, names, found.unit, found.words, who)
 
 
 def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:
@@ -125,18 +124,14 @@ def _pair_words(pair: figures.Pair, rows: pd.DataFrame) -> str:
     return ", ".join([text, *results])
 
 
-def draw_pairs(analysis: AgreementSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
+def _draw_pairs(analysis: AgreementSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
     """Scatter with identity and Bland-Altman plot of each pair."""
     every = list(_pairs(analysis, tables))
     if not every:
         raise NotComputable("no two sources have three targets in common")
     pairs, more = _some(every)
     delta = analysis.delta
-    limits = figures.Limits(
-        analysis.alpha,
-        analysis.limits_ci,
-        analysis.limits_coverage,
-    )
+    limits = figures.Limits(analysis.alpha, analysis.limits_ci, analysis.limits_coverage)
     figure = figures.plot_pairs(pairs, delta=delta, limits=limits)
     caption = (
         "Left: one point per subject and visit, grey the identity, orange the Deming line. Right: "
@@ -151,7 +146,7 @@ def draw_pairs(analysis: AgreementSpec, tables: Tables, rows: pd.DataFrame) -> D
     )
 
 
-def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
+def _draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """Table of grades of each pair, on the scale of the charter."""
     every = list(_pairs(analysis, tables))
     whole = [p for p in every if not np.mod(np.concatenate([p.a, p.b]), 1).any()]
@@ -163,16 +158,8 @@ def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> 
     if endpoint not in tables.grades and labels is not None:
         # Scores are drawn at their place on the charter's scale.
         place = {float(one): float(k) for k, one in enumerate(labels)}
-        pairs = [
-            figures.Pair(
-                [place[float(v)] for v in np.asarray(p.a)],
-                [place[float(v)] for v in np.asarray(p.b)],
-                p.names,
-                p.unit,
-                p.title,
-            )
-            for p in pairs
-        ]
+        placed = np.vectorize(place.__getitem__, otypes=[float])
+        pairs = [replace(p, a=placed(np.asarray(p.a)), b=placed(np.asarray(p.b))) for p in pairs]
     return Drawn(
         figures.plot_confusion(pairs, labels),
         TITLES["confusion"],
@@ -181,12 +168,24 @@ def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> 
     )
 
 
-def draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
+def _coefficient_pairs(table: pd.DataFrame, statistic: str) -> dict[tuple[str, str], float]:
+    """(source, source) -> estimate of one statistic, from statistics rows of one analysis."""
+    # Strata (a|b|site=S1), contrasts of pairs (a|b - c|d) and re-reviews are no pairs of sources.
+    plain = table["group"].str.count(r"\|").eq(1) & ~table["group"].str.contains("re-review: ")
+    own = table[(table["statistic"] == statistic) & plain]
+    pairs = {}
+    for group, estimate in zip(own["group"], own["estimate"], strict=True):
+        first, second = group.split("|")
+        pairs[first, second] = float(estimate)
+    return pairs
+
+
+def _draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Heat map of the planned coefficient of all pairs."""
     form = analysis.form
     endpoint = as_list(analysis.endpoint)[0]
     own = rows[(rows["endpoint"] == endpoint) & (rows["visit"] == rows["visit"].iloc[0])]
-    pairs = figures.coefficient_pairs(own.dropna(subset=["estimate"]), form)
+    pairs = _coefficient_pairs(own.dropna(subset=["estimate"]), form)
     if len(pairs) < 3:
         raise NotComputable("fewer than three pairs have the coefficient")
     words = statistic(form).words
@@ -198,7 +197,7 @@ def draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
     )
 
 
-def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
+def _draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Estimates and intervals of the planned coefficient, pairs and strata."""
     form = analysis.form
     names = [form, "intra_reader_icc", "inter_reader_icc"]
@@ -230,7 +229,7 @@ def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn
     )
 
 
-def draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
+def _draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """The planned coefficient by thirds of the reading sequence."""
     drifts, reasons = {}, []
     labels = labels_of(analysis, tables)
@@ -261,12 +260,94 @@ def draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Draw
     )
 
 
+def _visit(folder: Path, participant_id: str, visit: str) -> VisitRecords | None:
+    here = folder / "derivatives" / subject_entity(participant_id) / session_entity(visit)
+    names = ("prepare.json", "segment.json", "perfuse.json")
+    return next(iter(read_visits(here / name for name in names if (here / name).is_file())), None)
+
+
+def _label_masks(visit: VisitRecords, label: str) -> dict[str, str]:
+    """Source -> mask file of one label, relative to the folder: readers' and the pipeline's."""
+    found: dict[str, str] = {}
+    for mask in visit.masks(labels=[label], repeat=1, space="native", usable=True):
+        found.setdefault(mask.source, mask.file)
+    return found
+
+
+def _background(visit: VisitRecords, label: str) -> str | None:
+    scans = [scan for scan in visit.prepare.scans if scan.usable and scan.label is None]
+    for kind in mask_label(label).drawn_on:
+        for scan in scans:
+            if scan.kind == kind:
+                return scan.path
+    return scans[0].path if scans else None
+
+
+def _cases(analysis: OverlapSpec, tables: Tables) -> list[tuple[str, str, float]]:
+    """Subject, visit and mean Dice over pairs of: the least, the middle and the best."""
+    rows = tables.overlap
+    people = population(analysis, tables)["participant_id"]
+    own = rows[
+        (rows["label"] == analysis.label)
+        & (rows["metric"] == "dice")
+        & (rows["status"] == "ok")
+        & rows["participant_id"].isin(people)
+    ]
+    sources = chosen_sources(analysis, [*own["source_a"], *own["source_b"]])
+    own = own[own["source_a"].isin(sources) & own["source_b"].isin(sources)]
+    mean = own.groupby(["participant_id", "visit"])["value"].mean().sort_values(kind="stable")
+    if not len(mean):
+        raise NotComputable("no two masks of the label on one scan")
+    places = sorted({0, len(mean) // 2, len(mean) - 1})
+    return [(*mean.index[place], float(mean.iloc[place])) for place in places]
+
+
+def _draw_contours(analysis: OverlapSpec, tables: Tables, folder: Path) -> Drawn:
+    """Contours of the sources of an overlap analysis on three subjects' scans."""
+    import nibabel as nib
+
+    label, panels = analysis.label, []
+    for participant_id, visit, dice in _cases(analysis, tables):
+        records = _visit(folder, participant_id, visit)
+        path = _background(records, label) if records else None
+        masks = _label_masks(records, label) if records else {}
+        wanted = chosen_sources(analysis, list(masks))
+        if path is None or not masks:
+            continue
+        image = nib.as_closest_canonical(nib.load(folder / path))
+        outlines = {
+            source: np.asanyarray(
+                resample_to(nib.load(folder / masks[source]), image, order=0).dataobj
+            )
+            > 0
+            for source in wanted
+            if source in masks
+        }
+        spacing = [float(v) for v in np.linalg.norm(image.affine[:3, :3], axis=0)]
+        volume = np.asanyarray(image.dataobj, dtype=np.float32)
+        panels.append(
+            figures.Overlay(
+                volume, outlines, spacing, f"{participant_id}, {visit}: Dice {dice:.2f}"
+            )
+        )
+    if not panels:
+        raise NotComputable("no subject has a scan under its masks")
+    titles = "; ".join(panel.title for panel in panels)
+    return Drawn(
+        figures.plot_contours(panels),
+        TITLES["contours"],
+        "The subjects of least, middle and best mean overlap; three slices evenly through the "
+        "outlined area, radiological convention (the patient's right is on the left).",
+        titles,
+    )
+
+
 _DRAW: dict[str, Callable[[AgreementSpec, Tables, pd.DataFrame], Drawn]] = {
-    "pairs": draw_pairs,
-    "confusion": draw_confusion,
-    "matrix": draw_matrix,
-    "forest": draw_forest,
-    "drift": draw_drift,
+    "pairs": _draw_pairs,
+    "confusion": _draw_confusion,
+    "matrix": _draw_matrix,
+    "forest": _draw_forest,
+    "drift": _draw_drift,
 }
 
 
@@ -279,23 +360,13 @@ def drawn_figure(
 ) -> Drawn:
     """One figure of an analysis; without a figure and with the reason where the data give none.
 
-    Parameters
-    ----------
-    analysis
-        One entry of the plan.
-    tables
-        As for the analysis itself.
-    rows
-        Its statistics rows.
-    kind
-        One of :data:`corelab.study.plan_figures.KINDS`.
-    folder
-        The study's results folder.
+    ``rows`` are the statistics rows of the analysis, ``kind`` is one of
+    :data:`corelab.study.plan_figures.KINDS`, ``folder`` the study's results folder.
     """
     shown = rows[~rows["group"].str.startswith("re-review: ")]
     try:
         if isinstance(analysis, OverlapSpec):
-            drawn = draw_contours(analysis, tables, folder)
+            drawn = _draw_contours(analysis, tables, folder)
         else:
             drawn = _DRAW[kind](analysis, tables, shown)
     except NotComputable as reason:

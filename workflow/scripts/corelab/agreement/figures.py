@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from corelab.agreement.clusters import paired
 from corelab.agreement.differences import bland_altman, deming
 from corelab.agreement.drift import Drift
-from corelab.agreement.estimates import NORMAL_95, paired_columns, quantile_normal
+from corelab.agreement.estimates import limits_multiplier, paired_columns
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.figure_style import (
     BLUE,
@@ -26,29 +27,13 @@ from corelab.provenance.figure_style import (
     ON_LIGHT,
     RED,
     name_points,
+    new_figure,
+    panel,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def _grid_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure as NewFigure
-
-    return NewFigure(figsize=(width, height), layout="constrained", dpi=150)
-
-
-def _panel(figure: Figure, rows: int, columns: int, place: int) -> Axes:
-    axes = figure.add_subplot(rows, columns, place)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    return axes
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _grid_figure(width, height)
-    return figure, _panel(figure, 1, 1, 1)
 
 
 def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
@@ -58,42 +43,12 @@ def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
     return list(index[both])
 
 
-def draw_bland_altman(
-    axes: Axes,
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    unit: str = "mL",
-    delta: float | None = None,
-    limits: Limits | None = None,
-    clusters: ArrayLike | None = None,
+def _draw_bland_altman(
+    axes: Axes, pair: Pair, delta: float | None = None, limits: Limits | None = None
 ) -> None:
-    """Differences against means, with bias, limits and the confidence bands of all three.
-
-    Parameters
-    ----------
-    axes
-        To draw on.
-    a, b
-        One value per target.
-    names
-        Of the two sources; the difference is the first minus the second.
-    unit
-        Of the values; empty for none.
-    delta
-        Acceptance limit, drawn where given.
-    limits
-        Level of the bands and kind of the limits.
-    clusters
-        As everywhere in :mod:`corelab.agreement`.
-    """
+    """Differences against means, with bias, limits, their bands and the acceptance limit."""
     limits = limits or Limits()
-    own = clusters
-    if own is not None:
-        both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
-        own = np.asarray(own)[both]
-    x, y = paired_columns(a, b, at_least=3)
+    x, y, own = paired(pair.a, pair.b, pair.clusters)
     kinds: dict[str, Any] = {
         "limits_ci": limits.interval,
         "multiplier": limits.multiplier,
@@ -132,28 +87,20 @@ def draw_bland_altman(
             xycoords=("axes fraction", "data"),
         )
     axes.scatter(middle, difference, s=16, color="black", alpha=0.65, linewidths=0)
-    suffix = f" ({unit})" if unit else ""
     people = f" in {found.n_clusters} clusters" if found.n_clusters < found.n else ""
-    axes.set_xlabel(f"Mean of {names[0]} and {names[1]}{suffix}", fontsize=9)
-    axes.set_ylabel(f"{names[0]} - {names[1]}{suffix}", fontsize=9)
-    name_points(axes, _targets(a, b), middle, difference)
+    axes.set_xlabel(f"Mean of {' and '.join(pair.names)}{pair.suffix}", fontsize=9)
+    axes.set_ylabel(f"{' - '.join(pair.names)}{pair.suffix}", fontsize=9)
+    name_points(axes, _targets(pair.a, pair.b), middle, difference)
     axes.set_title(
         f"n = {found.n}{people}; bands: {100 * (1 - limits.alpha):g} % intervals",
         fontsize=8, loc="left",
     )  # fmt: skip
 
 
-def draw_scatter(
-    axes: Axes,
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    unit: str = "mL",
-    caption: str = "",
-) -> None:
+def _draw_scatter(axes: Axes, pair: Pair) -> None:
     """Two sources against each other with the identity and the Deming line, equal axes."""
-    x, y = paired_columns(a, b, at_least=3)
+    caption = pair.title
+    x, y = paired_columns(pair.a, pair.b, at_least=3)
     both = np.concatenate([x, y])
     margin = 0.05 * (np.ptp(both) or 1.0)
     low, high = float(both.min() - margin), float(both.max() + margin)
@@ -169,10 +116,9 @@ def draw_scatter(
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")
-    suffix = f" ({unit})" if unit else ""
-    axes.set_xlabel(f"{names[0]}{suffix}", fontsize=9)
-    axes.set_ylabel(f"{names[1]}{suffix}", fontsize=9)
-    name_points(axes, _targets(a, b), x, y)
+    axes.set_xlabel(f"{pair.names[0]}{pair.suffix}", fontsize=9)
+    axes.set_ylabel(f"{pair.names[1]}{pair.suffix}", fontsize=9)
+    name_points(axes, _targets(pair.a, pair.b), x, y)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.set_title(f"n = {x.size}" + (f"; {caption}" if caption else ""), fontsize=8, loc="left")
 
@@ -188,6 +134,11 @@ class Pair:
     title: str = ""
     clusters: ArrayLike | None = None
 
+    @property
+    def suffix(self) -> str:
+        """Unit behind the name of an axis."""
+        return f" ({self.unit})" if self.unit else ""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -200,7 +151,7 @@ class Limits:
     @property
     def multiplier(self) -> float:
         """SDs from the bias to a limit."""
-        return NORMAL_95 if self.share == 0.95 else quantile_normal(1.0 - self.share)
+        return limits_multiplier(self.share)
 
 
 def plot_pairs(
@@ -214,34 +165,17 @@ def plot_pairs(
     >>> figure.axes[0].get_xlabel(), figure.axes[1].get_ylabel()
     ('a (mL)', 'a - b (mL)')
     """
-    figure = _grid_figure(7.2, 3.2 * len(pairs))
+    figure = new_figure(7.2, 3.2 * len(pairs))
     for row, pair in enumerate(pairs):
-        left = _panel(figure, len(pairs), 2, 2 * row + 1)
-        draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
-        right = _panel(figure, len(pairs), 2, 2 * row + 2)
-        draw_bland_altman(
-            right, pair.a, pair.b, names=pair.names, unit=pair.unit, delta=delta, limits=limits,
-            clusters=pair.clusters,
-        )  # fmt: skip
+        left = panel(figure, len(pairs), 2, 2 * row + 1)
+        _draw_scatter(left, pair)
+        right = panel(figure, len(pairs), 2, 2 * row + 2)
+        _draw_bland_altman(right, pair, delta, limits)
     return figure
 
 
-def plot_matrix(
-    pairs: Mapping[tuple[str, str], float],
-    *,
-    title: str = "ICC(A,1)",
-    limits: tuple[float, float] = (0.0, 1.0),
-) -> Figure:
-    """Heat map of one coefficient for all pairs of sources, values printed.
-
-    Parameters
-    ----------
-    pairs
-        (source, source) -> coefficient; each pair once, in plan order.
-    title
-        What is shown.
-    limits
-        Ends of the colour scale.
+def plot_matrix(pairs: Mapping[tuple[str, str], float], *, title: str = "ICC(A,1)") -> Figure:
+    """Heat map of one coefficient for all pairs of sources, each once, in plan order.
 
     Examples
     --------
@@ -257,13 +191,13 @@ def plot_matrix(
     rows, columns = names[1:], names[:-1]
     table = table[1:, :-1]
     size = 1.6 + 0.62 * len(columns)
-    figure, axes = _figure(size + 1.8, size)
-    image = axes.imshow(table, cmap="cividis", vmin=limits[0], vmax=limits[1])
+    figure = new_figure(size + 1.8, size)
+    axes = panel(figure)
+    image = axes.imshow(table, cmap="cividis", vmin=0.0, vmax=1.0)
     for i, j in zip(*np.nonzero(np.isfinite(table)), strict=True):
-        bright = (table[i, j] - limits[0]) / (limits[1] - limits[0]) > 0.55
         axes.text(
             j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=8,
-            color=ON_LIGHT if bright else "white",
+            color=ON_LIGHT if table[i, j] > 0.55 else "white",
         )  # fmt: skip
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
@@ -279,26 +213,19 @@ def plot_forest(
     rows: Sequence[tuple[str, float, float, float]],
     *,
     xlabel: str = "ICC(A,1) with 95 % interval",
-    reference: float | None = None,
 ) -> Figure:
     """Estimates with intervals, one line each, first row on top.
 
-    Parameters
-    ----------
-    rows
-        (label, estimate, lower, upper); an estimate of NaN is shown as "not computable".
-    xlabel
-        Statistic and interval.
-    reference
-        A line, for example the limit of the charter.
+    Rows are (label, estimate, lower, upper); NaN is shown as "not computable".
 
     Examples
     --------
-    >>> figure = plot_forest([("r1|r2", 0.8, 0.7, 0.9), ("r1|r3", 0.6, 0.4, 0.75)], reference=0.75)
+    >>> figure = plot_forest([("r1|r2", 0.8, 0.7, 0.9), ("r1|r3", 0.6, 0.4, 0.75)])
     >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     ['r1|r2', 'r1|r3']
     """
-    figure, axes = _figure(5.6, 0.9 + 0.27 * len(rows))
+    figure = new_figure(5.6, 0.9 + 0.27 * len(rows))
+    axes = panel(figure)
     places = np.arange(len(rows))
     for place, (_, estimate, low, high) in zip(places, rows, strict=True):
         if not np.isfinite(estimate):
@@ -317,8 +244,6 @@ def plot_forest(
             va="center",
             fontsize=8,
         )
-    if reference is not None:
-        axes.axvline(reference, color=GREY, linewidth=0.9, linestyle=":")
     axes.set_yticks(places, [label for label, *_ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(xlabel, fontsize=9)
@@ -332,13 +257,13 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
     Examples
     --------
     >>> from corelab.agreement.drift import drift_by_thirds
-    >>> rng = np.random.default_rng(0)
-    >>> ratings = rng.normal(size=(30, 1)) + rng.normal(0, 0.3, (30, 2))
+    >>> ratings = np.random.default_rng(0).normal([0, 0.1], 1, (30, 2))
     >>> drift = drift_by_thirds(ratings, np.arange(30), resamples=50)
     >>> plot_drift({"r1|r2": drift}).axes[0].get_ylabel()
     'ICC(A,1) with 95 % interval'
     """
-    figure, axes = _figure(4.8, 3.6)
+    figure = new_figure(4.8, 3.6)
+    axes = panel(figure)
     for index, (name, drift) in enumerate(drifts.items()):
         x = np.arange(3) + 0.06 * (index - (len(drifts) - 1) / 2.0)
         estimates = np.array([one.estimate for one in drift.by_third])
@@ -357,14 +282,9 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
 
 
 def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -> Figure:
-    """Tables of grades of two readers, side by side; the diagonal is agreement.
+    """Tables of grades (numbers) of two readers, side by side; the diagonal is agreement.
 
-    Parameters
-    ----------
-    pairs
-        Grades as numbers.
-    labels
-        Names of the grades 0, 1, ... of the whole scale; None shows the numbers that occur.
+    ``labels`` names the grades 0, 1, ... of the whole scale; None shows the numbers that occur.
 
     Examples
     --------
@@ -382,9 +302,9 @@ def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -
     )
     names = [str(one) for one in labels] if labels is not None else [f"{one:g}" for one in levels]
     side = 1.3 + 0.36 * len(levels)
-    figure = _grid_figure((side + 0.4) * columns, (side + 0.2) * rows)
+    figure = new_figure((side + 0.4) * columns, (side + 0.2) * rows)
     for place, pair in enumerate(pairs, start=1):
-        axes = _panel(figure, rows, columns, place)
+        axes = panel(figure, rows, columns, place)
         x, y = paired_columns(pair.a, pair.b, at_least=1)
         hit = (x[:, None, None] == levels[:, None]) & (y[:, None, None] == levels)
         counts = hit.sum(axis=0)
@@ -415,19 +335,7 @@ def _outline(index: int) -> Any:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A scan with several sources' masks.
-
-    Attributes
-    ----------
-    image
-        (x, y, z) in RAS order.
-    masks
-        Source -> mask of the image's shape.
-    spacing_mm
-        Voxel size along x, y, z.
-    title
-        Above its slices.
-    """
+    """A scan (x, y, z) in RAS order, several sources' masks and the voxel size in mm."""
 
     image: ArrayLike
     masks: Mapping[str, ArrayLike]
@@ -438,12 +346,7 @@ class Overlay:
 def plot_contours(overlays: Sequence[Overlay], *, slices: int = 3) -> Figure:
     """Contours of several sources on axial slices, one row per scan, radiological convention.
 
-    Parameters
-    ----------
-    overlays
-        Scans with their masks.
-    slices
-        How many slices, spread evenly through the outlined area.
+    The ``slices`` are spread evenly through the outlined area.
 
     Examples
     --------
@@ -455,7 +358,7 @@ def plot_contours(overlays: Sequence[Overlay], *, slices: int = 3) -> Figure:
 
     names = list(dict.fromkeys(name for one in overlays for name in one.masks))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    figure = _grid_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
+    figure = new_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
     rows = figure.subfigures(len(overlays), 1, squeeze=False)[:, 0]
     for row, overlay in zip(rows, overlays, strict=True):
         _draw_slices(row, overlay, colour, slices)
@@ -474,7 +377,7 @@ def _draw_slices(figure: Any, overlay: Overlay, colour: Mapping[str, str], slice
         chosen = np.unique(np.searchsorted(share, (np.arange(slices) + 0.5) / slices))
     else:
         chosen = np.array([volume.shape[2] // 2])
-    box = _around(np.any(list(outlines.values()), axis=0), overlay.spacing_mm, margin_mm=30.0)
+    box = _around(np.any(list(outlines.values()), axis=0), overlay.spacing_mm)
     volume = volume[box]
     low, high = np.percentile(volume[..., chosen], [1, 99.5])
     aspect = overlay.spacing_mm[1] / overlay.spacing_mm[0]
@@ -491,33 +394,13 @@ def _draw_slices(figure: Any, overlay: Overlay, colour: Mapping[str, str], slice
         axes.axis("off")
 
 
-def _around(mask: Any, spacing_mm: Sequence[float], *, margin_mm: float) -> tuple[slice, slice]:
-    """Box in x and y around a mask with a margin; the whole plane for an empty mask."""
+def _around(mask: Any, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+    """Box in x and y around a mask with 30 mm beside it; the whole plane for an empty mask."""
     if not mask.any():
         return slice(None), slice(None)
     found = []
     for axis in (0, 1):
         used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
-        margin = int(np.ceil(margin_mm / spacing_mm[axis]))
+        margin = int(np.ceil(30.0 / spacing_mm[axis]))
         found.append(slice(max(int(used[0]) - margin, 0), int(used[-1]) + margin + 1))
     return found[0], found[1]
-
-
-def coefficient_pairs(table: pd.DataFrame, statistic: str) -> dict[tuple[str, str], float]:
-    """(source, source) -> estimate of one statistic, from statistics rows of one analysis.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"group": ["a|b", "all"], "estimate": [0.9, 0.8]})
-    >>> rows["statistic"] = "icc_a_1"
-    >>> coefficient_pairs(rows, "icc_a_1")
-    {('a', 'b'): 0.9}
-    """
-    # Strata (a|b|site=S1), contrasts of pairs (a|b - c|d) and re-reviews are no pairs of sources.
-    plain = table["group"].str.count(r"\|").eq(1) & ~table["group"].str.contains("re-review: ")
-    own = table[(table["statistic"] == statistic) & plain]
-    pairs = {}
-    for group, estimate in zip(own["group"], own["estimate"], strict=True):
-        first, second = group.split("|")
-        pairs[first, second] = float(estimate)
-    return pairs

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, repeat
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from corelab.agreement import (
     metrology,
     second,
 )
-from corelab.agreement.estimates import NORMAL_95, Floats, quantile_normal, quantile_t
+from corelab.agreement.estimates import Floats, limits_multiplier, quantile_normal, quantile_t
 from corelab.agreement.icc import (
     FORMS,
     icc_exceeds,
@@ -60,22 +60,26 @@ NO_GRADES = "values are no grades: no two need be equal"
 GRADED = ("percent_agreement", *_WEIGHTED.values(), "alpha_krippendorff")
 
 
+class How(TypedDict):
+    """What every statistic takes: 1 - confidence level, and the cluster of each target."""
+
+    alpha: float
+    clusters: clusters.Codes | None
+
+
+class Resampled(How):
+    """The same with resamples and seed of a bootstrap."""
+
+    resamples: int
+    seed: int
+
+
 @dataclass(frozen=True)
 class GroupStatistics:
-    """Maker of the rows of one group of one endpoint and visit.
+    """Maker of the rows of one group (``a|b``, ``all`` or a source) of one endpoint and visit.
 
-    Attributes
-    ----------
-    analysis
-        The planned analysis.
-    group
-        ``a|b``, ``all`` or a source.
-    notes
-        Warnings that every row carries.
-    codes
-        Cluster of each target; None where every target is its own.
-    n_clusters
-        Clusters (participants) among the targets.
+    ``notes`` are warnings that every row carries; ``codes`` the cluster of each target, None where
+    every target is its own; ``n_clusters`` the number of clusters (participants) among them.
     """
 
     analysis: AgreementSpec
@@ -97,17 +101,20 @@ class GroupStatistics:
         return self.analysis.alpha
 
     @property
-    def bootstrap(self) -> dict[str, int]:
-        """Resamples and seed of the bootstrap."""
-        return {"resamples": self.analysis.resamples, "seed": self.analysis.seed}
+    def how(self) -> How:
+        """Level and clusters, as every statistic takes them."""
+        return {"alpha": self.alpha, "clusters": self.codes}
+
+    @property
+    def resampled(self) -> Resampled:
+        """The same, with resamples and seed of the bootstrap."""
+        return {**self.how, "resamples": self.analysis.resamples, "seed": self.analysis.seed}
 
     @property
     def is_volume(self) -> bool:
         """Whether values are volumes in mL, untransformed."""
-        unit = unit_of(self.endpoint)
-        derived = self.analysis.derivation != "value"
-        transformed = self.analysis.scale != "identity"
-        return unit == "mL" and not derived and not transformed
+        plain = self.analysis.derivation == "value" and self.analysis.scale == "identity"
+        return plain and unit_of(self.endpoint) == "mL"
 
     @property
     def pooled(self) -> bool:
@@ -117,17 +124,10 @@ class GroupStatistics:
     @property
     def multiplier(self) -> float:
         """SDs from the bias to a limit of agreement."""
-        share = self.analysis.limits_coverage
-        return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
+        return limits_multiplier(self.analysis.limits_coverage)
 
     def over(self, wide: pd.DataFrame | pd.Index) -> GroupStatistics:
-        """The same group with the clusters of these targets.
-
-        Parameters
-        ----------
-        wide
-            Table, or index, of targets (participant_id, visit).
-        """
+        """The same group with the clusters of these targets (participant_id, visit)."""
         index = wide.index if isinstance(wide, pd.DataFrame) else wide
         labels = clusters.clusters_of(index, self.analysis.labels)
         codes = clusters.codes_of(labels, len(index))
@@ -220,6 +220,25 @@ class GroupStatistics:
         kept = tuple(dict.fromkeys([*self.notes, *(n for n in notes if n)]))
         return replace(self, notes=kept)
 
+    def _rows_of(
+        self, wide: pd.DataFrame, made: Callable[[GroupStatistics, Floats], list[StatisticRow]]
+    ) -> list[StatisticRow]:
+        """Rows of the values of these targets, or the reason why they cannot be right."""
+        maker = self.over(wide)
+        try:
+            maker = maker._screened(wide)
+        except NotComputable as error:
+            return maker.refuse(str(error))
+        return made(maker, wide.to_numpy(dtype=np.float64))
+
+    @property
+    def _numbers(self) -> bool:
+        return self.level != "nominal"
+
+    @property
+    def _graded(self) -> bool:
+        return self.level in ("ordinal", "nominal")
+
     def _screened(self, wide: pd.DataFrame) -> GroupStatistics:
         """The same group with warnings about its values; refuses what cannot be right."""
         notes = guards.volumes_plausible(wide, self.endpoint) if self.is_volume else []
@@ -250,18 +269,11 @@ class GroupStatistics:
                 f"{len(complete)} targets with both sources, at least {guards.FEWEST_TARGETS} "
                 "are needed"
             )
-        values = complete.to_numpy(dtype=np.float64)
-        maker = maker.over(complete)
-        try:
-            maker = maker._screened(complete)
-        except NotComputable as error:
-            return maker.refuse(str(error))
-        rows: list[StatisticRow] = []
-        if maker.level != "nominal":
-            rows += maker._numeric(values) + maker._difference(values)
-        if maker.level in ("ordinal", "nominal"):
-            rows += maker._grades_of_two(values)
-        return rows
+        return maker._rows_of(complete, GroupStatistics._of_two)
+
+    def _of_two(self, values: Floats) -> list[StatisticRow]:
+        rows = self._numeric(values) + self._difference(values) if self._numbers else []
+        return rows + (self._grades_of_two(values) if self._graded else [])
 
     def several(self, wide: pd.DataFrame) -> list[StatisticRow]:
         """Rows of all sources together; missing cells are left missing, every reading is used."""
@@ -273,57 +285,34 @@ class GroupStatistics:
             return maker.refuse("fewer than two sources have values")
         if twice < guards.FEWEST_TARGETS:
             return maker.refuse(f"{twice} targets with two or more sources")
-        maker = maker.over(present)
-        try:
-            maker = maker._screened(present)
-        except NotComputable as error:
-            return maker.refuse(str(error))
-        values = present.to_numpy(dtype=np.float64)
-        total = int(present.notna().to_numpy().sum())
-        if total < present.size:
+        return maker._rows_of(present, GroupStatistics._of_several)
+
+    def _of_several(self, values: Floats) -> list[StatisticRow]:
+        total, maker = int((~np.isnan(values)).sum()), self
+        if total < values.size:
             maker = maker.noted(
-                f"incomplete: {total} of {present.size} readings of {len(present)} targets there, "
+                f"incomplete: {total} of {values.size} readings of {len(values)} targets there, "
                 "none imputed"
             )
-        rows: list[StatisticRow] = []
-        if maker.level != "nominal":
-            rows += maker._numeric(values)
-        if maker.level in ("ordinal", "nominal"):
-            rows += maker._grades_of_several(values)
-        else:
-            rows.append(maker._alpha_row(values))
-        return rows
+        rows = maker._numeric(values) if maker._numbers else []
+        more = maker._grades_of_several(values) if maker._graded else [maker._alpha_row(values)]
+        return rows + more
 
     def repeats(self, wide: pd.DataFrame) -> list[StatisticRow]:
         """Rows of one source's repeated readings (columns are repeats)."""
-        maker = self
         if len(wide) < guards.FEWEST_TARGETS:
-            return maker.refuse(f"{len(wide)} targets read twice, at least 3 are needed")
-        maker = maker.over(wide)
-        try:
-            maker = maker._screened(wide)
-        except NotComputable as error:
-            return maker.refuse(str(error))
-        values = wide.to_numpy(dtype=np.float64)
-        rows: list[StatisticRow] = []
-        if maker.level != "nominal":
-            rows += maker._numeric(values)
-            if values.shape[1] == 2:
-                rows += maker._difference(values)
-        if maker.level in ("ordinal", "nominal"):
-            two = values.shape[1] == 2
-            rows += maker._grades_of_two(values) if two else maker._grades_of_several(values)
-        return rows
+            return self.refuse(f"{len(wide)} targets read twice, at least 3 are needed")
+        two = wide.shape[1] == 2
+        return self._rows_of(wide, GroupStatistics._of_two if two else GroupStatistics._of_repeats)
+
+    def _of_repeats(self, values: Floats) -> list[StatisticRow]:
+        rows = self._numeric(values) if self._numbers else []
+        return rows + (self._grades_of_several(values) if self._graded else [])
 
     def _numeric(self, values: Floats) -> list[StatisticRow]:
         rows = self._icc_rows(values)
         if self.codes is not None or np.isnan(values).any():
-            ccc = partial(
-                differences.concordance_by_components,
-                values,
-                alpha=self.alpha,
-                clusters=self.codes,
-            )
+            ccc = partial(differences.concordance_by_components, values, **self.how)
         elif values.shape[1] == 2:
             ccc = partial(differences.concordance_correlation, *values.T, alpha=self.alpha)
         else:
@@ -333,7 +322,7 @@ class GroupStatistics:
 
     def _icc_rows(self, values: Floats) -> list[StatisticRow]:
         errors = ("sem", "minimal_detectable_change")
-        how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes, "pooled": self.pooled}
+        how: dict[str, Any] = {**self.how, "pooled": self.pooled}
         try:
             found = intraclass_correlation(values, **how)
         except NotComputable as error:
@@ -359,7 +348,7 @@ class GroupStatistics:
             rows.append(self.attempt(f"{planned}_exceeds", test))
 
         def both() -> Iterable[Estimate]:
-            made = standard_error_of_measurement(values, alpha=self.alpha, clusters=self.codes)
+            made = standard_error_of_measurement(values, **self.how)
             return [made[name] for name in errors]
 
         rows += self.attempts(errors, both)
@@ -375,24 +364,25 @@ class GroupStatistics:
     def _complete_cases(self, values: Floats) -> list[StatisticRow]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""
         name = f"{self.analysis.form}_complete_cases"
-        kept = ~np.isnan(values).any(axis=1)
-        complete, codes = values[kept], clusters.subset(self.codes, kept)
-        maker = replace(
-            self, codes=codes, n_clusters=clusters.number_of(codes, len(complete)), notes=()
-        )
-        if len(complete) < guards.FEWEST_TARGETS:
-            return [self.attempt(name, NotComputable(f"{len(complete)} complete targets"))]
+        complete, maker = self._complete(values)
+        maker = replace(maker, notes=())
         try:
-            found = intraclass_correlation(
-                complete, alpha=self.alpha, clusters=codes, pooled=self.pooled
-            )
+            if len(complete) < guards.FEWEST_TARGETS:
+                raise NotComputable(f"{len(complete)} complete targets")
+            found = intraclass_correlation(complete, **maker.how, pooled=self.pooled)
         except NotComputable as error:
             return [self.attempt(name, error)]
         form, checked = self.analysis.form, UNCHECKED
-        if codes is None:
+        if maker.codes is None:
             ours = {f: found[f].estimate for f in FORMS}
             checked = second.second_iccs(complete, ours).get(form, UNCHECKED)
         return [maker.row(name, found[form].tested(), checked, "sensitivity: complete cases")]
+
+    def _complete(self, values: Floats) -> tuple[Floats, GroupStatistics]:
+        """Targets without a missing cell, and the maker of their rows."""
+        kept = ~np.isnan(values).any(axis=1)
+        codes, n = clusters.subset(self.codes, kept), int(kept.sum())
+        return values[kept], replace(self, codes=codes, n_clusters=clusters.number_of(codes, n))
 
     def _metrology_rows(self, values: Floats) -> list[StatisticRow]:
         between = self.analysis.repeats != "within"
@@ -400,7 +390,7 @@ class GroupStatistics:
             "over sources: their bias is part of it, it is the reproducibility" if between else ""
         )
         try:
-            found = metrology.repeatability(values, alpha=self.alpha, clusters=self.codes)
+            found = metrology.repeatability(values, **self.how)
         except NotComputable as error:
             return [self.attempt(name, error) for name in NUMERIC[-4:]]
         rows = []
@@ -420,27 +410,28 @@ class GroupStatistics:
         """The sentence of a QIBA profile, for repeated readings by one source."""
         if self.analysis.repeats != "within" or not np.isfinite(percent.ci_high):
             return ""
-        unit = unit_of(self.endpoint, "own unit")
-        return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
+        return (
+            f"A change of {self.endpoint.replace('_', ' ')} by more than {percent.estimate:.1f} % "
+            f"(95 % CI {percent.ci_low:.1f} to {percent.ci_high:.1f}) is real with 95 % confidence "
+            f"({percent.n} targets read again; {unit_of(self.endpoint, 'own unit')})."
+        )
 
-    def _relative(
-        self, a: Floats, b: Floats, codes: clusters.Codes | None, scale: str
-    ) -> Iterable[Estimate]:
-        return self._limits_of(a, b, codes, scale).estimates()
+    def _relative(self, a: Floats, b: Floats, scale: str) -> Iterable[Estimate]:
+        return self._limits_of(a, b, scale).estimates()
 
-    def _limits_of(
-        self, a: Floats, b: Floats, codes: clusters.Codes | None, scale: str = "raw"
-    ) -> differences.BlandAltman:
+    def _limits_of(self, a: Floats, b: Floats, scale: str = "raw") -> differences.BlandAltman:
         return differences.bland_altman(
             a, b, scale=scale, multiplier=self.multiplier, limits_ci=self.analysis.limits_ci,
-            alpha=self.alpha, clusters=codes,
+            **self.how,
         )  # fmt: skip
 
     def _difference(self, values: Floats) -> list[StatisticRow]:
-        kept = ~np.isnan(values).any(axis=1)
-        (a, b), codes = values[kept].T, clusters.subset(self.codes, kept)
+        complete, maker = self._complete(values)
+        return replace(maker, n_clusters=self.n_clusters)._difference_rows(*complete.T)
+
+    def _difference_rows(self, a: Floats, b: Floats) -> list[StatisticRow]:
         try:
-            found = self._limits_of(a, b, codes)
+            found = self._limits_of(a, b)
         except NotComputable as error:
             return [self.attempt(name, error) for name in _LIMITS]
         delta = self.analysis.delta
@@ -454,25 +445,21 @@ class GroupStatistics:
                 extra = f"limit with its interval {verdict} +-{delta:g}"
             check = partial(
                 second.second_bland_altman, a - b, name, size, multiplier=self.multiplier,
-                codes=codes,
+                codes=self.codes,
             )  # fmt: skip
             rows.append(self.attempt(name, one, check, extra))
-        rows += self._further_limits(a, b, codes)
+        rows += self._further_limits(a, b)
         assert found.slope is not None
         check_slope = partial(second.second_slope, (a + b) / 2.0, a - b)
         rows.append(self.attempt("proportional_bias_slope", found.slope, check_slope))
         if self.level == "ratio":
             for scale, names in _RELATIVE.items():
-                rows += self.attempts(names, partial(self._relative, a, b, codes, scale))
-        deviation = partial(
-            differences.total_deviation_index, a, b, alpha=self.alpha, clusters=codes
-        )
+                rows += self.attempts(names, partial(self._relative, a, b, scale))
+        deviation = partial(differences.total_deviation_index, a, b, **self.how)
         rows.append(self.attempt("total_deviation_index", deviation))
-        return rows + self._lines(a, b, codes)
+        return rows + self._lines(a, b)
 
-    def _further_limits(
-        self, a: Floats, b: Floats, codes: clusters.Codes | None
-    ) -> list[StatisticRow]:
+    def _further_limits(self, a: Floats, b: Floats) -> list[StatisticRow]:
         """Limits of the plan's ``method`` beside those of a constant normal spread."""
         share = self.analysis.limits_coverage
         rows: list[StatisticRow] = []
@@ -481,7 +468,7 @@ class GroupStatistics:
                 continue
             names, compute = limits.KINDS[str(kind)]
             try:
-                made = compute(a, b, share=share, alpha=self.alpha, clusters=codes)
+                made = compute(a, b, share=share, **self.how)
             except NotComputable as error:
                 rows += [self.attempt(name, error) for name in names]
                 continue
@@ -490,25 +477,21 @@ class GroupStatistics:
                 rows.append(maker.attempt(name, one))
         return rows
 
-    def _lines(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[StatisticRow]:
+    def _lines(self, a: Floats, b: Floats) -> list[StatisticRow]:
         """Deming and Passing-Bablok lines a = intercept + slope b."""
         parts = ("slope", "intercept")
         checks = [partial(second.second_deming, b, a, part) for part in parts]
-        how: dict[str, Any] = {"alpha": self.alpha, "clusters": codes}
         return self.attempts(
             [f"deming_{part}" for part in parts],
-            partial(differences.deming, b, a, **how),
+            partial(differences.deming, b, a, **self.how),
             checks=checks,
         ) + self.attempts(
             [f"passing_bablok_{part}" for part in parts],
-            partial(differences.passing_bablok, b, a, **how),
+            partial(differences.passing_bablok, b, a, **self.how),
         )
 
     def _grades_of_two(self, values: Floats) -> list[StatisticRow]:
-        kept = ~np.isnan(values).any(axis=1)
-        complete = values[kept]
-        codes = clusters.subset(self.codes, kept)
-        maker = replace(self, codes=codes, n_clusters=clusters.number_of(codes, len(complete)))
+        complete, maker = self._complete(values)
         return maker._two_graded(complete)
 
     def _two_graded(self, complete: Floats) -> list[StatisticRow]:
@@ -533,9 +516,7 @@ class GroupStatistics:
         # A score that is no integer is on no list of grades: its distances are taken as they are.
         scale = self.analysis.categories if _integers(np.stack([a, b])) else None
         try:
-            found = categorical.weighted_kappa(
-                a, b, weights, scale, alpha=self.alpha, clusters=self.codes, **self.bootstrap
-            )  # fmt: skip
+            found = categorical.weighted_kappa(a, b, weights, scale, **self.resampled)
         except NotComputable as error:
             return [self.attempt(name, error)]
         n = found.n
@@ -585,24 +566,14 @@ class GroupStatistics:
     def _percent_row(self, values: Floats) -> StatisticRow:
         if not _integers(values):
             return self.attempt("percent_agreement", NotComputable(NO_GRADES))
-        compute = partial(
-            categorical.percent_agreement, values, alpha=self.alpha, clusters=self.codes
-        )
+        compute = partial(categorical.percent_agreement, values, **self.how)
         check = partial(second.second_percent, values, self.alpha)
         return self.attempt("percent_agreement", compute, check)
 
     def _alpha_row(self, values: Floats) -> StatisticRow:
         if self.level == "nominal" and not _integers(values):
             return self.attempt("alpha_krippendorff", NotComputable(NO_GRADES))
-        compute = partial(
-            categorical.krippendorff_alpha,
-            values,
-            self.level,
-            alpha=self.alpha,
-            resamples=self.analysis.resamples,
-            seed=self.analysis.seed,
-            clusters=self.codes,
-        )
+        compute = partial(categorical.krippendorff_alpha, values, self.level, **self.resampled)
         check = partial(second.second_alpha, values, self.level)
         return self.attempt("alpha_krippendorff", compute, check)
 
@@ -611,26 +582,23 @@ class GroupStatistics:
         """No weights, and the planned ones where grades have an order."""
         if self.level != "ordinal":
             return ["none"]
-        planned = str(self.analysis.weights or ("quadratic"))
+        planned = str(self.analysis.weights or "quadratic")
         return ["none", "quadratic" if planned == "none" else planned]
 
     def _gwet_rows(self, values: Floats) -> list[StatisticRow]:
         if not _integers(values):
             return []
-        scale = self.analysis.categories
         names = dict(zip(("gwet_ac1", "gwet_ac2"), self._weightings, strict=False))
-        how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes}
         return [
-            self.attempt(name, partial(categorical.gwet_ac, values, weights, scale, **how))
+            self.attempt(name, self._corrected(values, "gwet", weights))
             for name, weights in names.items()
         ]
 
     def _grades_of_several(self, values: Floats) -> list[StatisticRow]:
         rows = [self._percent_row(values)]
-        how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes}
         if _integers(values):
             for weights in self._weightings:
-                rows += self._multi_rater(values, weights, how)
+                rows += self._multi_rater(values, weights)
             rows.append(self.attempt("kappa_light", partial(categorical.light_kappa, values)))
         else:
             rows.append(self.attempt("kappa_fleiss", NotComputable(NO_GRADES)))
@@ -642,23 +610,23 @@ class GroupStatistics:
             rows.append(self.attempt("kendall_w", compute, check))
         return rows
 
-    def _multi_rater(
-        self, values: Floats, weights: str, how: Mapping[str, Any]
-    ) -> list[StatisticRow]:
-        """Kappas of several readers: Fleiss, Conger, Brennan and Prediger."""
-        scale = self.analysis.categories
-        tail = "" if weights == "none" else f"_{weights}"
-        check = partial(second.second_fleiss, values) if weights == "none" else None
-        methods = {
-            "kappa_fleiss": (categorical.fleiss_kappa, check),
-            "kappa_conger": (categorical.conger_kappa, None),
-            "kappa_brennan_prediger": (categorical.brennan_prediger, None),
+    def _corrected(self, values: Floats, kind: str, weights: str) -> Callable[[], Estimate]:
+        given: dict[str, Any] = {
+            "categories": self.analysis.categories,
+            "weights": weights,
+            **self.how,
         }
+        return partial(categorical.chance_corrected, values, kind, **given)
+
+    def _multi_rater(self, values: Floats, weights: str) -> list[StatisticRow]:
+        """Kappas of several readers: Fleiss, Conger, Brennan and Prediger."""
+        tail, check = ("", second.second_fleiss) if weights == "none" else (f"_{weights}", None)
+        checks = {"fleiss": check and partial(check, values)}
         return [
             self.attempt(
-                f"{name}{tail}", partial(compute, values, scale, weights=weights, **how), own
+                f"kappa_{kind}{tail}", self._corrected(values, kind, weights), checks.get(kind)
             )
-            for name, (compute, own) in methods.items()
+            for kind in ("fleiss", "conger", "brennan_prediger")
         ]
 
 

@@ -19,19 +19,7 @@ SWAP_LOG_LIKELIHOOD = float(-np.log(0.001))
 
 
 def volumes_plausible(values: pd.DataFrame, endpoint: str) -> list[str]:
-    """Warnings about volumes; negative ones cannot be analysed.
-
-    Parameters
-    ----------
-    values
-        Targets x readers in mL.
-    endpoint
-        Its name; growth may be negative.
-
-    Raises
-    ------
-    NotComputable
-        A negative volume.
+    """Warnings about volumes (targets x readers, mL); negative ones are refused, but for growth.
 
     Examples
     --------
@@ -51,11 +39,6 @@ def volumes_plausible(values: pd.DataFrame, endpoint: str) -> list[str]:
 
 def grades_known(values: pd.DataFrame, categories: Sequence[object] | None) -> None:
     """Refuse grades that are not on the scale of the charter (scores that are means may be).
-
-    Raises
-    ------
-    NotComputable
-        Naming the first one.
 
     Examples
     --------
@@ -86,38 +69,19 @@ def _named(key: object) -> str:
 def units_mixed(
     a: Floats, b: Floats, names: Sequence[object], *, keep: str = "likely"
 ) -> list[str]:
-    """Columns in which some or all values differ by a factor near 1000 (mL and mm3).
+    """Findings about columns in which values differ by a factor near 1000 (mL and mm3).
 
     All together: the median ratio lies near 1000. One target: its ratio lies near 1000 (or 300 to
     3000 times the median ratio of the others). Refused is what must be a unit error: the median,
     and a value larger than a head. A target whose larger value fits into a head may as well be a
-    lesion that one reader missed: it is a finding, and the values stand.
+    lesion that one reader missed: it is a finding, and the values stand. ``keep`` is the key
+    ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such target,
+    ``checked`` where values have been checked.
 
-    Parameters
-    ----------
-    a, b
-        Values of two sources.
-    names
-        Names of the targets.
-    keep
-        Key ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such
-        target, ``checked`` where values have been checked.
-
-    Returns
-    -------
-    list of str
-        Findings.
-
-    Raises
-    ------
-    NotComputable
-        Naming the targets.
+    Raises NotComputable naming the targets.
 
     Examples
     --------
-    >>> units_mixed(np.array([1.0, 2.0, 3.0]), np.array([1.1, 2100.0, 2.9]), ["s1", "s2", "s3"])
-    Traceback (most recent call last):
-    corelab.measurement.selection.NotComputable: values differ by a factor near 1000 (mL against ...
     >>> a, b = np.array([1.0, 60.0, 3.0]), np.array([1.1, 0.08, 2.9])
     >>> units_mixed(a, b, ["s1", "s2", "s3"])[0][:40]
     'values differ by a factor near 1000 at s'
@@ -202,19 +166,12 @@ def swapped_between_repeats(first: Floats, second: Floats, names: Sequence[objec
 
     For each target the squared distance between repeats is compared as labelled and with the labels
     of the second repeat exchanged; differences are in units of the (robust) within-reader variance.
-
-    Parameters
-    ----------
-    first, second
-        (targets, 2 repeats) of two readers.
-    names
-        Names of the targets.
+    ``first`` and ``second`` are (targets, 2 repeats) of the two readers.
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> truth = rng.uniform(10, 50, 20)[:, None]
-    >>> a, b = truth + rng.normal(0, 0.5, (20, 2)), truth + 8 + rng.normal(0, 0.5, (20, 2))
+    >>> a = np.arange(20.0)[:, None] + np.tile([0.0, 0.1], (20, 1))
+    >>> b = a + 8.0
     >>> a[3, 1], b[3, 1] = b[3, 1], a[3, 1]
     >>> swapped_between_repeats(a, b, list(range(20)))
     ['3']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import special
 
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
-from corelab.agreement.differences import bland_altman
+from corelab.agreement.differences import between, bland_altman
 from corelab.agreement.estimates import Floats, quantile_normal, quantile_t
 from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate
@@ -21,15 +22,7 @@ Limit = tuple[str, str, Estimate]
 SHOWN_AT = (0.25, 0.5, 0.75)
 
 
-def _pairs(
-    a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, least: int
-) -> tuple[Floats, Floats, Codes | None]:
-    """Means and differences of complete pairs, and their clusters."""
-    x, y, codes = groups_of.paired(a, b, clusters, at_least=least)
-    return (x + y) / 2.0, x - y, codes
-
-
-def regression_limits(
+def _regression_limits(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -41,33 +34,10 @@ def regression_limits(
 
     Bland and Altman 1999 (Stat Methods Med Res 8:135, section 3.2): least squares of the difference
     on the mean of both, and of the absolute residuals on the mean, whose line times sqrt(pi / 2) is
-    the SD. Shown at the quartiles of the mean. Intervals: jackknife over targets or clusters, t.
-
-    Parameters
-    ----------
-    a, b
-        One value per target.
-    share
-        Share of differences that lies within the limits.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Returns
-    -------
-    list of (statistic, place, Estimate)
-        Intercept and slope of the bias and of the SD, and both limits at each quartile.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(1)
-    >>> truth = rng.uniform(10, 100, 400)
-    >>> b = truth + rng.normal(size=400) * 0.1 * truth
-    >>> found = {name: one for name, place, one in regression_limits(truth, b) if not place}
-    >>> found["loa_sd_slope"].ci_low > 0
-    True
+    the SD: intercept and slope of both, and limits at the quartiles of the mean. Jackknife, t.
     """
-    middle, difference, codes = _pairs(a, b, clusters, 10)
-    n = middle.size
+    x, y, codes = groups_of.paired(a, b, clusters, at_least=10)
+    middle, difference, n = (x + y) / 2.0, x - y, x.size
     if np.ptp(middle) == 0:
         raise NotComputable("the means of both readings do not vary")
     places = np.quantile(middle, SHOWN_AT)
@@ -82,9 +52,8 @@ def regression_limits(
         centre, spread = line[0] + line[1] * places, size[0] + size[1] * places
         return np.concatenate([line, size, centre - z * spread, centre + z * spread])
 
-    groups = groups_of.deletion_groups(codes, n)
     whole = fit(np.ones(n, dtype=bool))
-    left_out = np.array([fit(groups != g) for g in range(int(groups.max()) + 1)])
+    left_out = groups_of.jackknife(fit, n, codes)
     text = "regression limits (Bland-Altman 1999, 3.2)"
     names = ["loa_bias_intercept", "loa_bias_slope", "loa_sd_intercept", "loa_sd_slope"]
     where = [""] * 4 + [f"mean={place:.4g}" for place in places] * 2
@@ -107,7 +76,7 @@ def regression_limits(
     ]
 
 
-def quantile_limits(
+def _quantile_limits(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -119,19 +88,12 @@ def quantile_limits(
 
     Interval: order statistics (binomial, Hahn and Meeker 1991); with clusters the binomial variance
     is that of the clusters' counts (Woodruff 1952).
-
-    Examples
-    --------
-    >>> a = np.arange(200.0)
-    >>> found = quantile_limits(a, np.zeros(200))
-    >>> [(name, round(one.estimate, 3)) for name, _, one in found]
-    [('loa_lower_quantile', 4.975), ('loa_upper_quantile', 194.025)]
     """
-    _, difference, codes = _pairs(a, b, clusters, 3)
+    x, y, codes = groups_of.paired(a, b, clusters)
     levels = ((1.0 - share) / 2.0, (1.0 + share) / 2.0)
     names = ("loa_lower_quantile", "loa_upper_quantile")
     return [
-        (name, "", quantile(difference, level, alpha=alpha, codes=codes))
+        (name, "", quantile(x - y, level, alpha=alpha, codes=codes))
         for name, level in zip(names, levels, strict=True)
     ]
 
@@ -139,18 +101,7 @@ def quantile_limits(
 def quantile(
     values: Floats, level: float, *, alpha: float = 0.05, codes: Codes | None = None
 ) -> Estimate:
-    """A quantile with its distribution-free interval.
-
-    Parameters
-    ----------
-    values
-        (n,) values; infinite ones rank first or last.
-    level
-        0 to 1.
-    codes
-        Cluster of each value.
-    alpha
-        As everywhere in :mod:`corelab.agreement`.
+    """A quantile (``level`` 0 to 1) with its distribution-free interval.
 
     Examples
     --------
@@ -171,9 +122,8 @@ def quantile(
         texts += "exact order-statistic interval"
     else:
         below = (values <= estimate).astype(np.float64)
-        error, a = groups_of.linear_error(below - below.mean(), codes)
-        if a < groups_of.FEWEST_CLUSTERS:
-            raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+        error, _ = groups_of.linear_error(below - below.mean(), codes)
+        a = groups_of.enough_clusters(codes)
         half = quantile_t(a - 1, alpha) * error
         low = int(np.floor((level - half) * n)) - 1
         high = int(np.ceil((level + half) * n))
@@ -184,7 +134,7 @@ def quantile(
     return Estimate(estimate, float(ordered[low]), float(ordered[high]), n=n, method=texts)
 
 
-def tolerance_limits(
+def _tolerance_limits(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -197,50 +147,34 @@ def tolerance_limits(
     Howe 1969 (J Am Stat Assoc 64:610), as R SimplyAgree and tolerance. In clusters the degrees of
     freedom are Satterthwaite's of the variance of a difference, and the number of targets that of
     the variance of the bias.
-
-    Examples
-    --------
-    Factor 2.752 for 20 values, 95 % content and confidence:
-
-    >>> values = np.repeat([-1.0, 1.0], 10) * np.sqrt(19 / 20)
-    >>> round(tolerance_limits(values, np.zeros(20))[1][2].estimate, 2)
-    2.75
     """
-    x = np.asarray(a, dtype=np.float64)
-    _, difference, codes = _pairs(a, b, clusters, 3)
-    found = bland_altman(difference, np.zeros(difference.size), clusters=codes, alpha=alpha)
-    n = difference.size
+    x, y, codes = groups_of.paired(a, b, clusters)
+    difference, n, lost = x - y, x.size, np.size(a) - x.size
+    found = bland_altman(difference, np.zeros(n), clusters=codes, alpha=alpha)
     if found.sd == 0:
         raise NotComputable("no variance: all differences are equal")
     size, df, text = float(n), n - 1.0, ""
     if codes is not None:
-        counts = np.bincount(codes).astype(np.float64)
-        means = groups_of.sums(difference, codes) / counts
-        between = float(means.var(ddof=1))
-        inside = float(np.sum((difference - means[codes]) ** 2) / (n - means.size))
-        share_in = 1.0 - float(np.mean(1.0 / counts))
-        size = found.sd**2 / (between / means.size)
-        df = found.sd**4 / (
-            between**2 / (means.size - 1) + (share_in * inside) ** 2 / (n - means.size)
-        )
-        text = f" over {means.size} clusters"
+        _, spread, parts = between(difference, codes)
+        size = found.sd**2 / spread
+        df = found.sd**4 / math.fsum((weight * one) ** 2 / own for one, own, weight in parts)
+        text = f" over {groups_of.number_of(codes, n)} clusters"
     z = float(special.ndtri((1.0 + share) / 2.0))
     factor = float(np.sqrt(df * (1.0 + 1.0 / size) * z**2 / special.chdtri(df, 1.0 - alpha)))
     method = (
         f"{100 * share:g} % of differences within, confidence {100 * (1 - alpha):g} %; normal, "
         f"Howe 1969, factor {factor:.4g}{text}"
     )
-    note = f"{x.size - n} pairs incomplete" * (x.size > n)
+    note = f"{lost} pairs incomplete" * (lost > 0)
     return [
         (name, "", Estimate(found.bias + sign * factor * found.sd, n=n, method=method, note=note))
         for name, sign in (("tolerance_lower", -1.0), ("tolerance_upper", 1.0))
     ]
 
 
-Compute = Callable[..., list[Limit]]
 #: Value of the plan's ``method`` -> its statistics and how they are computed.
-KINDS: dict[str, tuple[tuple[str, ...], Compute]] = {
-    "regression": (("loa_lower_regression", "loa_upper_regression"), regression_limits),
-    "quantile": (("loa_lower_quantile", "loa_upper_quantile"), quantile_limits),
-    "tolerance": (("tolerance_lower", "tolerance_upper"), tolerance_limits),
+KINDS: dict[str, tuple[tuple[str, ...], Callable[..., list[Limit]]]] = {
+    "regression": (("loa_lower_regression", "loa_upper_regression"), _regression_limits),
+    "quantile": (("loa_lower_quantile", "loa_upper_quantile"), _quantile_limits),
+    "tolerance": (("tolerance_lower", "tolerance_upper"), _tolerance_limits),
 }

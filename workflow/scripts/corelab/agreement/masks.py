@@ -12,14 +12,13 @@ from corelab.agreement.clusters import Codes, clusters_of, codes_of, labels_of, 
 from corelab.agreement.estimates import Floats, quantile_t
 from corelab.agreement.limits import quantile
 from corelab.agreement.second import confirm
-from corelab.agreement.sources import chosen_sources
+from corelab.agreement.sources import by_visits, chosen_sources
 from corelab.measurement.overlap import MANY_METRIC, METRICS
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
     population,
-    visits_of,
 )
 from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.terms.results import Estimate, Second, StatisticRow, join_notes, not_computable
@@ -61,47 +60,31 @@ def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
 
 
 def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[StatisticRow]:
-    """Rows of one overlap analysis: a row per subject, then mean and median over subjects.
+    """Rows of one overlap analysis: a row per subject and visit, then mean and median over them.
 
-    A subject with several visits has a row per visit; population rows pool them unless
-    ``by_visit``. The mean has the metric's name and the median ``<metric>_median``; fewer than 5
-    cases have no interval of their mean, and an interval ends at the metric's range. Only the
-    first repeat of each pair counts. Infinite distances (one mask empty)
-    rank last: they enter the median and make the mean not computable. Several visits of a subject
-    (key ``cluster``): the mean is that of the subjects' means, t over subjects, and the interval of
-    the median counts subjects (Woodruff 1952).
+    Population rows pool visits unless ``by_visit``. The mean has the metric's name and the median
+    ``<metric>_median``; fewer than 5 cases have no interval of their mean, and an interval ends at
+    the metric's range. Only the first repeat of each pair counts. Infinite distances (one mask
+    empty) rank last: they enter the median and make the mean not computable. Several visits of a
+    subject (key ``cluster``): the mean is that of the subjects' means, t over subjects, and the
+    interval of the median counts subjects (Woodruff 1952).
 
     Examples
     --------
-    >>> table = pd.DataFrame({"participant_id": ["1", "2", "3"], "visit": "d0", "label": "infarct",
-    ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice",
-    ...     "value": [0.8, 0.6, 0.7], "status": "ok", "reason": None, "scan_ids": ""})
-    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2", "3"]}), table)
+    >>> table = pd.DataFrame({"participant_id": ["1", "2"], "visit": "d0", "label": "infarct",
+    ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice", "value": [0.8, 0.6],
+    ...     "status": "ok", "reason": None, "scan_ids": ""})
+    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2"]}), table)
     >>> rows = overlap_rows(OverlapSpec(id="o", type="overlap", label="infarct"), tables)
     >>> [(row.participant_id, round(row.estimate, 2)) for row in rows]
-    [('1', 0.8), ('2', 0.6), ('3', 0.7), ('all', 0.7), ('all', 0.7)]
+    [('1', 0.8), ('2', 0.6), ('all', 0.7), ('all', 0.7)]
     """
-    label = analysis.label
-    place = {"endpoint": label}
+    place = {"endpoint": analysis.label}
     try:
         analysis = analysis.with_labels(labels_of(analysis, tables))
+        rows = _chosen(analysis, tables)
     except NotComputable as error:
         return [not_computable("dice", str(error), **place)]
-    rows = tables.overlap
-    if not len(rows) or "label" not in rows:
-        return [not_computable("dice", f"no two masks of {label} to compare", **place)]
-    keep = (rows["label"] == label) & rows["participant_id"].isin(
-        population(analysis, tables)["participant_id"]
-    )
-    visits = as_list(analysis.visit)
-    if visits:
-        keep &= rows["visit"].isin(visits)
-    rows = rows[keep].copy()
-    if not len(rows):
-        return [not_computable("dice", f"no two masks of {label} to compare", **place)]
-    rows["value"] = rows["value"].astype(float)
-    rows["repeat"] = pd.to_numeric(rows["repeat"]).astype(int)
-    rows = rows[rows["repeat"] == 1]
     many = rows[rows["metric"] == MANY_METRIC]
     rows = rows[rows["metric"] != MANY_METRIC]
     sources = chosen_sources(analysis, [*rows["source_a"], *rows["source_b"]])
@@ -115,13 +98,25 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[StatisticRow]:
             )
             continue
         found += _subjects(pair, group)
-        if analysis.by_visit:
-            parts = [(v, pair[pair["visit"] == v]) for v in visits_of(analysis, tables, pair)]
-        else:
-            parts = [(str(visits[0]) if len(visits) == 1 else "all", pair)]
-        for visit, part in parts:
+        for visit, part in by_visits(analysis, tables, pair):
             found += _population(part, {**group, "visit": visit}, analysis)
     return found + _of_all(analysis, many, place)
+
+
+def _chosen(analysis: OverlapSpec, tables: Tables) -> pd.DataFrame:
+    """First repeats of the label in the population and at the visits of the analysis."""
+    rows = tables.overlap
+    if "label" in rows:
+        people = population(analysis, tables)["participant_id"]
+        keep = (rows["label"] == analysis.label) & rows["participant_id"].isin(people)
+        visits = as_list(analysis.visit)
+        if visits:
+            keep &= rows["visit"].isin(visits)
+        rows = rows[keep]
+    if "label" not in rows or not len(rows):
+        raise NotComputable(f"no two masks of {analysis.label} to compare")
+    repeat = pd.to_numeric(rows["repeat"]).astype(int)
+    return rows.assign(value=rows["value"].astype(float), repeat=repeat)[repeat == 1]
 
 
 def _of_all(analysis: OverlapSpec, many: pd.DataFrame, place: dict[str, str]) -> list[StatisticRow]:

@@ -48,21 +48,12 @@ def repeatability(
     the same of the CV; ``..._percent_lower`` and ``_upper`` = asymmetric limits of a ratio from the
     log scale. Intervals: exact chi-square (an approximation for the CV). With clusters (visits of a
     participant, whose readings differ from each other by an amount of the participant): chi-square
-    with the degrees of freedom that the variances of the clusters' sums of squares tell (Satterth-
-    waite's principle), for complete readings from the mean squares between and within clusters.
+    with the degrees of freedom that the variances of the clusters' sums of squares tell
+    (Satterthwaite), for complete readings from the mean squares between and within clusters.
 
-    Parameters
-    ----------
-    readings
-        (n targets, repeats), NaN where there is none; targets read once are left out.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Returns
-    -------
-    dict
-        Name -> Estimate; CVs only where every mean is positive (targets whose readings are all 0
-        are left out and counted in the note).
+    ``readings`` are (n targets, repeats), NaN where there is none; targets read once are left out.
+    CVs only where every mean is positive (targets whose readings are all 0 are left out and counted
+    in the note).
 
     Examples
     --------
@@ -100,9 +91,7 @@ def _freedom(values: Floats, codes: Codes | None, df: float) -> tuple[float, str
     """
     if codes is None:
         return df, ""
-    a = int(codes.max()) + 1
-    if a < groups_of.FEWEST_CLUSTERS:
-        raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+    a = groups_of.enough_clusters(codes)
     centred = values - np.nanmean(values, axis=1, keepdims=True)
     if np.isnan(values).any():
         own = np.nansum(centred**2, axis=1)
@@ -198,35 +187,14 @@ def _logarithmic(
     return result
 
 
-def claim(name: str, unit: str, percent: Estimate) -> str:
-    """The sentence of a QIBA profile: how large a change must be to be real.
-
-    Examples
-    --------
-    >>> claim("infarct volume", "mL", Estimate(24.3, 19.8, 31.4, n=30))
-    'A change of infarct volume by more than 24.3 % (95 % CI 19.8 to 31.4) is real with 95 %...'
-    """
-    return (
-        f"A change of {name} by more than {percent.estimate:.1f} % (95 % CI "
-        f"{percent.ci_low:.1f} to {percent.ci_high:.1f}) is real with 95 % confidence "
-        f"({percent.n} targets read again; {unit})."
-    )
-
-
 @dataclass(frozen=True)
 class Linearity:
     """Measured against true values.
 
-    Attributes
-    ----------
-    bias, bias_percent
-        Mean of measured - true; mean of 100 (measured - true) / true over true values > 0.
-    slope, intercept, r_squared
-        Least squares of measured on true; ``slope.p_value`` tests slope = 1.
-    curvature
-        Quadratic term, whose p value tests linearity (CLSI EP06: a significant one is not).
-    rmse
-        Root mean square of measured - true.
+    ``bias``: mean of measured - true; ``bias_percent``: mean of 100 (measured - true) / true over
+    true values > 0. ``slope``, ``intercept`` and ``r_squared``: least squares of measured on true;
+    ``slope.p_value`` tests slope = 1. ``curvature``: quadratic term, whose p value tests linearity
+    (CLSI EP06: a significant one is not). ``rmse``: root mean square of measured - true.
     """
 
     bias: Estimate

@@ -69,21 +69,17 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[StatisticRow]:
 
     ``truth`` is a column of the phantoms sheet (``certified_value``), whose rows then carry the
     measured value too (``measured_value``); or a source of measurements.tsv that holds the truth of
-    simulated scans, with which every other source (or ``sources``) is compared.
+    simulated scans, with which every other source (or ``sources``) is compared. Verdicts follow as
+    rows ``conformance:<statistic>``, 1 where the limit is kept and 0 where not.
 
     Examples
     --------
-    >>> sheet = pd.DataFrame({"site": "A", "scanner": "S", "acquired_at": ["1", "1", "1", "2", "2",
-    ...     "2"], "insert": ["a", "b", "c"] * 2, "certified_value": [10.0, 20.0, 30.0] * 2,
-    ...     "measured_value": [10.5, 20.4, 30.6, 10.4, 20.6, 30.5], "unit": "mL"})
+    >>> sheet = pd.DataFrame({"site": "A", "acquired_at": ["1", "1", "1"], "insert": list("abc"),
+    ...     "certified_value": [10.0, 20.0, 30.0], "measured_value": [10.5, 20.4, 30.6]})
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": []}), phantoms=sheet)
-    >>> plan = PhantomSpec(id="p", type="phantom", truth="certified_value")
-    >>> rows = phantom_rows(plan, tables)
+    >>> rows = phantom_rows(PhantomSpec(id="p", type="phantom", truth="certified_value"), tables)
     >>> [round(r.estimate, 3) for r in rows if (r.statistic, r.group) == ("bias", "all")]
     [0.5]
-
-    Verdicts follow as rows ``conformance:<statistic>``, 1 where the limit is kept and 0 where not,
-    with the limit and its source in method and note; see :func:`phantom_verdicts`.
     """
     truth = analysis.truth
     if truth in tables.phantoms.columns:
@@ -91,7 +87,7 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[StatisticRow]:
         planned = as_list(analysis.endpoint)
         verdicts = phantom_verdicts(tables.phantoms, tables.phantom_qa)
         return rows + [
-            row for row in conformance_rows(verdicts) if not planned or row.endpoint in planned
+            row for row in _conformance_rows(verdicts) if not planned or row.endpoint in planned
         ]
     rows = []
     for endpoint in as_list(analysis.endpoint):
@@ -105,15 +101,23 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[StatisticRow]:
     return rows
 
 
-def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[StatisticRow]:
+def _numbered(sheet: pd.DataFrame, truth: str) -> pd.DataFrame | None:
+    """The sheet with ``truth`` and ``measured`` as numbers; None without measured values."""
     column = next((name for name in MEASURED if name in sheet.columns), None)
     if column is None:
-        return [not_computable("bias", "the phantoms table has no measured values")]
-    table = sheet.assign(
+        return None
+    return sheet.assign(
         truth=pd.to_numeric(sheet[truth], errors="coerce"),
         measured=pd.to_numeric(sheet[column], errors="coerce"),
-    ).dropna(subset=["truth", "measured"])
-    table = table.assign(endpoint=endpoints_of(table))
+        endpoint=_endpoints_of(sheet),
+    )
+
+
+def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[StatisticRow]:
+    table = _numbered(sheet, truth)
+    if table is None:
+        return [not_computable("bias", "the phantoms table has no measured values")]
+    table = table.dropna(subset=["truth", "measured"])
     planned = as_list(analysis.endpoint)
     rows: list[StatisticRow] = []
     for endpoint in planned or sorted(set(table["endpoint"])):
@@ -149,15 +153,8 @@ def _is_percentage(statistic: str) -> bool:
     return "percent" in statistic and statistic != "uniformity_percent"
 
 
-def endpoints_of(table: pd.DataFrame) -> pd.Series:
-    """What is compared with what: the kind of scan, volumes apart from values.
-
-    Examples
-    --------
-    >>> sheet = pd.DataFrame({"kind": ["adc", "ncct"], "quantity": ["value", "volume"]})
-    >>> endpoints_of(sheet).tolist()
-    ['adc', 'ncct:volume']
-    """
+def _endpoints_of(table: pd.DataFrame) -> pd.Series:
+    """The kind of scan, volumes (``ncct:volume``) apart from values."""
     if "kind" not in table:
         return pd.Series("phantom", index=table.index)
     if "quantity" in table:
@@ -219,7 +216,7 @@ def _drift_row(maker: GroupStatistics, part: pd.DataFrame, relative: bool) -> St
         years, error = _error_in_time(part, relative)
     except NotComputable as reason:
         return maker.attempt(name, reason)
-    found = partial(drift, years, error, alpha=maker.alpha)
+    found = partial(_drift, years, error, alpha=maker.alpha)
     return maker.attempt(name, found, partial(second.second_slope, years, error))
 
 
@@ -236,29 +233,15 @@ def _error_in_time(part: pd.DataFrame, relative: bool) -> tuple[np.ndarray, np.n
     )
 
 
-def drift(years: Any, error: Any, *, alpha: float = 0.05) -> Estimate:
-    """Slope of the error in time, per year, with its t interval.
-
-    Examples
-    --------
-    >>> found = drift([0, 0.5, 1.0, 1.5], [0.0, 1.1, 1.9, 3.0])
-    >>> round(found.estimate, 2), found.ci_low > 0
-    (1.96, True)
-    """
+def _drift(years: Any, error: Any, *, alpha: float = 0.05) -> Estimate:
+    """Slope of the error in time, per year, with its t interval."""
     from scipy import stats
 
     fit = stats.linregress(np.asarray(years, float), np.asarray(error, float))
-    n = len(np.asarray(years))
+    n, slope = len(np.asarray(years)), float(fit.slope)
     half = quantile_t(n - 2, alpha) * float(fit.stderr)
-    slope = float(fit.slope)
-    return Estimate(
-        slope,
-        slope - half,
-        slope + half,
-        float(fit.pvalue),
-        n,
-        "least squares of the error on time in years, t; p against 0",
-    )
+    method = "least squares of the error on time in years, t; p against 0"
+    return Estimate(slope, slope - half, slope + half, float(fit.pvalue), n, method)
 
 
 def _repeated(part: pd.DataFrame, keys: list[str]) -> np.ndarray:
@@ -305,18 +288,16 @@ def _rows(
     except NotComputable as error:
         return [not_computable(name, str(error), **place) for name in STATISTICS]
     n = found.bias.n
-    plain = {
-        "r_squared": Estimate(found.r_squared, n=n, method="least squares of measured on true"),
-        "rmse": Estimate(found.rmse, n=n, method="root mean square of measured - true"),
-    }
+    r_squared = Estimate(found.r_squared, n=n, method="least squares of measured on true")
+    rmse = Estimate(found.rmse, n=n, method="root mean square of measured - true")
     rows = [
         maker.attempt("bias", found.bias),
         maker.attempt("bias_percent", found.bias_percent),
         maker.attempt("slope", found.slope, partial(second.second_slope, x, y)),
         maker.attempt("intercept", found.intercept),
-        maker.attempt("r_squared", plain["r_squared"]),
+        maker.attempt("r_squared", r_squared),
         maker.attempt("curvature", found.curvature, None, "p tests linearity"),
-        maker.attempt("rmse", plain["rmse"]),
+        maker.attempt("rmse", rmse),
     ]
     try:
         repeats = repeatability(repeated, alpha=maker.alpha)
@@ -332,16 +313,8 @@ def _rows(
 # --- verdicts ----------------------------------------------------------------------------------
 
 
-def limits_in_force(settings: PhantomQaSettings) -> list[PhantomLimit]:
-    """The built-in limits, replaced one by one by those of the study.
-
-    Examples
-    --------
-    >>> given = PhantomQaSettings(
-    ...     limits=[{"statistic": "slope", "min": 0.9, "citation": "charter 4.2"}])
-    >>> [limit.citation for limit in limits_in_force(given) if limit.statistic == "slope"]
-    ['charter 4.2']
-    """
+def _limits_in_force(settings: PhantomQaSettings) -> list[PhantomLimit]:
+    """The built-in limits, replaced one by one by those of the study."""
     own = {(limit.endpoint, limit.statistic) for limit in settings.limits}
     defaults = DEFAULT_LIMITS if settings.use_defaults else ()
     kept = [limit for limit in defaults if (limit.endpoint, limit.statistic) not in own]
@@ -351,17 +324,8 @@ def limits_in_force(settings: PhantomQaSettings) -> list[PhantomLimit]:
 def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.DataFrame:
     """Verdict of each phantom scan, and of each scanner over time, on every limit.
 
-    Parameters
-    ----------
-    table
-        ``endpoints/phantoms.tsv`` (or the sheet with measured values).
-    settings
-        ``phantom_qa`` of the config.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of ``endpoints/phantom_verdicts.tsv``; the limit itself passes.
+    ``table`` is ``endpoints/phantoms.tsv`` (or the sheet with measured values); the limit itself
+    passes.
 
     Examples
     --------
@@ -372,17 +336,12 @@ def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.Dat
     >>> found[["criterion", "verdict"]].values.tolist()
     [['slope', 'fail'], ['r_squared', 'pass'], ['bias_percent', 'fail']]
     """
-    column = next((name for name in MEASURED if name in table.columns), None)
-    if table.empty or column is None:
+    full = None if table.empty else _numbered(table, "certified_value")
+    if full is None:
         return pd.DataFrame(columns=list(PHANTOM_VERDICTS))
-    full = table.assign(
-        truth=pd.to_numeric(table["certified_value"], errors="coerce"),
-        measured=pd.to_numeric(table[column], errors="coerce"),
-        endpoint=endpoints_of(table),
-    )
     if "scanner" not in full:
         full["scanner"] = "scanner"
-    limits = limits_in_force(settings)
+    limits = _limits_in_force(settings)
     rows: list[tuple[Any, ...]] = []
     for (site, scanner, endpoint), own in full.groupby(["site", "scanner", "endpoint"]):
         due = [limit for limit in limits if limit.endpoint in (None, endpoint)]
@@ -405,11 +364,8 @@ def _session(part: pd.DataFrame) -> dict[str, float]:
     if own.empty:
         return {}
     error = own["measured"] - own["truth"]
-    values = {
-        "bias": float(error.mean()),
-        "rmse": float(np.sqrt((error**2).mean())),
-        **_worst(own),
-    }
+    rmse = float(np.sqrt((error**2).mean()))
+    values = {"bias": float(error.mean()), "rmse": rmse, **_worst(own)}
     positive = own["truth"] > 0
     if positive.any():
         values["bias_percent"] = float((100 * error / own["truth"])[positive].mean())
@@ -430,7 +386,7 @@ def _over_time(own: pd.DataFrame) -> dict[str, float]:
         values |= {name: one.estimate for name, one in found.items()}
     for relative, name in ((False, "drift_per_year"), (True, "drift_percent_per_year")):
         with suppress(NotComputable):
-            values[name] = drift(*_error_in_time(known, relative)).estimate
+            values[name] = _drift(*_error_in_time(known, relative)).estimate
     return _meaningful(values, known)
 
 
@@ -457,7 +413,7 @@ def _verdict(limit: PhantomLimit, value: float | None) -> tuple[str, float | Non
     return limit.statistic, value, ", ".join(words), verdict, limit.citation
 
 
-def conformance_rows(verdicts: pd.DataFrame) -> list[StatisticRow]:
+def _conformance_rows(verdicts: pd.DataFrame) -> list[StatisticRow]:
     """Statistics rows of the verdicts, one per scanner, endpoint and limit: the worst counts."""
     rows: list[StatisticRow] = []
     keys = ["site", "scanner", "endpoint", "criterion", "limit", "citation"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -13,13 +13,12 @@ from corelab.agreement import guards, repeats, strata
 from corelab.agreement.clusters import labels_of
 from corelab.agreement.direction import direction_rows
 from corelab.agreement.groups import GroupStatistics
-from corelab.agreement.sources import INVESTIGATOR, chosen_sources
+from corelab.agreement.sources import INVESTIGATOR, by_visits, chosen_sources
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
     measured,
-    visits_of,
 )
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.results import StatisticRow, not_computable
@@ -28,13 +27,7 @@ from corelab.terms.results import StatisticRow, not_computable
 def readings(
     analysis: AgreementSpec, tables: Tables, endpoint: str, sources: Sequence[str] | None
 ) -> pd.DataFrame:
-    """Values of an endpoint, transformed and derived as planned.
-
-    Returns
-    -------
-    pandas.DataFrame
-        participant_id, visit, source, repeat, value.
-    """
+    """Values of an endpoint, transformed and derived as planned, one row per reading."""
     rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
     scale = analysis.scale
     derivation = analysis.derivation
@@ -92,11 +85,6 @@ def with_investigators(tables: Tables, analysis: AgreementSpec) -> Tables:
     """Measurements in which the reads of all investigators bear one name, where planned.
 
     Every site has an investigator of its own; against the central read they are one source.
-
-    Raises
-    ------
-    ValueError
-        If two investigators read one case: duplicates are never averaged.
     """
     rows, reads = tables.measurements, tables.reads
     known = "role" in reads and {"reader", "endpoint"} <= set(reads.columns)
@@ -130,34 +118,35 @@ def with_grades(analysis: AgreementSpec, tables: Tables, endpoint: str) -> Agree
     return analysis.changed(categories=scale, measure_level=level)
 
 
+def by_endpoint(
+    planned: AgreementSpec, tables: Tables
+) -> Iterator[tuple[AgreementSpec, str, list[str], pd.DataFrame | NotComputable]]:
+    """For each endpoint the analysis, its name, its sources and readings, or why there are none."""
+    for endpoint in as_list(planned.endpoint):
+        analysis = with_grades(planned, tables, endpoint)
+        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
+        sources = chosen_sources(analysis, list(there.dropna()))
+        try:
+            yield analysis, endpoint, sources, readings(analysis, tables, endpoint, sources)
+        except NotComputable as error:
+            yield analysis, endpoint, sources, error
+
+
 def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[StatisticRow]:
     """Rows of an analysis of type ``agreement``: statistics of each pair and of all sources."""
     rows: list[StatisticRow] = []
     tables = with_investigators(given, planned_analysis)
-    reason = ""
+    reason = None
     try:
         planned_analysis = planned_analysis.with_labels(labels_of(planned_analysis, tables))
     except NotComputable as error:
-        reason = str(error)
-    for endpoint in as_list(planned_analysis.endpoint):
-        analysis = with_grades(planned_analysis, tables, endpoint)
-        if reason:
-            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(reason)
+        reason = error
+    for analysis, endpoint, sources, found in by_endpoint(planned_analysis, tables):
+        values = reason or found
+        if isinstance(values, NotComputable):
+            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(values))
             continue
-        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
-        sources = chosen_sources(analysis, list(there.dropna()))
-        try:
-            values = readings(analysis, tables, endpoint, sources)
-        except NotComputable as error:
-            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(error))
-            continue
-        planned = as_list(analysis.visit)
-        if analysis.by_visit:
-            visits = visits_of(analysis, tables, values)
-            parts = [(visit, values[values["visit"] == visit]) for visit in visits]
-        else:
-            parts = [(planned[0] if len(planned) == 1 else "all", values)]
-        for visit, part in parts or [("all", values)]:
+        for visit, part in by_visits(analysis, tables, values) or [("all", values)]:
             whole = GroupStatistics(analysis, endpoint, visit, "all")
             if analysis.repeats == "within":
                 rows += _within(whole, sources, part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,16 +24,8 @@ from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate, StatisticRow
 
 
-def cube(values: pd.DataFrame, sources: Sequence[str]) -> tuple[Floats, pd.Index]:
-    """Readings as (targets, sources, repeats), NaN where there is none, and the targets' names.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"participant_id": "1", "visit": "a", "source": ["x", "x", "y"],
-    ...                      "repeat": [1, 2, 1], "value": [1.0, 2.0, 3.0]})
-    >>> cube(rows, ["x", "y"])[0].tolist()
-    [[[1.0, 2.0], [3.0, nan]]]
-    """
+def _cube(values: pd.DataFrame, sources: Sequence[str]) -> tuple[Floats, pd.Index]:
+    """Readings as (targets, sources, repeats), NaN where there is none, and the targets."""
     own = values[values["source"].isin(list(sources))]
     wide = one_per_cell(own, ["participant_id", "visit"], ["source", "repeat"])
     repeats = sorted(own["repeat"].unique())
@@ -66,7 +58,7 @@ def _between_and_within(
     return parts, codes
 
 
-def inter_intra_ratio(
+def _inter_intra_ratio(
     readings: Floats,
     *,
     alpha: float = 0.05,
@@ -78,97 +70,59 @@ def inter_intra_ratio(
     Between: pooled over targets, of the first readings of all readers (reader bias and the
     interaction of reader and target are part of it, and so is the reader's own variation, so that
     the ratio is 1 where another reader is no worse than the same one again). Within: pooled over
-    targets and readers, of repeated readings. Interval: jackknife over targets (or clusters) of the
-    logarithm, t. With a margin p is one-sided, of a ratio that is as large or larger: below alpha
-    readers are interchangeable within it (Obuchowski 2014, Acad Radiol 21:1483, whose index is the
-    difference of the two variances).
-
-    Parameters
-    ----------
-    readings
-        (targets, readers, repeats), NaN where there is none.
-    margin
-        Largest ratio that still counts as no worse.
-    alpha, clusters
-        As everywhere in :mod:`corelab.agreement`.
-
-    Raises
-    ------
-    NotComputable
-        Without repeated readings, without targets read by two readers, or where repeats are equal.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> truth = rng.normal(50, 10, (200, 1, 1))
-    >>> readings = truth + rng.normal(0, 2, (200, 3, 1)) + rng.normal(0, 1, (200, 3, 2))
-    >>> found = inter_intra_ratio(readings)
-    >>> found.ci_low < 5 ** 0.5 < found.ci_high
-    True
+    targets and readers, of repeated readings. Interval: jackknife of the logarithm, t. With a
+    ``margin``, the largest ratio that still counts as no worse, p is that of being at the margin
+    (Obuchowski 2014, Acad Radiol 21:1483, whose index is the difference of the two variances).
     """
     parts, codes = _between_and_within(readings, clusters)
-    whole = parts.sum(axis=0)
-    if whole[0] <= 1e-24 * max(whole[2], 1e-300):
+    inside, _, between, _ = parts.sum(axis=0)
+    if inside <= 1e-24 * max(between, 1e-300):
         raise NotComputable("repeated readings are all equal: no ratio to them")
-    if whole[2] <= 0:
+    if between <= 0:
         raise NotComputable("readers agree exactly: the ratio is 0 and has no interval")
-
-    def ratio(totals: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            one, df_one, other, df_other = totals.T
-            found: Floats = np.sqrt((other / df_other) / (one / df_one))
-            return found
-
-    return groups_of.jackknife_estimate(
-        float(ratio(whole[None])[0]), ratio(whole - groups_of.sums(parts, codes)), alpha=alpha,
-        codes=codes, scale="log", n=len(parts), null=margin,
-        method="pooled SD between readers over within a reader",
+    return _jackknifed(
+        lambda within, others: np.sqrt(others / within), parts, codes, alpha=alpha, scale="log",
+        null=margin, method="pooled SD between readers over within a reader",
     )  # fmt: skip
 
 
-def no_worse(found: Estimate, margin: float) -> Estimate:
-    """The ratio with the one-sided p of being at or above the margin.
+def _jackknifed(
+    statistic: Callable[[Floats, Floats], Floats], parts: Floats, codes: Codes | None, **how: Any
+) -> Estimate:
+    """Jackknife of a statistic of the variances within and between readers."""
 
-    Examples
-    --------
-    >>> one = no_worse(Estimate(1.0, 0.9, 1.1, p_value=0.02), 1.2)
-    >>> one.p_value
-    0.01
-    """
+    def of(totals: Floats) -> Floats:
+        inside, df_inside, between, df_between = totals.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return statistic(inside / df_inside, between / df_between)
+
+    whole = parts.sum(axis=0)
+    left_out = of(whole - groups_of.sums(parts, codes))
+    value = float(of(whole[None])[0])
+    return groups_of.jackknife_estimate(value, left_out, codes=codes, n=len(parts), **how)
+
+
+def _no_worse(ratio: Callable[..., Estimate], margin: float) -> Estimate:
+    """The ratio with the one-sided p of being at or above the margin."""
+    found = ratio(margin=margin)
     half = found.p_value / 2.0
     p_value = half if found.estimate < margin else 1.0 - half
     text = f"one-sided p of a ratio of {margin:g} or more (Obuchowski 2014)"
     return replace(found, p_value=p_value, method=f"{found.method}; {text}")
 
 
-def interchangeability(
+def _interchangeability(
     readings: Floats, *, alpha: float = 0.05, clusters: ArrayLike | None = None
 ) -> Estimate:
     """Mean squared difference between two readers minus that of a reader from himself.
 
     The index of individual equivalence of Obuchowski 2014, in squared units of the endpoint: 0
-    where another reader is no worse than the same one again. Interval: jackknife over targets or
-    clusters, t.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> readings = rng.normal(50, 10, (200, 1, 1)) + rng.normal(0, 1, (200, 3, 2))
-    >>> found = interchangeability(readings)
-    >>> found.ci_low < 0 < found.ci_high
-    True
+    where another reader is no worse than the same one again. Interval: jackknife, t.
     """
     parts, codes = _between_and_within(readings, clusters)
-    whole = parts.sum(axis=0)
-
-    def index(totals: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Floats = 2.0 * (totals[:, 2] / totals[:, 3] - totals[:, 0] / totals[:, 1])
-            return found
-
-    return groups_of.jackknife_estimate(
-        float(index(whole[None])[0]), index(whole - groups_of.sums(parts, codes)), alpha=alpha,
-        codes=codes, scale="raw", n=len(parts), null=0.0,
+    return _jackknifed(
+        lambda within, others: 2.0 * (others - within), parts, codes, alpha=alpha, scale="raw",
+        null=0.0,
         method="mean squared difference between readers minus within a reader (Obuchowski 2014)",
     )  # fmt: skip
 
@@ -185,7 +139,7 @@ def intra_inter_rows(
     """
     if len(values) == 0 or values["repeat"].nunique() < 2 or len(sources) < 2:
         return []
-    readings, index = cube(values, sources)
+    readings, index = _cube(values, sources)
     every = whole.over(index)
     n, k, m = readings.shape
     rows: list[StatisticRow] = []
@@ -199,20 +153,14 @@ def intra_inter_rows(
     pool = replace(every, codes=np.repeat(own, k) if every.codes is not None else None)
     rows += _figures(pool, pooled, "intra_reader", "repeatability", with_icc=False)
     rows += _figures(every, readings[:, :, 0], "inter_reader", "reproducibility")
-    how: dict[str, Any] = {"alpha": every.alpha, "clusters": every.codes}
-    ratio = partial(inter_intra_ratio, readings, **how)
+    ratio = partial(_inter_intra_ratio, readings, **every.how)
     rows.append(every.attempt("inter_intra_sd_ratio", ratio))
-    index_of = partial(interchangeability, readings, **how)
+    index_of = partial(_interchangeability, readings, **every.how)
     rows.append(every.attempt("interchangeability_index", index_of))
     margin = whole.analysis.no_worse_ratio
     if margin is not None:
-        bound = float(margin)
-        rows.append(
-            every.attempt(
-                "inter_no_worse_than_intra",
-                lambda: no_worse(inter_intra_ratio(readings, margin=bound, **how), bound),
-            )
-        )
+        compared = partial(_no_worse, ratio, float(margin))
+        rows.append(every.attempt("inter_no_worse_than_intra", compared))
     return rows
 
 
@@ -220,7 +168,7 @@ def _figures(
     maker: GroupStatistics, table: Floats, prefix: str, kind: str, *, with_icc: bool = True
 ) -> list[StatisticRow]:
     def spread() -> Iterable[Estimate]:
-        found = repeatability(table, alpha=maker.alpha, clusters=maker.codes)
+        found = repeatability(table, **maker.how)
         return found["within_sd"], found["repeatability_coefficient"]
 
     names = (f"{prefix}_sd", f"{prefix}_{kind}")
@@ -234,9 +182,8 @@ def _figures(
     try:
         if len(twice) < 3:
             raise NotComputable(f"{len(twice)} targets read twice, at least 3 are needed")
-        found = intraclass_correlation(
-            twice, alpha=maker.alpha, clusters=codes, pooled=maker.pooled
-        )
+        how: dict[str, Any] = {**maker.how, "clusters": codes, "pooled": maker.pooled}
+        found = intraclass_correlation(twice, **how)
     except NotComputable as error:
         return [*rows, maker.attempt(f"{prefix}_icc", error)]
     return [*rows, maker.attempt(f"{prefix}_icc", found[form])]
@@ -252,7 +199,7 @@ def replicated_rows(
     own = values[values["source"].isin(pair)]
     if own.groupby("source")["repeat"].nunique().reindex(list(pair)).fillna(0).min() < 2:
         return []
-    readings, index = cube(own, pair)
+    readings, index = _cube(own, pair)
     maker = whole.of("|".join(pair)).over(index)
     names = ("bias_replicated", "loa_lower_replicated", "loa_upper_replicated")
 
@@ -260,9 +207,8 @@ def replicated_rows(
         found = bland_altman_replicated(
             *(readings[:, 0], readings[:, 1]),
             linked=whole.analysis.linked,
-            alpha=maker.alpha,
-            clusters=maker.codes,
             multiplier=maker.multiplier,
+            **maker.how,
         )
         method = f"{maker.multiplier:.4g} SD of single readings; {found.method}"
         return replace(found, method=method).estimates()

@@ -29,17 +29,12 @@ SHOWN = ("bias", "loa_lower", "loa_upper", "kappa_quadratic", "within_sd")
 def reading_places(tables: Tables, endpoint: str, sources: Sequence[str]) -> pd.Series:
     """Mean relative place (0 to 1) of each target in the sources' reading sequences.
 
-    Sequence: ``presentation_order`` of the reads, else their ``read_at``; first repeats only.
-
-    Returns
-    -------
-    pandas.Series
-        Index (participant_id, visit); empty where the reads have no order.
+    Sequence: ``presentation_order`` of the reads, else their ``read_at``; first repeats only. Index
+    (participant_id, visit); empty where the reads have no order.
 
     Examples
     --------
-    >>> places = reading_places(Tables(pd.DataFrame(), pd.DataFrame()), "aspects", ["r1"])
-    >>> len(places)
+    >>> len(reading_places(Tables(pd.DataFrame(), pd.DataFrame()), "aspects", ["r1"]))
     0
     """
     empty = pd.Series(dtype=float)
@@ -57,28 +52,23 @@ def reading_places(tables: Tables, endpoint: str, sources: Sequence[str]) -> pd.
     return own.groupby(["participant_id", "visit"])["place"].mean()
 
 
-def _levels(
-    name: str, wide: pd.DataFrame, tables: Tables, endpoint: str
-) -> tuple[pd.Series | None, str]:
-    """Stratum of each target, or None and the reason."""
+def _levels(name: str, wide: pd.DataFrame, tables: Tables, endpoint: str) -> pd.Series:
+    """Stratum of each target."""
     if name == "visit":
-        return pd.Series(wide.index.get_level_values("visit"), index=wide.index), ""
+        return pd.Series(wide.index.get_level_values("visit"), index=wide.index)
     if name == "size":
         labels = np.array(["small", "medium", "large"])
-        return pd.Series(
-            labels[thirds(np.nanmean(wide.to_numpy(), axis=1)) - 1], index=wide.index
-        ), ""
+        return pd.Series(labels[thirds(np.nanmean(wide.to_numpy(), axis=1)) - 1], index=wide.index)
     if name == "third":
         places = reading_places(tables, endpoint, list(wide.columns)).reindex(wide.index).dropna()
         if len(places) < 9:
-            return None, "the reads have no presentation_order or read_at for 9 targets"
-        return pd.Series(thirds(places.to_numpy()), index=places.index), ""
+            raise NotComputable("the reads have no presentation_order or read_at for 9 targets")
+        return pd.Series(thirds(places.to_numpy()), index=places.index)
     if name not in tables.participants.columns:
-        return None, f"the participants sheet has no column '{name}'"
+        raise NotComputable(f"the participants sheet has no column '{name}'")
     people = tables.participants.set_index("participant_id")[name]
-    return pd.Series(
-        people.reindex(wide.index.get_level_values("participant_id")).to_numpy(), index=wide.index
-    ).dropna(), ""
+    own = people.reindex(wide.index.get_level_values("participant_id"))
+    return pd.Series(own.to_numpy(), index=wide.index).dropna()
 
 
 def stratified_rows(
@@ -95,9 +85,9 @@ def stratified_rows(
             pair = wide[[a, b]].dropna()
             if not len(pair):
                 continue
-            levels, reason = _levels(name, pair, tables, whole.endpoint)
-            if levels is None:
-                error = NotComputable(reason)
+            try:
+                levels = _levels(name, pair, tables, whole.endpoint)
+            except NotComputable as error:
                 rows.append(whole.of(f"{a}|{b}|{name}").attempt(shown[0], error))
                 continue
             for level in sorted(set(levels), key=str):
@@ -122,10 +112,7 @@ def _drift_rows(whole: GroupStatistics, tables: Tables, pair: pd.DataFrame) -> l
     )
 
     def drifts() -> Iterable[Estimate]:
-        found = drift_by_thirds(
-            pair.to_numpy(), places, form=form, alpha=maker.alpha, clusters=maker.codes,
-            **maker.bootstrap,
-        )  # fmt: skip
+        found = drift_by_thirds(pair.to_numpy(), places, form=form, **maker.resampled)
         return found.change, found.bias_slope, found.learning_slope
 
     return maker.attempts(names, drifts, extras=notes)
@@ -137,7 +124,7 @@ def reader_effect_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[Stati
     present = present[present.notna().sum(axis=1) >= 2]
     every = whole.over(present)
     try:
-        found = reader_effects(present, alpha=every.alpha, clusters=every.codes)
+        found = reader_effects(present, **every.how)
     except NotComputable as error:
         return [every.attempt("reader_effect_f", error)]
     rows = [
@@ -167,10 +154,7 @@ def comparison_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[Statisti
     for group, first, second, index in _two_pairs(wide):
         maker = whole.of(group).over(index)
         try:
-            one = compare_intraclass_correlations(
-                first, second, form=form, alpha=maker.alpha, clusters=maker.codes,
-                **maker.bootstrap,
-            )  # fmt: skip
+            one = compare_intraclass_correlations(first, second, form=form, **maker.resampled)
         except NotComputable as error:
             rows.append(maker.attempt(f"{form}_difference", error))
             continue

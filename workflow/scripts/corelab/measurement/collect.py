@@ -49,17 +49,7 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
-from corelab.terms.endpoints import ENDPOINTS, VOLUME_UNITS_ML, unit_of
-
-
-def _in_unit(
-    value: float | None, unit: str | None, endpoint: str
-) -> tuple[float | None, str | None]:
-    """A supplied value in the endpoint's own unit."""
-    wanted = unit_of(endpoint)
-    if wanted == "mL" and value is not None and unit in VOLUME_UNITS_ML:
-        return value * VOLUME_UNITS_ML[unit], "mL"
-    return value, wanted or unit
+from corelab.terms.endpoints import ENDPOINTS, in_own_unit
 
 
 def _number(cell: Any) -> float | None:
@@ -74,7 +64,7 @@ def _value(
     """Value, unit and remark of a row; a grade in words is its place on the config's list."""
     cell, endpoint = cells["value"], cells["endpoint"]
     if grades is None or endpoint not in grades or cell is None:
-        return *_in_unit(_number(cell), cells.get("unit"), endpoint), None
+        return *in_own_unit(_number(cell), cells.get("unit"), endpoint), None
     text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
     return float(list(grades[endpoint]).index(text)), "grade", f"grade {text}"
 
@@ -104,30 +94,13 @@ def _repeat(cells: Mapping[Any, Any]) -> int:
     return int(float(cells.get("repeat") or 1))
 
 
-def read_rows(
+def _read_rows(
     sheet: pd.DataFrame | None,
     grades: Mapping[str, Sequence[str]] | None = None,
     *,
     prefix: str = "",
 ) -> list[MeasurementRow]:
-    """Rows of the reads sheet as measurement rows; the source is the reader.
-
-    Parameters
-    ----------
-    sheet
-        Reads as text.
-    grades
-        Endpoint -> its grades in words, lowest first (``grades`` of the config).
-    prefix
-        Before the reader's name in ``source``.
-
-    Examples
-    --------
-    >>> sheet = pd.DataFrame([{"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
-    ...                        "reader": "r1", "value": "12000", "unit": "mm3"}])
-    >>> row = read_rows(sheet)[0]; row.value, row.unit, row.source, row.repeat
-    (12.0, 'mL', 'r1', 1)
-    """
+    """Rows of the reads sheet as measurement rows; the source is ``prefix`` and the reader."""
     rows = []
     for cells in [] if sheet is None else sheet.to_dict("records"):
         value, unit, remark = _value(cells, grades)
@@ -139,23 +112,13 @@ def read_rows(
     return rows
 
 
-def final_rows(
+def _final_rows(
     table: pd.DataFrame | None,
     grades: Mapping[str, Sequence[str]] | None = None,
     *,
     source: str = "final",
 ) -> list[MeasurementRow]:
-    """Final reads as measurement rows; the readers' own rows stand beside them.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame([{"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
-    ...     "value": "12.5", "unit": "mL", "how": "adjudicated", "readers": "r1,r2",
-    ...     "adjudicator": "r3", "reason": "difference 9 above 5"}])
-    >>> row = final_rows(table)[0]
-    >>> row.value, row.source, row.reason
-    (12.5, 'final', 'adjudicated by r3: difference 9 above 5')
-    """
+    """Final reads as measurement rows; the readers' own rows stand beside them."""
     rows = []
     for cells in [] if table is None else table.to_dict("records"):
         value, unit, remark = _value(cells, grades)
@@ -168,7 +131,7 @@ def final_rows(
     return rows
 
 
-def supplied_rows(
+def _supplied_rows(
     sheet: pd.DataFrame | None, grades: Mapping[str, Sequence[str]] | None = None
 ) -> list[MeasurementRow]:
     """Rows of measurements sheets (other software, earlier readings) as measurement rows."""
@@ -209,42 +172,18 @@ def collect_measurements(
     grades: Mapping[str, Sequence[str]] | None = None,
     excluded: Mapping[tuple[str, str, str], Decision] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Collect all rows of a study.
+    """Collect all rows of a study: ``measurements``, ``overlap`` and ``acquisition``.
 
-    Parameters
-    ----------
-    records
-        Of visits and batches.
-    reads, supplied
-        Sheets as text.
-    listed
-        (participant_id, visit) of the scans sheet.
-    visit_order, baseline
-        Visits in time.
-    settings
-        ``measurement`` of the config.
-    scans, serial
-        Rows of the scans sheet and ``serial_imaging`` of the config, for windows.
-    further
-        Rows of the central read (:func:`central_rows`).
-    grades
-        Endpoint -> its grades in words, lowest first.
-    excluded
-        Values that people excluded; what follows from them is not computable.
+    ``records`` are of visits and batches, ``reads`` and ``supplied`` sheets as text, ``listed``
+    (participant_id, visit) of the scans sheet; ``scans`` and ``serial`` are for windows,
+    ``further`` rows of the central read, ``grades`` endpoint -> its grades in words, lowest first,
+    ``excluded`` values that people excluded: what follows from them is not computable.
 
-    Returns
-    -------
-    dict
-        ``measurements``, ``overlap``, ``acquisition`` frames in the columns of the contract.
-
-    Raises
-    ------
-    ValueError
-        If one key has two values.
+    Raises ValueError if one key has two values.
     """
     read = list(records)
     rows = [row for record in read for row in record.rows]
-    rows = _contours_first(rows, read_rows(reads, grades)) + supplied_rows(supplied, grades)
+    rows = _contours_first(rows, _read_rows(reads, grades)) + _supplied_rows(supplied, grades)
     columns = [c for c in MEASUREMENTS if c != "row_id"]
     frame = rows_frame([*rows, *further], columns)
     frame["value"] = frame["value"].astype(float)
@@ -344,7 +283,7 @@ def _append(frame: pd.DataFrame, made: Sequence[MeasurementRow]) -> pd.DataFrame
     return more if frame.empty else pd.concat([frame, more], ignore_index=True)
 
 
-def flow_rows(
+def _flow_rows(
     participants: Sequence[str],
     scans: Sequence[ScanRow],
     scan_status: Mapping[str, tuple[str, str | None]],
@@ -352,29 +291,8 @@ def flow_rows(
 ) -> pd.DataFrame:
     """The flow from scans listed to scans measured, and of participants to those with values.
 
-    Parameters
-    ----------
-    participants
-        Subject ids of the study.
-    scans
-        Of the scans sheet.
-    scan_status
-        scan_id -> (status, reason) as the jobs found it.
-    measurements
-        The collected rows.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of flow.tsv. In every stage n_in - sum of n_excluded = n_out, and the next stage
-        of the same chain begins with that n_out.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"participant_id": ["1"], "status": ["ok"], "scan_ids": ["a"]})
-    >>> flow = flow_rows(["1", "2"], [ScanRow("dwi", "x.nii", "a", "1")], {"a": ("ok", None)}, rows)
-    >>> flow[["stage", "n_in", "n_excluded", "n_out"]].values.tolist()[0]
-    ['scans listed: file there', 1, 0, 1]
+    ``scan_status`` is scan_id -> (status, reason) as the jobs found it. In every stage n_in - sum
+    of n_excluded = n_out, and the next stage of the same chain begins with that n_out.
     """
     made: list[tuple[str, int, int, str, int]] = []
 
@@ -441,31 +359,24 @@ def _known_visits(decided: _Exclusions, study: Study, scans: Sequence[ScanRow]) 
             )
 
 
-def central_rows(study: Study, final: Sequence[str | Path]) -> list[MeasurementRow]:
+def _central_rows(study: Study, final: Sequence[str | Path]) -> list[MeasurementRow]:
     """Rows of the central read: final reads, and a re-review beside them where it may count.
 
     Sources: ``final``; ``rereview:<reader>`` for what was read again after the lock, and
     ``final:rereview``, which is the re-review's final read where there is one, else the original.
-
-    Parameters
-    ----------
-    study
-        As read.
-    final
-        ``final_reads.tsv`` and ``rereview_final_reads.tsv``; empty where nothing is adjudicated.
     """
     if not final:
         return []
     grades = study.settings.grades
     original, again = (read_table(path) for path in final)
-    rows = final_rows(original, grades)
+    rows = _final_rows(original, grades)
     if not len(again):
         return rows
-    rows += read_rows(study.sheets.get("rereads"), grades, prefix="rereview:")
+    rows += _read_rows(study.sheets.get("rereads"), grades, prefix="rereview:")
     key = ["participant_id", "visit", "endpoint"]
     both = pd.concat([again, original]).drop_duplicates(key).astype(object)
     both = both.where(both.notna(), None)
-    return rows + final_rows(both, grades, source="final:rereview")
+    return rows + _final_rows(both, grades, source="final:rereview")
 
 
 def collect_study(
@@ -475,34 +386,15 @@ def collect_study(
     decisions: str | Path | None = None,
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """All endpoint tables of a study.
+    """All endpoint tables of a study, as they are and without exclusions.
 
-    Parameters
-    ----------
-    study
-        As read from config and sheets.
-    records
-        ``measure.json`` of participants, and records of batches. The records of ``prepare`` that
-        they name tell the status of each scan.
-    final
-        Final reads of the central read, see :func:`central_rows`.
-    failed
-        ``participant_id|visit`` -> cause, for visits whose jobs failed and that the study is to be
-        finished without.
-    decisions
-        Table of the review desk; what it excludes is taken out, and kept in
-        ``without_exclusions``.
+    ``records`` are ``measure.json`` of participants, and records of batches; the records of
+    ``prepare`` that they name tell the status of each scan. ``final`` are the final reads and
+    those of a re-review (empty where nothing is adjudicated), ``decisions`` the table of the review
+    desk, ``failed`` ``participant_id|visit`` -> cause, for visits whose jobs failed and that the
+    study is to be finished without.
 
-    Returns
-    -------
-    dict
-        ``measurements``, ``overlap``, ``acquisition``, ``flow``, and measurements and overlap as
-        they are without exclusions.
-
-    Raises
-    ------
-    corelab.provenance.job.UserError
-        If the chain of decisions is broken, or one names an unknown subject or visit.
+    Raises UserError if the chain of decisions is broken, or one names an unknown subject or visit.
     """
     try:
         decided = exclusions(read_decisions(decisions)) if decisions else {}
@@ -519,7 +411,7 @@ def collect_study(
         "settings": study.settings.measurement,
         "scans": scans,
         "serial": study.settings.serial_imaging,
-        "further": central_rows(study, final),
+        "further": _central_rows(study, final),
         "grades": study.settings.grades,
     }
     measured = [read_measured(path) for path in records]
@@ -542,18 +434,14 @@ def collect_study(
         if source.endswith(prepared)
     ]
     tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
-    images: list[tuple[str, str, Scan | SuppliedScan]]
     images = [(visit.participant_id, visit.visit, scan) for visit in visits for scan in visit.scans]
-    supplied: list[tuple[str, str, Scan | SuppliedScan]] = [
-        (scan.participant_id, scan.visit, scan)
-        for record in measured
-        if isinstance(record, MeasuredSupplied)
-        for scan in record.scans
+    batches = [record for record in measured if isinstance(record, MeasuredSupplied)]
+    supplied = [
+        (scan.participant_id, scan.visit, scan) for batch in batches for scan in batch.scans
     ]
     tables["image_findings"] = image_findings([*images, *supplied])
-    status: dict[str, tuple[str, str | None]] = {}
-    for _, _, scan in (*supplied, *images):
-        status[scan.scan_id] = (scan.status, scan.reason)
+    status = {scan.scan_id: (scan.status, scan.reason) for _, _, scan in supplied}
+    status |= {scan.scan_id: (scan.status, scan.reason) for _, _, scan in images}
     failed = {
         **(failed or {}),
         **{
@@ -567,7 +455,7 @@ def collect_study(
         if cause and row.scan_id not in status:
             status[row.scan_id] = ("failed", cause)
     tables["measurements"] = _with_causes(tables["measurements"], failed)
-    tables["flow"] = flow_rows(study.participants, scans, status, tables["measurements"])
+    tables["flow"] = _flow_rows(study.participants, scans, status, tables["measurements"])
     return tables
 
 
@@ -583,12 +471,7 @@ def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame
 
 
 def image_findings(scans: Iterable[tuple[str, str, Scan | SuppliedScan]]) -> pd.DataFrame:
-    """Findings about the image files: faults, what was fixed, what was left out.
-
-    Parameters
-    ----------
-    scans
-        Participant, visit and scan.
+    """Findings about image files (participant, visit, scan): faults, what was fixed or left out.
 
     Examples
     --------
@@ -675,16 +558,7 @@ def _acquisition(frame: pd.DataFrame, visits: Sequence[Prepared], study: Study) 
 
 
 def write_endpoints(tables: Mapping[str, pd.DataFrame], paths: Any) -> None:
-    """Write the endpoint tables with their data dictionaries.
-
-    Parameters
-    ----------
-    tables
-        Of :func:`collect_study`.
-    paths
-        Object with the attributes ``measurements``, ``without_exclusions``, ``overlap``,
-        ``overlap_without_exclusions``, ``acquisition``, ``image_findings`` and ``flow``.
-    """
+    """Write the tables of :func:`collect_study` to the paths of their names."""
     for name, columns in (
         ("without_exclusions", MEASUREMENTS),
         ("overlap_without_exclusions", OVERLAP),

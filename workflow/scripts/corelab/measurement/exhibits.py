@@ -9,39 +9,22 @@ from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.products import atomic_path
 from corelab.records.maps import FrequencyMaps, LevelMap
 
-#: Width of the contact sheet in the report, pixels.
-SHEET_WIDTH = 1300
-#: Grey levels and the two colours of outlines need no more.
-SHEET_COLOURS = 96
+#: Width of a picture in the report, pixels.
+_WIDTH = 1300
 
 
-def small_png(
-    path: str | Path,
-    width: int = SHEET_WIDTH,
-    colours: int = SHEET_COLOURS,
-    *,
-    rare_colours: bool = False,
-) -> bytes:
-    """A picture as a small PNG: at most so wide, with so many colours.
+def _small_png(path: str | Path, colours: int, *, rare_colours: bool = False) -> bytes:
+    """A picture as a small PNG with so many colours.
 
     With ``rare_colours`` those at the ends of a colour bar stay, although few pixels have them.
-
-    Examples
-    --------
-    >>> import tempfile, numpy as np
-    >>> from PIL import Image
-    >>> file = Path(tempfile.mkdtemp()) / "a.png"
-    >>> Image.fromarray(np.zeros((200, 400, 3), np.uint8)).save(file)
-    >>> Image.open(io.BytesIO(small_png(file, 100))).size
-    (100, 50)
     """
     from PIL import Image
 
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
-    if picture.width > width:
-        height = max(1, round(picture.height * width / picture.width))
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    if picture.width > _WIDTH:
+        height = max(1, round(picture.height * _WIDTH / picture.width))
+        picture = picture.resize((_WIDTH, height), Image.Resampling.LANCZOS)
     method = Image.Quantize.MAXCOVERAGE if rare_colours else Image.Quantize.MEDIANCUT
     picture = picture.quantize(colours, method=method, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
@@ -50,19 +33,15 @@ def small_png(
 
 
 def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of all fits to the template, worst first.
+    """Write the exhibit of all fits to the template, worst first, and its picture beside it.
 
-    Parameters
-    ----------
-    table, sheet
-        ``quality/registration.tsv`` and ``quality/contact_sheet.png``.
-    path
-        ``exhibits/registration.json``; the picture goes beside it.
+    ``table`` and ``sheet`` are ``quality/registration.tsv`` and ``quality/contact_sheet.png``.
     """
     path = Path(path)
     figure = path.with_suffix(".png")
     with atomic_path(figure) as temporary:
-        temporary.write_bytes(small_png(sheet))
+        # Grey levels and the two colours of outlines need no more.
+        temporary.write_bytes(_small_png(sheet, colours=96))
     return write_exhibit(
         path,
         section="quality",
@@ -95,15 +74,7 @@ def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path)
 
 
 def noise_floor_exhibit(table: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of the noise floor, the noisiest endpoints first.
-
-    Parameters
-    ----------
-    table
-        ``endpoints/noise_floor.tsv``.
-    path
-        ``exhibits/noise_floor.json``.
-    """
+    """Write the exhibit of ``endpoints/noise_floor.tsv``, noisiest first."""
     return write_exhibit(
         path,
         section="quality",
@@ -134,15 +105,7 @@ def noise_floor_exhibit(table: str | Path, path: str | Path) -> Path:
 
 
 def recovery_exhibit(summary: str | Path, figure: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of what was recovered of planted lesions.
-
-    Parameters
-    ----------
-    summary, figure
-        ``quality/recovery_summary.tsv``; the figure, beside the exhibit.
-    path
-        ``exhibits/recovery.json``.
-    """
+    """Write the exhibit of ``quality/recovery_summary.tsv``; the figure lies beside it."""
     return write_exhibit(
         path,
         section="quality",
@@ -176,21 +139,11 @@ def recovery_exhibit(summary: str | Path, figure: str | Path, path: str | Path) 
 
 
 def frequency_maps_exhibit(record: FrequencyMaps, figure: str | Path, path: str | Path) -> Path:
-    """Write the exhibit of one entry of ``measurement.frequency_maps``.
-
-    Parameters
-    ----------
-    record
-        ``maps/<id>_maps.json``.
-    figure
-        ``maps/<id>_maps.png``.
-    path
-        ``exhibits/map_<id>.json``; a small picture goes beside it.
-    """
+    """Write the exhibit of one entry of ``measurement.frequency_maps``, a picture beside it."""
     path = Path(path)
     picture = path.with_suffix(".png")
     with atomic_path(picture) as temporary:
-        temporary.write_bytes(small_png(figure, colours=256, rare_colours=True))
+        temporary.write_bytes(_small_png(figure, colours=256, rare_colours=True))
     settings = record.settings
     compared = str(settings.get("compare") or "").replace("risk:", "risk of ")
     label = str(settings["label"]).replace("-", " ")

@@ -67,16 +67,9 @@ class NoMask(ValueError):
 class FrequencyMap:
     """A frequency map and what it counts.
 
-    Attributes
-    ----------
-    image
-        Share of subjects, 0 to 1, float32.
-    n_mapped
-        Subjects with a mask in MNI152 space (an empty one too).
-    denominator
-        What the sum was divided by.
-    largest
-        Largest share, and how many subjects that is.
+    ``image``: share of subjects, 0 to 1, float32. ``n_mapped``: subjects with a mask in MNI152
+    space (an empty one too). ``denominator``: what the sum was divided by. ``largest``,
+    ``largest_count``: the largest share, and how many subjects that is.
     """
 
     image: nib.Nifti1Image
@@ -93,23 +86,12 @@ def frequency_map(
     denominator: str,
     template: nib.Nifti1Image | None = None,
 ) -> FrequencyMap:
-    """Sum masks over subjects and divide by their number.
+    """Sum masks (images or files, one per subject) over subjects and divide by their number.
 
-    The masks' own grid is used if all share it, else the template's. Masks are taken one at a
-    time, so memory does not grow with their number: those of one grid are summed on it, and only
-    the sums are brought to the template (by nearest voxel, which picks voxels and so is the same
-    for a sum as for each mask).
-
-    Parameters
-    ----------
-    masks
-        One per subject: images, or files of binary masks.
-    enrolled
-        Number of subjects in the study.
-    denominator
-        ``enrolled`` or ``mapped`` (the subjects whose masks are given).
-    template
-        Needed only if the grids differ.
+    The masks' own grid is used if all share it, else the template's. Masks are taken one at a time,
+    so memory does not grow with their number: those of one grid are summed on it, and only the sums
+    are brought to the template (by nearest voxel, which picks voxels and so is the same for a sum
+    as for each mask). The ``denominator`` is ``enrolled``, or ``mapped``: the masks given.
 
     Raises
     ------
@@ -166,13 +148,6 @@ def _one_grid(
 
 def choose_masks(entries: Sequence[MappedMask], visit_order: Sequence[str]) -> list[MappedMask]:
     """One mask per subject: its first visit, the pipeline's mask before a supplied one.
-
-    Parameters
-    ----------
-    entries
-        Masks of one label.
-    visit_order
-        Visits in time.
 
     Examples
     --------
@@ -276,27 +251,12 @@ def write_frequency_map(
     decisions: str | Path | None = None,
     whole: str | Path | None = None,
 ) -> None:
-    """Write the frequency map of one label with its sidecar.
+    """Write the frequency map of one label (without hyphens) to ``path``, with its sidecar.
 
-    Parameters
-    ----------
-    path
-        ``maps/<label>_frequency.nii.gz``.
-    label
-        Mask label without hyphens.
-    records
-        ``normalise.json`` of subjects with images.
-    supplied
-        Supplied masks of this label in MNI152 space.
-    folder
-        The study's results folder.
-    enrolled, denominator, visit_order
-        See :func:`frequency_map` and :func:`choose_masks`.
-    decisions
-        Table of the review desk: masks of visits, or of volumes of this label, that it excludes
-        are left out, and listed in the sidecar.
-    whole
-        Where the map of all masks goes, before exclusions; None: it is not written.
+    ``records`` are ``normalise.json`` of subjects with images, their paths relative to ``folder``;
+    ``supplied`` masks of this label in MNI152 space. Masks of visits, or of volumes of this label,
+    that ``decisions`` of the review desk exclude are left out, and listed in the sidecar; the map
+    before exclusions goes to ``whole``, if that is given.
     """
     entries = _entries(label, records, supplied, folder)
     excluded = exclusions(read_decisions(decisions)) if decisions else {}

@@ -26,17 +26,9 @@ def mosaic(
 ) -> None:
     """Draw maps below each other: three planes through the highest voxel, then axial slices.
 
-    Parameters
-    ----------
-    path
-        PNG.
-    planes
-        Title, map on the template's grid (fraction), and corrected p for a difference (else None).
-        Maps share one colour bar from 0 to the highest percentage; differences have their own.
-    alpha
-        Differences with a p up to this are outlined.
-    reason
-        Said where there is no map.
+    ``planes`` are title, map on the template's grid (fraction), and corrected p for a difference
+    (else None), outlined up to ``alpha``. Maps share one colour bar from 0 to the highest
+    percentage; differences have their own. ``reason`` is said where there is no map.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas

@@ -19,34 +19,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid, save_image
-from corelab.measurement.frequency import MappedMask, choose_masks, mapped_masks
+from corelab.measurement.frequency import MappedMask, choose_masks, frequency_map, mapped_masks
 from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
 from corelab.provenance.products import file_sha256, read_table
 from corelab.records.maps import FrequencyMaps, LevelMap, MapDifference, SideShare
 from corelab.registration import template_image
 from corelab.settings.measurement import FrequencyMap
+from corelab.terms.labels import label as mask_label
 
 #: Voxels where fewer participants have lesion (in both groups together) are not tested.
 MIN_COUNT = 2
 
 
 @dataclass(frozen=True)
-class PermutationTest:
-    """Voxelwise test of a difference.
+class _PermutationTest:
+    """Voxelwise test of a difference: z (0 where it is not tested) and familywise corrected p.
 
-    Attributes
-    ----------
-    z
-        (voxels,) statistic; 0 where it is not tested.
-    p_corrected
-        (voxels,) familywise error corrected p.
-    threshold
-        |z| above which a voxel differs at ``alpha``; inf if no permutation distribution reaches it.
-    permutations
-        Number carried out, the observed order included.
-    exact
-        Whether these are all permutations that exist.
+    ``threshold``: z above which a voxel differs at ``alpha``; inf if no permutation reaches it.
+    ``permutations`` includes the observed order; ``exact``: these are all that exist.
     """
 
     z: NDArray[np.float64]
@@ -56,40 +47,21 @@ class PermutationTest:
     exact: bool
 
 
-def permutation_test(
+def _permutation_test(
     lesions: NDArray[Any],
     groups: NDArray[np.bool_] | None,
     *,
     permutations: int = 999,
     alpha: float = 0.05,
     seed: int = 1,
-) -> PermutationTest:
+) -> _PermutationTest:
     """Test at every voxel whether lesions are as frequent in two groups, or before and after.
 
-    Parameters
-    ----------
-    lesions
-        (n, voxels). Two groups: 0 or 1. Paired (``groups`` None): first less second, -1, 0 or 1.
-    groups
-        (n,) whether a participant is in the first group; None for paired data.
-    permutations
-        Random permutations; all of them are taken where there are no more than that.
-    alpha
-        Familywise error.
-    seed
-        Of the permutations.
-
-    Notes
-    -----
-    z is the two-sample score of proportions, or McNemar's signed root; their denominators do not
-    change under permutation. Maximum statistic: Nichols and Holmes, Hum Brain Mapp 2002;15:1.
-
-    Examples
-    --------
-    >>> lesions = np.zeros((12, 2)); lesions[:6, 0] = 1; lesions[::2, 1] = 1
-    >>> found = permutation_test(lesions, np.arange(12) < 6)
-    >>> found.p_corrected.round(4).tolist(), found.exact
-    ([0.0043, 1.0], True)
+    ``lesions`` are (n, voxels), 0 or 1, with ``groups`` (n,) in the first group or not; or paired,
+    first less second, -1, 0 or 1, without groups. All permutations are taken where there are no
+    more than ``permutations``. z is the two-sample score of proportions, or McNemar's signed root;
+    their denominators do not change under permutation. Maximum statistic: Nichols and Holmes, Hum
+    Brain Mapp 2002;15:1.
     """
     x = np.asarray(lesions, np.float32)
     n = x.shape[0]
@@ -111,7 +83,7 @@ def permutation_test(
     z = np.zeros(x.shape[1])
     p_value = np.ones(x.shape[1])
     if not tested.any():
-        return PermutationTest(z, p_value, float("inf"), len(weights), exact)
+        return _PermutationTest(z, p_value, float("inf"), len(weights), exact)
     seen, scale = x[:, tested], scale[tested]
     largest = np.empty(len(weights))
     for start in range(0, len(weights), 64):
@@ -125,7 +97,7 @@ def permutation_test(
     allowed = int(np.floor(alpha * len(rising) + 1e-9))
     threshold = float(rising[-allowed - 1]) if allowed < len(rising) else 0.0
     reachable = float(np.mean(largest > threshold + 1e-6)) > 0
-    return PermutationTest(
+    return _PermutationTest(
         z, p_value, threshold if reachable else float("inf"), len(weights), exact
     )
 
@@ -163,23 +135,10 @@ def _labels(
     return weight[chosen], exact
 
 
-def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> SideShare:
-    """Share of participants whose lesion lies mostly in the left hemisphere, with its interval.
+def _side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> SideShare:
+    """Share of participants whose lesion lies mostly on the left, with Wilson's interval.
 
-    Parameters
-    ----------
-    images
-        Masks in MNI152 space; empty ones and those halved by the midline do not count.
-    alpha
-        1 - confidence level (Wilson's interval).
-
-    Examples
-    --------
-    >>> affine = np.eye(4); affine[0, 3] = -1.5
-    >>> mask = np.zeros((4, 1, 1), np.uint8); mask[0] = 1
-    >>> found = side_share([nib.Nifti1Image(mask, affine)] * 3)
-    >>> found.left, found.n, round(found.ci_low, 3)
-    (1.0, 3, 0.439)
+    Empty masks and those halved by the midline do not count.
     """
     from statsmodels.stats.proportion import proportion_confint
 
@@ -196,7 +155,7 @@ def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> SideSh
     )
 
 
-def risk_groups(table: str | Path) -> dict[str, str]:
+def _risk_groups(table: str | Path) -> dict[str, str]:
     """Participant -> ``high`` or ``low``, from the statistics rows of a radiomics analysis."""
 
     rows = read_table(table, numeric=["estimate"])
@@ -246,24 +205,9 @@ def write_frequency_groups(
 ) -> None:
     """Write the maps of one entry of ``measurement.frequency_maps``, their figure and record.
 
-    Parameters
-    ----------
-    record_path
-        ``maps/<id>_maps.json``; maps and figure go beside it.
-    settings
-        The entry.
-    records
-        ``normalise.json`` of subjects with images.
-    folder
-        The study's results folder.
-    participants
-        Participants sheet.
-    risk
-        Statistics rows of the radiomics analysis whose risk groups are compared, or None.
-    denominator
-        ``enrolled`` or ``mapped``.
-    visit_order
-        Visits of the study.
+    Maps and figure go beside ``record_path``, ``maps/<id>_maps.json``. ``records`` are
+    ``normalise.json`` of subjects with images, their paths relative to ``folder``; ``risk`` the
+    statistics rows of the radiomics analysis whose risk groups are compared, or None.
     """
     place = Path(record_path).parent
     compare = settings.compare
@@ -305,7 +249,7 @@ def _levels(
 ) -> dict[str, Mapping[str, str]]:
     """Level of each participant in the comparison; empty for visits or no comparison."""
     if risk is not None:
-        return {str(compare): risk_groups(risk)}
+        return {str(compare): _risk_groups(risk)}
     if not compare or compare == "visit":
         return {}
     known = participants.dropna(subset=[compare])
@@ -321,24 +265,22 @@ def _level_map(
     denominator: str,
 ) -> tuple[NDArray[np.float32], LevelMap]:
     """Share of participants with lesion at each voxel, and what the sidecar says of it."""
-    total = np.zeros(template_image().shape, np.uint16)
-    for image in images:
-        total += np.asanyarray(image.dataobj) > 0
-    n = enrolled if denominator == "enrolled" else max(len(images), 1)
-    share = (total / n).astype(np.float32)
-    return share, LevelMap(
+    blank = np.zeros(template_image().shape, np.uint8)
+    nothing = nib.Nifti1Image(blank, template_image().affine)
+    found = frequency_map(images or [nothing], enrolled=enrolled, denominator=denominator)
+    return np.asanyarray(found.image.dataobj), LevelMap(
         label=settings.label,
         compare=settings.compare,
         level=level or None,
         visit=entries[0].visit if entries else settings.visit,
         source=settings.source,
         denominator=denominator,
-        n=n,
+        n=found.denominator,
         n_enrolled=enrolled,
         n_mapped=len(images),
-        largest_fraction=float(share.max()),
-        largest_count=int(total.max()),
-        sides=side_share(images),
+        largest_fraction=found.largest,
+        largest_count=found.largest_count,
+        sides=_side_share(images),
         participants=tuple(entry.participant_id for entry in entries),
     )
 
@@ -348,15 +290,8 @@ def _plain(level: str) -> str:
 
 
 def _title(settings: FrequencyMap, level: str, side: LevelMap) -> str:
-    words = {
-        "enhancing": "Enhancing tumour",
-        "whole-tumour": "Whole tumour",
-        "tumourcore": "Tumour core",
-        "oedema": "Oedema",
-        "necrosis": "Necrosis",
-        "nonenhancing": "Non-enhancing tumour",
-    }
-    what = words.get(settings.label, settings.label)
+    words = mask_label(settings.label).words
+    what = f"{words[0].upper()}{words[1:]}"
     compare = settings.compare or ""
     where = level or side.visit
     if compare.startswith("risk:"):
@@ -394,7 +329,7 @@ def _difference(
     anywhere = np.flatnonzero(flat_a.any(axis=0) | flat_b.any(axis=0))
     flat_a, flat_b = flat_a[:, anywhere].astype(np.int8), flat_b[:, anywhere].astype(np.int8)
     compared = partial(
-        permutation_test,
+        _permutation_test,
         permutations=settings.permutations,
         alpha=settings.alpha,
         seed=settings.seed,

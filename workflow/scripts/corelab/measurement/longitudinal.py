@@ -5,7 +5,7 @@ They are computed from rows, not from images, so that a study with tables only h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,19 @@ def _ids(*cells: Any) -> str | None:
     return ",".join(sorted(found)) or None
 
 
+def _made(
+    row: Mapping[str, Any], endpoint: str, value: float | None, unit: str, ids: str, **more: Any
+) -> MeasurementRow:
+    """Row that follows from two rows of one source; ``ids`` is the suffix of the other one's."""
+    scans = _ids(row["scan_ids"], row[f"scan_ids_{ids}"])
+    return measurement_row(
+        *(row["participant_id"], row["visit"], endpoint, row["source"], value, unit),
+        repeat=row["repeat"],
+        scan_ids=scans,
+        **more,
+    )
+
+
 def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[MeasurementRow]:
     """Growth, reperfusion and resection against the baseline visit.
 
@@ -76,15 +89,7 @@ def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[MeasurementRow
                 status, reason = "not_computable", f"{volume} at {baseline} is 0"
             else:
                 value = 100.0 * (before - after) / before
-            made.append(
-                measurement_row(
-                    *(row["participant_id"], row["visit"], endpoint, row["source"], value, unit),
-                    repeat=row["repeat"],
-                    status=status,
-                    reason=reason,
-                    scan_ids=_ids(row["scan_ids_before"], row["scan_ids"]),
-                )
-            )
+            made.append(_made(row, endpoint, value, unit, "before", status=status, reason=reason))
     return made
 
 
@@ -113,21 +118,13 @@ def ghost_core_rows(
     usable = rows[(rows["status"] == "ok") & (rows["region"] == "all")]
     core = usable[(usable["endpoint"] == "core_volume") & (usable["visit"] == baseline)]
     later = usable[(usable["endpoint"] == "infarct_volume") & (usable["visit"] != baseline)]
-    both = core.merge(
-        later, on=["participant_id", "source", "repeat"], suffixes=("_core", "_later")
-    )
-    return [
-        measurement_row(
-            *(row["participant_id"], row["visit_later"], "ghost_core_volume", row["source"]),
-            *(row["value_core"] - row["value_later"], "mL"),
-            repeat=row["repeat"],
-            reason=f"ghost core: above {above_ml:g} mL"
-            if row["value_core"] - row["value_later"] > above_ml
-            else None,
-            scan_ids=_ids(row["scan_ids_core"], row["scan_ids_later"]),
-        )
-        for row in _records(both)
-    ]
+    both = later.merge(core, on=["participant_id", "source", "repeat"], suffixes=("", "_core"))
+    made = []
+    for row in _records(both):
+        ghost = row["value_core"] - row["value"]
+        reason = f"ghost core: above {above_ml:g} mL" if ghost > above_ml else None
+        made.append(_made(row, "ghost_core_volume", ghost, "mL", "core", reason=reason))
+    return made
 
 
 def mismatch_rows(rows: pd.DataFrame) -> list[MeasurementRow]:
@@ -149,16 +146,12 @@ def mismatch_rows(rows: pd.DataFrame) -> list[MeasurementRow]:
     core = usable[usable["endpoint"] == "core_volume"]
     whole = usable[usable["endpoint"] == "hypoperfused_volume"]
     made = []
-    for row in _records(core.merge(whole, on=on, suffixes=("_core", "_whole"))):
-        penumbra = measurement_row(
-            *(row["participant_id"], row["visit"], "penumbra_volume", row["source"]),
-            *(max(0.0, row["value_whole"] - row["value_core"]), "mL"),
-            repeat=row["repeat"],
-            scan_ids=_ids(row["scan_ids_core"], row["scan_ids_whole"]),
-        )
+    for row in _records(core.merge(whole, on=on, suffixes=("", "_whole"))):
+        core_ml, whole_ml = row["value"], row["value_whole"]
+        penumbra = _made(row, "penumbra_volume", max(0.0, whole_ml - core_ml), "mL", "whole")
         ratio = replace(penumbra, endpoint="mismatch_ratio", unit="ratio")
-        if row["value_core"] > 0:
-            ratio = replace(ratio, value=row["value_whole"] / row["value_core"])
+        if core_ml > 0:
+            ratio = replace(ratio, value=whole_ml / core_ml)
         else:
             reason = "the core is 0 mL"
             ratio = replace(ratio, value=None, status="not_computable", reason=reason)
@@ -173,16 +166,7 @@ def missing_rows(
 
     For every endpoint and source: at each visit where the source gave the endpoint for anybody,
     every participant whom that source measured at all should have a row. For the pipeline these
-    are the participants with any scan listed.
-
-    Parameters
-    ----------
-    rows
-        All rows collected so far.
-    listed
-        (participant_id, visit) of the scans sheet.
-    visit_order
-        Visits of the study.
+    are the participants with any scan listed ((participant_id, visit) in ``listed``).
 
     Examples
     --------
@@ -206,11 +190,7 @@ def missing_rows(
             # A variant stands beside the primary value; where that is missing, one row says so.
             continue
         for endpoint, part in of_source.groupby("endpoint", sort=True):
-            unit = (
-                part["unit"].dropna().iloc[0]
-                if "unit" in part and part["unit"].notna().any()
-                else None
-            )
+            unit = next(iter(part["unit"].dropna()), None) if "unit" in part else None
             there = set(zip(part["participant_id"], part["visit"], strict=True))
             for visit in [v for v in visit_order if v in set(part["visit"])]:
                 for subject in sorted(subjects):

@@ -58,28 +58,12 @@ class Stages(Settings):
     onset_to_ct_min: float | None
 
 
-def image_noise_sd(data: np.ndarray, brain: np.ndarray) -> float:
-    """Standard deviation of the noise of an image within the brain.
+def _image_noise_sd(data: np.ndarray, brain: np.ndarray) -> float:
+    """Standard deviation of the noise of an image (3D, or the first frame of 4D) within the brain.
 
     The second difference along the first axis takes out all that is smooth; its robust spread
-    (1.4826 x median absolute deviation) over sqrt(6) is the noise of one voxel.
-
-    Parameters
-    ----------
-    data
-        3D, or 4D of which the first frame is taken.
-    brain
-        Boolean mask of its first three axes.
-
-    References
-    ----------
-    Donoho DL, Johnstone IM. Biometrika 1994;81:425-455 (the robust spread of fine detail).
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(1).normal(0, 2.0, (40, 40, 40))
-    >>> round(image_noise_sd(100 + noise, np.ones(noise.shape, bool)), 1)
-    2.0
+    (1.4826 x median absolute deviation) over sqrt(6) is the noise of one voxel (Donoho DL,
+    Johnstone IM. Biometrika 1994;81:425-455).
     """
     frame = np.asarray(data, dtype=np.float64)
     frame = frame[..., 0] if frame.ndim == 4 else frame
@@ -99,19 +83,9 @@ def repeat_subject(
 ) -> Repeated:
     """Register, segment and measure a subject once more, with another seed.
 
-    Parameters
-    ----------
-    prepares
-        Records of the subject's visits.
-    folder
-        The study's results folder; nothing in it is changed.
-    stages
-        Settings of the study.
-    seed
-        Of the registration's optimiser and of the added noise.
-    added_noise
-        SD of the noise added to each image, as a share of the noise that it has. With 1 the
-        scatter of a repeat is about that of another acquisition of the same noise. 0: none.
+    ``seed`` is that of the registration's optimiser and of the added noise, whose SD is
+    ``added_noise`` times the noise that an image has: with 1 the scatter of a repeat is about that
+    of another acquisition. Nothing in ``folder``, the study's results folder, is changed.
     """
     segmentation = stages.segmentation
     registration = stages.registration.model_copy(update={"seed": seed})
@@ -157,32 +131,19 @@ def repeat_subject(
 
 
 def noise_floor_table(records: Iterable[Repeated]) -> pd.DataFrame:
-    """Scatter of every endpoint over the repeats.
+    """Scatter of every endpoint over the repeats: one row per endpoint, source and region.
 
-    Parameters
-    ----------
-    records
-        Of :func:`repeat_subject`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per endpoint, source and region. ``within_sd`` = sqrt(sum of squares within
-        subjects and visits / degrees of freedom), its 95 % interval by the chi-square
-        distribution, ``minimal_detectable_change`` = 1.96 sqrt(2) within_sd (unit of the
-        endpoint). Fewer than two values of one subject and visit: n/a.
-
-    References
-    ----------
-    Bland JM, Altman DG. BMJ 1996;313:744 (within-subject SD and repeatability).
+    ``within_sd`` = sqrt(sum of squares within subjects and visits / degrees of freedom), its 95 %
+    interval by the chi-square distribution, ``minimal_detectable_change`` = 1.96 sqrt(2) within_sd
+    (unit of the endpoint; Bland JM, Altman DG. BMJ 1996;313:744). Fewer than two values of one
+    subject and visit: n/a.
 
     Examples
     --------
     >>> from corelab.measurement.rows import measurement_row
-    >>> def record(seed, value):
-    ...     row = measurement_row("1", "a", "infarct_volume", "pipeline", value, "mL")
-    ...     return Repeated("1", seed, (row,))
-    >>> table = noise_floor_table([record(1, 10.0), record(2, 12.0)])
+    >>> row = measurement_row("1", "a", "infarct_volume", "pipeline", 10.0, "mL")
+    >>> records = [Repeated("1", n, (replace(row, value=10.0 + n),)) for n in (0, 2)]
+    >>> table = noise_floor_table(records)
     >>> table.loc[0, ["within_sd", "minimal_detectable_change"]].astype(float).round(3).tolist()
     [1.414, 3.92]
     """
@@ -248,7 +209,7 @@ def _add_noise(scan: Scan, record: Prepared, workspace: Path, *, seed: int, shar
         if series
         else data != 0
     )
-    sd = share * image_noise_sd(data, brain)
+    sd = share * _image_noise_sd(data, brain)
     # Each scan has noise of its own; independent of the rest of the study.
     random = np.random.default_rng([seed, *scan.scan_id.encode()])
     # Zeroed background is no measurement and stays zero.

@@ -65,54 +65,23 @@ def _spacing(affine_or_spacing: ArrayLike) -> tuple[NDArray[np.float64], bool]:
     return size, bool(np.abs(cosines - np.eye(len(size))).max() < 1e-3)
 
 
-def dice(a: ArrayLike, b: ArrayLike) -> float:
-    """Dice coefficient, 2 |A and B| / (|A| + |B|); NaN if both are empty (Dice 1945).
-
-    Examples
-    --------
-    >>> dice([1, 1, 0, 0], [0, 1, 1, 0])
-    0.5
-    """
-    first, second = _checked(a, b)
-    size = int(first.sum()) + int(second.sum())
-    return 2.0 * int((first & second).sum()) / size if size else float("nan")
-
-
-def jaccard(a: ArrayLike, b: ArrayLike) -> float:
-    """Jaccard index, |A and B| / |A or B|; NaN if both are empty (Jaccard 1912).
-
-    Examples
-    --------
-    >>> round(jaccard([1, 1, 0, 0], [0, 1, 1, 0]), 4)
-    0.3333
-    """
+def _jaccard(a: ArrayLike, b: ArrayLike) -> float:
+    """Jaccard index, |A and B| / |A or B|; NaN if both are empty (Jaccard 1912)."""
     first, second = _checked(a, b)
     size = int((first | second).sum())
     return int((first & second).sum()) / size if size else float("nan")
 
 
-def volume_difference_ml(a: ArrayLike, b: ArrayLike, affine: ArrayLike) -> float:
-    """Volume of ``a`` minus volume of ``b`` in mL.
-
-    Examples
-    --------
-    >>> volume_difference_ml([[[1, 1]]], [[[1, 0]]], [10.0, 10.0, 10.0])
-    1.0
-    """
+def _volume_difference_ml(a: ArrayLike, b: ArrayLike, affine: ArrayLike) -> float:
+    """Volume of ``a`` minus volume of ``b`` in mL."""
     first, second = _checked(a, b)
     given = np.asarray(affine, dtype=np.float64)
     voxel_mm3 = float(np.prod(given)) if given.ndim == 1 else abs(np.linalg.det(given[:-1, :-1]))
     return float((int(first.sum()) - int(second.sum())) * voxel_mm3 / 1000.0)
 
 
-def surface(mask: ArrayLike) -> Mask:
-    """Voxels of a mask that have a face neighbour outside it (or outside the image).
-
-    Examples
-    --------
-    >>> surface([1, 1, 1, 0]).astype(int).tolist()
-    [1, 0, 1, 0]
-    """
+def _surface(mask: ArrayLike) -> Mask:
+    """Voxels of a mask that have a face neighbour outside it (or outside the image)."""
     from scipy import ndimage
 
     inside = np.asarray(mask).astype(bool)
@@ -130,7 +99,7 @@ def _cropped(first: Mask, second: Mask) -> tuple[Mask, Mask]:
 
 
 @dataclass(frozen=True)
-class SurfaceDistances:
+class _SurfaceDistances:
     """Distances in mm from every surface voxel of one mask to the surface of the other."""
 
     first_to_second_mm: NDArray[np.float64]
@@ -139,12 +108,8 @@ class SurfaceDistances:
     @property
     def hd95_mm(self) -> float:
         """Larger of the two directed 95th percentiles (linear interpolation)."""
-        return float(
-            max(
-                np.percentile(self.first_to_second_mm, 95),
-                np.percentile(self.second_to_first_mm, 95),
-            )
-        )
+        both = self.first_to_second_mm, self.second_to_first_mm
+        return max(float(np.percentile(distances, 95)) for distances in both)
 
     @property
     def assd_mm(self) -> float:
@@ -160,38 +125,19 @@ class SurfaceDistances:
         return within / (self.first_to_second_mm.size + self.second_to_first_mm.size)
 
 
-def surface_distances(a: ArrayLike, b: ArrayLike, spacing_mm: ArrayLike) -> SurfaceDistances:
-    """Distances between the surfaces of two masks that are not empty.
-
-    Parameters
-    ----------
-    a, b
-        Masks of one shape.
-    spacing_mm
-        Voxel size, one number per axis.
-
-    Raises
-    ------
-    ValueError
-        If a mask is empty.
-
-    Examples
-    --------
-    >>> distances = surface_distances([[1, 0, 0, 0]], [[0, 0, 0, 1]], [1.0, 2.0])
-    >>> distances.hd95_mm
-    6.0
-    """
+def _surface_distances(a: ArrayLike, b: ArrayLike, spacing_mm: ArrayLike) -> _SurfaceDistances:
+    """Distances between the surfaces of two masks that are not empty."""
     from scipy import ndimage
 
     first, second = _checked(a, b)
     if not first.any() or not second.any():
         raise ValueError("distances between surfaces need two masks that are not empty")
     first, second = _cropped(first, second)
-    edge_first, edge_second = surface(first), surface(second)
+    edge_first, edge_second = _surface(first), _surface(second)
     sampling = np.asarray(spacing_mm, dtype=np.float64)
     to_second = ndimage.distance_transform_edt(~edge_second, sampling=sampling)
     to_first = ndimage.distance_transform_edt(~edge_first, sampling=sampling)
-    return SurfaceDistances(to_second[edge_first], to_first[edge_second])
+    return _SurfaceDistances(to_second[edge_first], to_first[edge_second])
 
 
 class Metric(NamedTuple):
@@ -211,27 +157,12 @@ def _result(value: float, reason: str | None = None) -> Metric:
 def overlap_metrics(
     a: ArrayLike, b: ArrayLike, affine: ArrayLike, *, nsd_tolerance_mm: float = 2.0
 ) -> dict[str, Metric]:
-    """All overlap metrics of two masks, with a reason where one is not defined.
+    """All overlap metrics of two masks on one grid, with a reason where one is not defined.
 
-    Parameters
-    ----------
-    a, b
-        Masks on one grid.
-    affine
-        Affine of the grid, or its voxel size in mm.
-    nsd_tolerance_mm
-        Tolerance of the surface Dice.
+    ``affine`` is that of the grid, or its voxel size in mm. Distances to an empty mask are
+    infinite, with status ``ok``; see the head of this module.
 
-    Returns
-    -------
-    dict
-        Name -> metric. Distances to an empty mask are infinite, with status ``ok``; see the head
-        of this module.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or the voxel size is not positive.
+    Raises ValueError if the shapes differ or the voxel size is not positive.
 
     Examples
     --------
@@ -240,12 +171,10 @@ def overlap_metrics(
     >>> result = overlap_metrics(a, b, np.diag([1.0, 1.0, 3.0, 1.0]))
     >>> [result[name].value for name in ("dice", "hd95_mm", "volume_difference_ml")]
     [0.5, 3.0, 0.0]
-    >>> overlap_metrics(a, np.zeros_like(a), [1.0, 1.0, 3.0])["hd95_mm"].value
-    inf
     """
     first, second = _checked(a, b)
     spacing, right_angled = _spacing(affine)
-    difference = _result(volume_difference_ml(first, second, affine))
+    difference = _result(_volume_difference_ml(first, second, affine))
     empty = int(not first.any()) + int(not second.any())
     if empty == 2:
         nothing = _result(float("nan"), BOTH_EMPTY)
@@ -257,9 +186,12 @@ def overlap_metrics(
             "volume_difference_ml": difference,
             **_detection(first, second),
         }
-    result = {"dice": _result(dice(first, second)), "jaccard": _result(jaccard(first, second))}
+    result = {
+        "dice": _result(generalised_dice([first, second])),
+        "jaccard": _result(_jaccard(first, second)),
+    }
     if right_angled:
-        distances = surface_distances(first, second, spacing)
+        distances = _surface_distances(first, second, spacing)
         result["hd95_mm"] = _result(distances.hd95_mm)
         result["assd_mm"] = _result(distances.assd_mm)
         result["nsd"] = _result(distances.nsd(nsd_tolerance_mm))
@@ -272,7 +204,7 @@ def overlap_metrics(
 
 def _detection(candidate: Mask, reference: Mask) -> dict[str, Metric]:
     """Lesion-wise detection of the second mask's lesions by the first mask."""
-    found = detect_lesions(candidate, reference)
+    found = _detect_lesions(candidate, reference)
     return {
         "lesion_sensitivity": _result(found.sensitivity, None if found.n_reference else NO_LESION),
         "lesion_precision": _result(found.precision, None if found.n_candidates else NO_LESION),
@@ -301,11 +233,8 @@ def generalised_dice(masks: Sequence[ArrayLike]) -> float:
 
 
 @dataclass(frozen=True)
-class LesionDetection:
-    """Detection of the lesions of a reference.
-
-    ``sensitivity``, ``precision`` and ``f1`` are NaN where they have no denominator.
-    """
+class _LesionDetection:
+    """Detection of the lesions of a reference; NaN where there is no denominator."""
 
     n_reference: int
     n_found: int
@@ -316,19 +245,11 @@ class LesionDetection:
     f1: float
 
 
-def detect_lesions(candidate: ArrayLike, reference: ArrayLike) -> LesionDetection:
+def _detect_lesions(candidate: ArrayLike, reference: ArrayLike) -> _LesionDetection:
     """Lesion-wise sensitivity, precision and F1; a lesion is a 26-connected component.
 
     A reference lesion is found if at least one voxel of it is covered by the candidate mask; a
-    candidate lesion is false if no voxel of it touches the reference. Masks are on one grid.
-
-    Examples
-    --------
-    >>> reference = [1, 1, 0, 0, 1, 0, 0, 0]
-    >>> candidate = [0, 1, 0, 0, 0, 0, 1, 0]
-    >>> found = detect_lesions(candidate, reference)
-    >>> found.sensitivity, found.precision, found.f1
-    (0.5, 0.5, 0.5)
+    candidate lesion is false if no voxel of it touches the reference.
     """
     from scipy import ndimage
 
@@ -345,6 +266,6 @@ def detect_lesions(candidate: ArrayLike, reference: ArrayLike) -> LesionDetectio
         f1 = float("nan") if not lesions and not candidates else 0.0
     else:
         f1 = 2.0 * sensitivity * precision / both if both else 0.0
-    return LesionDetection(
+    return _LesionDetection(
         lesions, found, candidates, candidates - true, sensitivity, precision, f1
     )

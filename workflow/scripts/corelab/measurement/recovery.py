@@ -52,7 +52,7 @@ _LIMITS = 1.96
 
 
 @dataclass(frozen=True)
-class Found:
+class _Found:
     """Segmentation of a planted lesion; volumes in mL."""
 
     found_ml: float
@@ -61,32 +61,12 @@ class Found:
     dice: float
 
 
-def compared(lesion: Placed, mask: Mask, before: Mask, voxel_ml: float) -> Found:
-    """Compare a planted lesion with the mask of a segmentation.
+def _compared(lesion: Placed, mask: Mask, before: Mask, voxel_ml: float) -> _Found:
+    """Compare a planted lesion with the mask of a segmentation, with and without (``before``) it.
 
-    Parameters
-    ----------
-    lesion
-        What was planted.
-    mask, before
-        Mask of the scan with and without it.
-    voxel_ml
-        Volume of a voxel.
-
-    Returns
-    -------
-    Found
-        ``found_ml`` is the volume of the components that touch the lesion, without what was
-        found before it was planted; ``elsewhere_ml`` that of new components that do not;
-        ``covered`` the share of the lesion that is found.
-
-    Examples
-    --------
-    >>> share = np.zeros((4, 4, 4), np.float32); share[:2] = 1
-    >>> lesion = Placed((slice(0, 4),) * 3, share, 32.0)
-    >>> mask = np.zeros((4, 4, 4), bool); mask[0] = True
-    >>> compared(lesion, mask, mask & False, 1.0)
-    Found(found_ml=16.0, elsewhere_ml=0.0, covered=0.5, dice=0.6666666666666666)
+    ``found_ml`` is the volume of the components that touch the lesion, without what was found
+    before it was planted; ``elsewhere_ml`` that of new components that do not; ``covered`` the
+    share of the lesion that is found.
     """
     share = np.zeros(mask.shape, np.float32)
     share[lesion.box] = lesion.fraction
@@ -95,7 +75,7 @@ def compared(lesion: Placed, mask: Mask, before: Mask, voxel_ml: float) -> Found
     touching = np.unique(labels[(share > 0) & (labels > 0)])
     found = np.isin(labels, touching[touching > 0])
     both = float(truth.sum() + found.sum())
-    return Found(
+    return _Found(
         found_ml=float(found.sum()) * voxel_ml,
         elsewhere_ml=float(((labels > 0) & ~found).sum()) * voxel_ml,
         covered=float(share[found].sum(dtype=np.float64) / share.sum(dtype=np.float64)),
@@ -113,22 +93,9 @@ def recover_visit(
 ) -> Recovered:
     """Plant lesions into the scans of one visit, one at a time, and segment each.
 
-    Parameters
-    ----------
-    prepared
-        Record of the visit.
-    folder
-        The study's results folder; nothing in it is changed.
-    disease, segmentation
-        Of the study, as the stage ``segment`` gets them.
-    settings
-        Block ``recovery`` of the config.
-
-    Returns
-    -------
-    Recovered
-        Rows as in ``quality/recovery.tsv``. A scan that cannot be planted into, and a site that
-        it does not show, is a row with a status and a reason.
+    Nothing in ``folder``, the study's results folder, is changed. Rows as in
+    ``quality/recovery.tsv``: a scan that cannot be planted into, and a site that it does not show,
+    is a row with a status and a reason.
     """
     kinds = {scan.kind for scan in prepared.scans}
     stages = {"disease": disease, "settings": segmentation}
@@ -233,7 +200,7 @@ class _Trial:
             mask = self._segmented()
         except NotSegmentable as fault:
             return {"status": "not_computable", "reason": str(fault), **_of(planted)}
-        found = compared(planted.lesion, mask, self.before, self.voxel_ml)
+        found = _compared(planted.lesion, mask, self.before, self.voxel_ml)
         return {
             "status": "ok",
             **_of(planted),
@@ -315,13 +282,7 @@ def _supplied(prepared: Prepared, folder: Path, reference: nib.Nifti1Image) -> M
 
 
 def recovery_table(records: Iterable[Recovered]) -> pd.DataFrame:
-    """All plantings of a study, from the records of :func:`recover_visit`.
-
-    Examples
-    --------
-    >>> recovery_table([Recovered("1", "a")]).columns[:3].tolist()
-    ['participant_id', 'visit', 'kind']
-    """
+    """All plantings of a study, from the records of :func:`recover_visit`."""
     rows = [row for record in records for row in record.rows]
     return pd.DataFrame(rows, columns=list(RECOVERY))
 
@@ -329,35 +290,20 @@ def recovery_table(records: Iterable[Recovered]) -> pd.DataFrame:
 def recovery_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Detection, bias and limits of agreement by endpoint, site and size.
 
-    Parameters
-    ----------
-    table
-        Of :func:`recovery_table`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per kind, endpoint, source, site and size, then rows of all sites, and of all
-        sizes (columns of :data:`corelab.study.columns.RECOVERY_SUMMARY`). The interval of the
-        detection rate takes plantings as independent, also those into one scan.
-
-    References
-    ----------
-    Clopper CJ, Pearson ES. Biometrika 1934;26:404-413. Bland JM, Altman DG. Lancet
-    1986;327:307-310 (limits of agreement).
+    One row per kind, endpoint, source, site and size, then rows of all sites, and of all sizes. The
+    interval of the detection rate (Clopper and Pearson, Biometrika 1934;26:404) takes plantings as
+    independent, also those into one scan. Limits of agreement: Bland and Altman, Lancet
+    1986;327:307.
 
     Examples
     --------
-    >>> def row(found, hit):
-    ...     return {"participant_id": "1", "visit": "a", "kind": "dwi", "site": "deep",
-    ...             "endpoint": "infarct_volume", "source": "pipeline", "size_ml": 2.0,
-    ...             "status": "ok", "planted_ml": 2.0, "found_ml": found, "detected": hit,
-    ...             "dice": 0.8, "elsewhere_ml": 0.0}
-    >>> rows = (row(2.2, 1), row(1.8, 1), row(0.0, 0))
-    >>> table = recovery_table([Recovered("1", "a", rows)])
-    >>> found = recovery_summary(table).iloc[0]
-    >>> found[["n", "n_detected", "bias_ml"]].astype(float).round(3).tolist()
-    [3.0, 2.0, -0.667]
+    >>> row = {"participant_id": "1", "visit": "a", "kind": "dwi", "site": "deep",
+    ...        "endpoint": "infarct_volume", "source": "pipeline", "size_ml": 2.0, "status": "ok",
+    ...        "planted_ml": 2.0, "dice": 0.8, "elsewhere_ml": 0.0}
+    >>> found = ({"found_ml": 2.2, "detected": 1}, {"found_ml": 0.0, "detected": 0})
+    >>> table = recovery_table([Recovered("1", "a", tuple(row | one for one in found))])
+    >>> round(float(recovery_summary(table).loc[0, "bias_ml"]), 3)
+    -0.9
     """
     rows = []
     known = table[table["kind"].notna()]

@@ -24,13 +24,7 @@ _FLOOR = 0.3
 def draw_recovery(table: pd.DataFrame, summary: pd.DataFrame, path: str | Path) -> Path:
     """Draw, for each kind of scan and endpoint, found against planted volume and detection.
 
-    Parameters
-    ----------
-    table, summary
-        Of :func:`corelab.measurement.recovery.recovery_table` and
-        :func:`~corelab.measurement.recovery.recovery_summary`.
-    path
-        PNG.
+    ``table`` and ``summary`` are those of :mod:`corelab.measurement.recovery`, ``path`` a PNG.
 
     Examples
     --------

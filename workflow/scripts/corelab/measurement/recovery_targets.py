@@ -12,20 +12,8 @@ from corelab.settings.measurement import RecoverySettings
 class Target:
     """One kind of lesion on one kind of scan.
 
-    Attributes
-    ----------
-    kind
-        Scan that is planted into.
-    label
-        Mask label that is to be found.
-    planted
-        Name in :data:`corelab.imaging.planting.LESIONS`.
-    beside
-        Kinds of scan on the same grid that change with it.
-    source
-        Of the segmenter.
-    disease
-        Studies that it is for.
+    ``kind`` is planted into and ``beside``, kinds on the same grid, change with it; ``label`` is to
+    be found by ``source``; ``planted`` is a name in :data:`corelab.imaging.planting.LESIONS`.
     """
 
     kind: str
@@ -49,16 +37,7 @@ TARGETS = (
 def targets_of(
     disease: str, kinds: Iterable[str], settings: RecoverySettings | None = None
 ) -> list[Target]:
-    """Lesions that can be planted into scans of some kinds.
-
-    Parameters
-    ----------
-    disease
-        Of the study.
-    kinds
-        Kinds of scan of a visit.
-    settings
-        Block ``recovery`` of the config, whose ``kinds`` and ``labels`` are planted.
+    """Lesions that can be planted into the kinds of scan of a visit, as far as the settings say so.
 
     Examples
     --------

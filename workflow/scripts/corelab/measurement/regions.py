@@ -20,21 +20,12 @@ from corelab.study.naming import region_name
 
 @dataclass(frozen=True)
 class Atlas:
-    """A label image in MNI152 space.
+    """A label image in MNI152 space: whole-number labels, closest RAS.
 
-    Attributes
-    ----------
-    name
-        As configured.
-    image
-        Whole-number labels, closest RAS.
-    regions
-        Label -> ``<index>_<name>``; only labels that the table names.
-    voxels
-        Label -> number of voxels, the denominators of territory fractions.
-    aspects, mca
-        Side (``left``, ``right``) -> labels of its ten ASPECTS regions, and of its territory of
-        the middle cerebral artery; empty where the config names none.
+    ``regions``: label -> ``<index>_<name>``, only labels that the table names. ``voxels``: label ->
+    number of voxels, the denominators of territory fractions. ``aspects``, ``mca``: side (``left``,
+    ``right``) -> labels of its ten ASPECTS regions, and of its territory of the middle cerebral
+    artery; empty where the config names none.
     """
 
     name: str
@@ -45,22 +36,8 @@ class Atlas:
     mca: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def read_labels(path: str | Path) -> dict[int, str]:
-    r"""Labels of an atlas: a TSV with ``index`` and ``name``, or lines ``1|ACAL|...``.
-
-    Raises
-    ------
-    ValueError
-        If neither form is found, or an index occurs twice.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "a.txt"); _ = file.write_text("1|ACAL|left|1\n2|ACAR|right|2\n")
-    ...     read_labels(file)
-    {1: 'ACAL', 2: 'ACAR'}
-    """
+def _read_labels(path: str | Path) -> dict[int, str]:
+    """Labels of an atlas: a TSV with ``index`` and ``name``, or lines ``1|ACAL|...``."""
     lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     lines = [line for line in lines if line.strip()]
     pairs: list[tuple[int, str]] = []
@@ -90,7 +67,7 @@ def _load_atlas(name: str, path: str, labels: str) -> Atlas:
     # kind "mask-" makes the reader round labels that were stored as 1.000015.
     image = load_image(path, kind="mask-atlas")
     values = np.asanyarray(image.dataobj).astype(np.int32)
-    names = read_labels(labels)
+    names = _read_labels(labels)
     counts = np.bincount(values.ravel(), minlength=max(names) + 1)
     return Atlas(
         name,
@@ -103,10 +80,8 @@ def _load_atlas(name: str, path: str, labels: str) -> Atlas:
 def load_atlas(settings: AtlasSettings) -> Atlas:
     """Load an atlas of the config (``name``, ``path``, ``labels``, and what its labels serve).
 
-    Raises
-    ------
-    ValueError
-        If ``aspects`` or ``mca`` names a label that the table lacks or that has no voxel.
+    Raises ValueError if ``aspects`` or ``mca`` names a label that the table lacks or that has no
+    voxel.
     """
     atlas = _load_atlas(settings.name, settings.path, settings.labels)
     served = {
@@ -123,26 +98,21 @@ def load_atlas(settings: AtlasSettings) -> Atlas:
     return replace(atlas, aspects=served["aspects"], mca=served["mca"])
 
 
+def _on_grid(mask: nib.Nifti1Image, atlas: Atlas) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Lesion on the grid of the atlas (by nearest voxel), and its labels."""
+    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
+    return np.asanyarray(on_grid.dataobj) > 0, np.asanyarray(atlas.image.dataobj)
+
+
 def aspects_rows(
     mask: nib.Nifti1Image, atlas: Atlas, *, min_share: float
 ) -> list[tuple[str, str, float, str, str | None]]:
     """ASPECTS, and the share of the MCA's territory, of an infarct in the atlas' space.
 
-    Parameters
-    ----------
-    mask
-        Infarct.
-    atlas
-        With ``aspects`` or ``mca``; without them there are no rows.
-    min_share
-        A region is hit when more than this share of it is infarct.
-
-    Returns
-    -------
-    list of tuple
-        Endpoint, region, value, unit, what to know: ``aspects`` (10 less the regions hit, of the
-        side with more of them; Barber 2000, Lancet 355:1670), ``mca_fraction`` per side, and
-        ``mca_above_third`` (1 where more than a third of one side's territory is infarct).
+    A region is hit when more than ``min_share`` of it is infarct. Rows of endpoint, region, value,
+    unit, what to know: ``aspects`` (10 less the regions hit, of the side with more of them; Barber
+    2000, Lancet 355:1670), ``mca_fraction`` per side, and ``mca_above_third`` (1 where more than a
+    third of one side's territory is infarct); none without ``aspects`` or ``mca`` of the atlas.
 
     Examples
     --------
@@ -156,9 +126,7 @@ def aspects_rows(
     """
     if not atlas.aspects and not atlas.mca:
         return []
-    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
-    inside = np.asanyarray(on_grid.dataobj) > 0
-    labels = np.asanyarray(atlas.image.dataobj)
+    inside, labels = _on_grid(mask, atlas)
     rows: list[tuple[str, str, float, str, str | None]] = []
     found = {}
     for side, chosen in atlas.aspects.items():
@@ -178,20 +146,9 @@ def aspects_rows(
 
 
 def territory_fractions(mask: nib.Nifti1Image, atlas: Atlas) -> dict[str, float]:
-    """Share of every atlas region that a lesion covers, on the atlas grid.
+    """Region -> share of its voxels (atlas grid, 0 to 1) that a lesion in the atlas' space covers.
 
-    Parameters
-    ----------
-    mask
-        Lesion mask in the atlas' space; on another grid it is brought there by nearest voxel.
-    atlas
-        Labels and the voxel count of every region.
-
-    Returns
-    -------
-    dict
-        Region -> lesion voxels in the region / voxels of the region, 0 to 1; a region without
-        voxels on this grid is NaN.
+    A mask on another grid is brought there by nearest voxel; a region without voxels is NaN.
 
     Examples
     --------
@@ -201,9 +158,7 @@ def territory_fractions(mask: nib.Nifti1Image, atlas: Atlas) -> dict[str, float]
     >>> territory_fractions(nib.Nifti1Image(mask, np.eye(4)), atlas)
     {'1_L': 0.5, '2_R': 0.0}
     """
-    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
-    inside = np.asanyarray(on_grid.dataobj) > 0
-    labels = np.asanyarray(atlas.image.dataobj)
+    inside, labels = _on_grid(mask, atlas)
     covered = np.bincount(labels[inside], minlength=max(atlas.regions, default=0) + 1)
     return {
         region: float(covered[index] / atlas.voxels[index]) if atlas.voxels[index] else float("nan")

@@ -43,22 +43,10 @@ def joined_reasons(*reasons: str | None) -> str | None:
     return "; ".join(reason for reason in reasons if reason) or None
 
 
-def steps_between(normalised: Normalised, first: Place, later: Place, folder: Path) -> list[Step]:
-    """Rigid steps from points of one grid of a subject to points of another.
+def _steps_between(normalised: Normalised, first: Place, later: Place, folder: Path) -> list[Step]:
+    """Rigid steps from points of one grid (visit, grid) of a subject to points of another.
 
-    Parameters
-    ----------
-    normalised
-        Record of the stage ``normalise``.
-    first, later
-        (visit, grid) from and to.
-    folder
-        The study's results folder.
-
-    Raises
-    ------
-    KeyError
-        If a grid has no transform.
+    KeyError: a grid has no transform.
     """
     transforms, anchor = normalised.transforms, normalised.anchor
     if anchor is None:
@@ -78,22 +66,9 @@ def reversal_rows(
 ) -> list[MeasurementRow]:
     """Rows of what became of the infarct between two visits, for each source that has both.
 
-    Parameters
-    ----------
-    normalised
-        Record of the stage ``normalise``.
-    folder
-        The study's results folder; paths in the record are relative to it.
-    visit
-        The later visit, whose rows these are.
-    first_visit
-        The visit that it is compared with; None where ``serial_imaging`` has no pair.
-
-    Returns
-    -------
-    list of MeasurementRow
-        Volumes are those of the first scan's grid:
-        reversed and persisting add up to the first lesion.
+    ``visit`` is the later one, whose rows these are, ``first_visit`` the one that it is compared
+    with; None where ``serial_imaging`` has no pair. Volumes are those of the first scan's grid:
+    reversed and persisting add up to the first lesion.
 
     Examples
     --------
@@ -122,15 +97,13 @@ def reversal_rows(
         )
         for endpoint, unit in ENDPOINTS.items():
             value = values.get(endpoint, float("nan"))
-            finite = bool(np.isfinite(value))
             rows.append(
                 measurement_row(
-                    *(normalised.participant_id, visit, endpoint, source),
-                    *(value if finite else None, unit),
+                    *(normalised.participant_id, visit, endpoint, source, value, unit),
                     repeat=repeat,
-                    status="ok" if finite else "not_computable",
-                    reason=fault or (known if finite else f"no lesion at {first_visit}"),
-                    scan_ids=",".join(sorted({*first.scan_ids, *later.scan_ids})) or None,
+                    reason=known if np.isfinite(value) else fault,
+                    scan_ids={*first.scan_ids, *later.scan_ids},
+                    undefined=f"no lesion at {first_visit}",
                 )
             )
     return rows
@@ -145,7 +118,7 @@ def _compared(
     """Values by endpoint, or nothing and why."""
     places = [(mask.visit, str(mask.grid)) for mask in (first, later)]
     try:
-        steps = steps_between(normalised, places[0], places[1], folder)
+        steps = _steps_between(normalised, places[0], places[1], folder)
     except KeyError:
         return {}, f"visits {first.visit} and {later.visit} are not joined by a registration"
     try:

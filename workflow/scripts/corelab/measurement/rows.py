@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from corelab.records.measured import MeasurementRow
@@ -22,15 +23,14 @@ def measurement_row(
     region: str = "all",
     status: str = "ok",
     reason: str | None = None,
-    scan_ids: str | None = None,
+    scan_ids: Iterable[str] | str | None = None,
     supplied: bool = False,
+    undefined: str = "",
 ) -> MeasurementRow:
-    """One measurement.
+    """One measurement; with ``undefined`` a value that is not finite is none, for that reason.
 
-    Raises
-    ------
-    ValueError
-        If the endpoint is not registered and the row is not ``supplied`` by the study.
+    Raises ValueError if the endpoint is not registered and the row is not ``supplied`` by the
+    study.
 
     Examples
     --------
@@ -39,9 +39,13 @@ def measurement_row(
     """
     if not supplied and endpoint.partition(":")[0] not in ENDPOINT_UNITS:
         raise ValueError(f"endpoint '{endpoint}' is not registered in corelab/terms/endpoints.py")
+    if undefined and value is not None and not np.isfinite(value):
+        value, reason = None, reason or undefined
+        status = "not_computable" if status == "ok" else status
+    ids = scan_ids if isinstance(scan_ids, str) else ",".join(sorted(scan_ids or ())) or None
     return MeasurementRow(
         *(participant_id, visit, endpoint, source, repeat, region),
-        *(value, unit, status, reason, scan_ids),
+        *(value, unit, status, reason, ids),
     )
 
 

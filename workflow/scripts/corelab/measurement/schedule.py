@@ -50,28 +50,18 @@ def trial_rows(
 ) -> list[AcquisitionRow]:
     """Rows of every criterion that looks at more than one scan, or at the calendar.
 
-    Parameters
-    ----------
-    scans
-        Native images; of ``metadata`` it uses ``acquired_at`` (ISO 8601), ``scan_duration_s`` and
-        what ``constant`` names.
-    settings
-        ``acquisition.trial`` of the config.
-    participants
-        Participant -> row of the participants sheet.
-    visit_order, baseline
-        Visits in time.
+    Of ``metadata`` of the native images it uses ``acquired_at`` (ISO 8601), ``scan_duration_s`` and
+    what ``constant`` of the settings names; ``participants`` is participant -> row of the sheet.
 
     Examples
     --------
     >>> scans = [TrialScan("1", visit, "dwi", "s", metadata={"acquired_at": day})
     ...          for visit, day in (("base", "2025-01-01"), ("day5", "2025-01-09"))]
     >>> settings = TrialCriteria(windows={"day5": {"day": 5, "before": 1, "after": 2}})
-    >>> for row in trial_rows(scans, settings, participants={"1": {}},
-    ...                       visit_order=["base", "day5"], baseline="base"):
-    ...     print(row.visit, row.criterion, row.value, row.limit, row.verdict)
-    day5 visit_day_max 8 7 fail
-    day5 visit_day_min 8 4 pass
+    >>> rows = trial_rows(scans, settings, participants={"1": {}}, visit_order=["base", "day5"],
+    ...                   baseline="base")
+    >>> [(row.criterion, row.value, row.limit, row.verdict) for row in rows]
+    [('visit_day_max', 8, 7, 'fail'), ('visit_day_min', 8, 4, 'pass')]
     """
     rank = {visit: number for number, visit in enumerate(visit_order)}
     ordered = sorted(

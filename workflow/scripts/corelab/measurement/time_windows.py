@@ -24,14 +24,12 @@ IMMEDIATE_DELAYED = {"immediate": (0.0, 3.0), "delayed": (24.0, 196.0)}
 PUBLISHED_WINDOWS = {"early_delayed": EARLY_DELAYED, "immediate_delayed": IMMEDIATE_DELAYED}
 
 
-def window_of(hours: float, windows: Mapping[str, tuple[float, float]]) -> str | None:
+def _window_of(hours: float, windows: Mapping[str, tuple[float, float]]) -> str | None:
     """Window that holds a time: low <= t < high, and t = high in the last window.
 
     Examples
     --------
-    >>> [window_of(t, EARLY_DELAYED) for t in (0, 23.99, 24, 168, 168.01, -1)]
-    ['early', 'early', 'delayed', 'delayed', None, None]
-    >>> [window_of(t, IMMEDIATE_DELAYED) for t in (2.99, 3, 24, 196)]
+    >>> [_window_of(t, IMMEDIATE_DELAYED) for t in (2.99, 3, 24, 196)]
     ['immediate', None, 'delayed', 'delayed']
     """
     if not np.isfinite(hours):
@@ -43,41 +41,15 @@ def window_of(hours: float, windows: Mapping[str, tuple[float, float]]) -> str |
     return None
 
 
-def pair_by_window(
+def _pair_by_window(
     index: pd.DataFrame,
     later: pd.DataFrame,
     windows: Mapping[str, tuple[float, float]],
 ) -> pd.DataFrame:
-    """First later scan of each participant in each window after the index scan.
+    """First later scan of each participant in each window after the index scan; sorted.
 
-    Parameters
-    ----------
-    index
-        participant_id, acquired_at (datetime); one row per participant.
-    later
-        participant_id, acquired_at, scan_id.
-    windows
-        Name -> (hours from, hours to).
-
-    Returns
-    -------
-    pandas.DataFrame
-        participant_id, window, scan_id, hours; sorted. Of several scans in one window the earliest
-        is taken.
-
-    Raises
-    ------
-    ValueError
-        For two index scans of one participant.
-
-    Examples
-    --------
-    >>> first = pd.to_datetime(["2024-01-01"])
-    >>> index = pd.DataFrame({"participant_id": ["a"], "acquired_at": first})
-    >>> later = pd.DataFrame({"participant_id": ["a", "a"], "scan_id": ["s2", "s1"],
-    ...     "acquired_at": pd.to_datetime(["2024-01-01 05:00", "2024-01-01 02:00"])})
-    >>> pair_by_window(index, later, EARLY_DELAYED)[["window", "scan_id", "hours"]].values.tolist()
-    [['early', 's1', 2.0]]
+    ``index`` has participant_id and acquired_at (datetime), one row per participant, ``later`` also
+    scan_id; windows are name -> (hours from, hours to).
     """
     doubled = index["participant_id"][index["participant_id"].duplicated()]
     if len(doubled):
@@ -86,7 +58,7 @@ def pair_by_window(
     rows = later[later["participant_id"].isin(start.index)].copy()
     gap = rows["acquired_at"] - rows["participant_id"].map(start)
     rows["hours"] = gap.dt.total_seconds() / 3600
-    rows["window"] = [window_of(hours, windows) for hours in rows["hours"]]
+    rows["window"] = [_window_of(hours, windows) for hours in rows["hours"]]
     rows = rows.dropna(subset=["window"]).sort_values(["participant_id", "hours", "scan_id"])
     rows = rows.drop_duplicates(["participant_id", "window"])
     return rows[["participant_id", "window", "scan_id", "hours"]].reset_index(drop=True)
@@ -103,11 +75,6 @@ class Reversal(NamedTuple):
 def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: float) -> Reversal:
     """Reversal and growth between two masks on one grid.
 
-    Raises
-    ------
-    ValueError
-        If the grids differ.
-
     Examples
     --------
     >>> lesion_reversal(np.array([1, 1, 1, 0]), np.array([0, 1, 1, 0]), 0.5)
@@ -119,16 +86,10 @@ def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: floa
     return Reversal(*(float(np.sum(m)) * voxel_volume_ml for m in (a & ~b, a & b, ~a & b)))
 
 
-def windows_of(
+def _windows_of(
     serial: SerialImagingSettings | None,
 ) -> dict[str, tuple[float, float]]:
-    """Windows of the config block ``serial_imaging``, hours; none without the block.
-
-    Examples
-    --------
-    >>> windows_of(SerialImagingSettings(windows="immediate_delayed"))["delayed"], windows_of(None)
-    ((24.0, 196.0), {})
-    """
+    """Windows of the config block ``serial_imaging``, hours; none without the block."""
     if not serial:
         return {}
     given = serial.windows
@@ -137,34 +98,12 @@ def windows_of(
     return {str(name): (float(low), float(high)) for name, (low, high) in given.items()}
 
 
-def window_visits(
+def _window_visits(
     scans: Iterable[ScanRow], serial: SerialImagingSettings, baseline: str | None
 ) -> pd.DataFrame:
     """Visits of participants in windows after the index scan.
 
-    Parameters
-    ----------
-    scans
-        Of the scans sheet.
-    serial
-        Config block ``serial_imaging``.
-    baseline
-        The baseline visit; its first scan is the index where ``index_kind`` is not given.
-
-    Returns
-    -------
-    pandas.DataFrame
-        participant_id, window, visit, scan_id, hours.
-
-    Examples
-    --------
-    >>> scans = [
-    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
-    ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
-    ...                     ("d4", "dwi", "2024-01-05T10:00"))]
-    >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
-    >>> window_visits(scans, serial, "base")[["window", "visit", "hours"]].values.tolist()
-    [['immediate', 'd0', 2.5], ['delayed', 'd4', 96.0]]
+    The first scan of the ``baseline`` visit is the index where ``index_kind`` is not given.
     """
     columns = ["participant_id", "window", "visit", "scan_id", "hours"]
     names = ("participant_id", "visit", "kind", "scan_id", "acquired_at")
@@ -179,7 +118,7 @@ def window_visits(
     later = table[table["kind"].isin(kinds) & ~table["scan_id"].isin(first["scan_id"])]
     if first.empty or later.empty:
         return pd.DataFrame(columns=columns)
-    found = pair_by_window(first, later, windows_of(serial))
+    found = _pair_by_window(first, later, _windows_of(serial))
     visit = table.drop_duplicates("scan_id").set_index("scan_id")["visit"]
     return found.assign(visit=found["scan_id"].map(visit))[columns]
 
@@ -189,24 +128,15 @@ def serial_pairs(
 ) -> dict[tuple[str, str], str]:
     """Visits in a later window, each with the same participant's visit in the first window.
 
-    Parameters
-    ----------
-    scans, serial, baseline
-        As for :func:`window_visits`.
-
     Examples
     --------
-    >>> scans = [
-    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
-    ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
-    ...                     ("d4", "dwi", "2024-01-05T10:00"))]
-    >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
-    {('a', 'd4'): 'd0'}
+    >>> serial_pairs([], None, "base")
+    {}
     """
     if not serial:
         return {}
-    found = window_visits(scans, serial, baseline)
-    earliest = next(iter(windows_of(serial)))
+    found = _window_visits(scans, serial, baseline)
+    earliest = next(iter(_windows_of(serial)))
     first = found[found["window"] == earliest].set_index("participant_id")["visit"]
     later = found[(found["window"] != earliest) & found["participant_id"].isin(first.index)]
     return {
@@ -228,34 +158,16 @@ def serial_rows(
     and each later one ``infarct_percent_change`` = 100 (V2 - V1) / V1 and ``infarct_reversal`` (1
     where the lesion shrank, 0 where it did not) are added for each source.
 
-    Parameters
-    ----------
-    rows
-        Measurement rows collected so far.
-    scans, serial, baseline
-        As for :func:`window_visits`.
-
     Examples
     --------
-    >>> rows = pd.DataFrame({"participant_id": "a", "visit": ["d0", "d4"],
-    ...     "endpoint": "infarct_volume", "source": "r", "repeat": 1, "region": "all",
-    ...     "value": [10.0, 8.0], "unit": "mL", "status": "ok", "reason": None, "scan_ids": None})
-    >>> scans = [
-    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
-    ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
-    ...                     ("d4", "dwi", "2024-01-05T10:00"))]
-    >>> serial = SerialImagingSettings(windows="immediate_delayed")
-    >>> made = serial_rows(rows, scans, serial, "base")
-    >>> [(r.visit, r.value) for r in made if r.endpoint == "infarct_percent_change"]
-    [('delayed', -20.0)]
-    >>> [r.value for r in made if r.endpoint == "infarct_reversal"]
-    [1.0]
+    >>> serial_rows(pd.DataFrame(), [], None, "base")
+    []
     """
     if not serial:
         return []
     made: list[MeasurementRow] = []
     usable = rows[rows["region"] == "all"]
-    for pair in window_visits(scans, serial, baseline).to_dict("records"):
+    for pair in _window_visits(scans, serial, baseline).to_dict("records"):
         at = usable["participant_id"].eq(pair["participant_id"]) & usable["visit"].eq(pair["visit"])
         when = f"visit {pair['visit']}, {pair['hours']:.2f} h after the index scan"
         for row in usable[at].to_dict("records"):
@@ -270,7 +182,7 @@ def serial_rows(
                 scan_ids=pair["scan_id"],
             )
         )
-    return made + _changes_between(made, list(windows_of(serial)))
+    return made + _changes_between(made, list(_windows_of(serial)))
 
 
 def _changes_between(made: Sequence[MeasurementRow], windows: list[str]) -> list[MeasurementRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,36 +52,13 @@ def _load(path: Path) -> Any:
     return nib.load(path)
 
 
-def _row(
-    participant_id: str,
-    visit: str,
-    endpoint: str,
-    source: str,
-    value: float | None,
-    unit: str,
-    *,
-    repeat: int = 1,
-    region: str = "all",
-    status: str = "ok",
-    reason: str | None = None,
-    scan_ids: Iterable[str] = (),
-) -> MeasurementRow:
-    if value is not None and not np.isfinite(value):
-        value, status = None, "not_computable" if status == "ok" else status
-        reason = reason or "not defined for these masks"
-    ids = ",".join(sorted(scan_ids)) or None
-    return measurement_row(
-        *(participant_id, visit, endpoint, source, value, unit),
-        repeat=repeat,
-        region=region,
-        status=status,
-        reason=reason,
-        scan_ids=ids,
-    )
-
-
-#: Maker of the rows of a visit: endpoint, source, value, unit and what :func:`_row` takes.
+#: Maker of the rows of a visit: endpoint, source, value, unit and what ``measurement_row`` takes.
 _Make = Callable[..., MeasurementRow]
+
+
+def _maker(participant_id: str, visit: str) -> _Make:
+    undefined = "not defined for these masks"
+    return partial(measurement_row, participant_id, visit, undefined=undefined)
 
 
 def _location_rows(
@@ -140,7 +117,7 @@ def _registry_rows(make: _Make, registry: Registry | None, folder: Path) -> list
     ]
 
 
-def overlap_rows(
+def _overlap_rows(
     participant_id: str,
     visit: str,
     masks: Sequence[VisitMask],
@@ -150,16 +127,7 @@ def overlap_rows(
 ) -> list[OverlapRow]:
     """Overlap of every pair of sources that outlined one label of a visit.
 
-    Parameters
-    ----------
-    participant_id, visit
-        Of the rows.
-    nsd_tolerance_mm
-        Tolerance of the surface Dice.
-    masks
-        Of the visit.
-    images
-        Position in ``masks`` -> mask image, for those that could be read.
+    ``images``: position in ``masks`` -> mask image, for those that could be read.
     """
     rows: list[OverlapRow] = []
     groups: dict[tuple[str, int], list[int]] = {}
@@ -251,16 +219,9 @@ def measure_subject(
     """Measure all visits of a participant.
 
     A visit whose measurement ends in an unexpected error is listed in the record with its cause,
-    and the traceback is printed; the other visits keep their rows.
-
-    Parameters
-    ----------
-    visits, normalised, folder, atlases, settings
-        As for :func:`measure_visit`.
-    first_visits
-        Visit in a later window of ``serial_imaging`` -> the visit of the first window.
-    sources
-        Of the record, see :class:`~corelab.records.measured.Measured`.
+    and the traceback is printed; the other visits keep their rows. ``first_visits`` is a visit in a
+    later window of ``serial_imaging`` -> that of the first window; ``sources`` are the record's,
+    see :class:`~corelab.records.measured.Measured`.
     """
     list(map(load_atlas, atlases))  # a fault of the config is one of all visits
     measured: list[Measured] = []
@@ -304,19 +265,9 @@ def measure_visit(
 ) -> Measured:
     """Measure everything that one visit's masks and maps say.
 
-    Parameters
-    ----------
-    prepared, segmented, perfused, normalised
-        Records of the stages; None where a stage does not apply.
-    folder
-        The study's results folder; paths in records are relative to it.
-    atlases
-        ``atlases`` of the config.
-    settings
-        ``measurement`` of the config.
-    first_visit
-        Visit of the first window of ``serial_imaging``, where this one lies in a later window:
-        the infarct is compared with that of then, voxel by voxel.
+    Records are None where a stage does not apply, their paths relative to ``folder``. Where the
+    visit lies in a later window of ``serial_imaging``, the infarct is compared with that of the
+    ``first_visit`` of the first window, voxel by voxel.
     """
     participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
@@ -327,7 +278,7 @@ def measure_visit(
         if mask.status == "ok"
     }
     rows: list[MeasurementRow] = []
-    make = partial(_row, participant_id, visit)
+    make = _maker(participant_id, visit)
     for position, mask in enumerate(masks):
         rows += _mask_rows(make, mask, images.get(position), loaded)
     for entry in normalised.masks if normalised else ():
@@ -339,7 +290,7 @@ def measure_visit(
     rows += reversal_rows(normalised, folder, visit, first_visit)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if masks[n].origin != Perfused.stage}
-    overlaps = overlap_rows(
+    overlaps = _overlap_rows(
         participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings.nsd_tolerance_mm
     )
     return Measured(
@@ -443,15 +394,7 @@ def measure_supplied(
     atlases: Sequence[AtlasSettings],
     settings: MeasurementSettings,
 ) -> MeasuredSupplied:
-    """Measure masks that others supplied, of visits that have no images to process.
-
-    Parameters
-    ----------
-    scans
-        Of the scans sheet.
-    atlases, settings
-        As for :func:`measure_visit`.
-    """
+    """Measure masks that others supplied, of visits that have no images to process."""
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[MeasurementRow] = []
     overlaps: list[OverlapRow] = []
@@ -467,11 +410,11 @@ def measure_supplied(
             files.append(file)
             if mask.label == "brain":
                 continue
-            rows += _mask_rows(partial(_row, *key), mask, image, loaded)
+            rows += _mask_rows(_maker(*key), mask, image, loaded)
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
-        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
+        overlaps += _overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
     return MeasuredSupplied(tuple(_settle_doubles(rows)), tuple(overlaps), tuple(files)).settled()
 
 

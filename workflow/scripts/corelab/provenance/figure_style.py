@@ -70,6 +70,21 @@ def font_folder() -> Path:
     return Path(mpl.get_data_path()) / "fonts" / "ttf"
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of that size in inches, without pyplot and its global state."""
+    from matplotlib.figure import Figure as NewFigure
+
+    return NewFigure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def panel(figure: Figure, rows: int = 1, columns: int = 1, place: int = 1) -> Axes:
+    """Axes of a grid without the frame's top and right."""
+    axes = figure.add_subplot(rows, columns, place)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return axes
+
+
 def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = False) -> Path:
     """Write a figure atomically as PNG, SVG or PDF (by suffix), without dates or versions.
 

@@ -18,37 +18,20 @@ _MIN_REFERENCE_VOXELS = 50
 
 
 def t2_edge(image: Any, *, dimensions: int = 2, unit: str = "voxel") -> nib.Nifti1Image:
-    """Edges of an image: magnitude of the Prewitt gradient.
+    """Edges of an image (3D, usually T2w): magnitude of the Prewitt gradient, float32.
 
-    Parameters
-    ----------
-    image
-        3D nibabel image, usually T2w.
-    dimensions
-        2: within slices, that is across the two axes other than the one with the largest voxels
-        (the last axis if all are equal); 3: in the volume. The source names the filter but not
-        its dimension; slices of a clinical T2w are far apart, hence 2.
-    unit
-        ``voxel``: change of intensity per voxel, the usual form of the filter; ``mm``: per
-        millimetre, which weighs directions equally when voxels are not cubes (use it with 3).
+    ``dimensions`` 2: within slices, that is across the two axes other than the one with the largest
+    voxels (the last axis if all are equal); 3: in the volume. The source names the filter but not
+    its dimension; slices of a clinical T2w are far apart, hence 2. ``unit`` ``voxel``: change of
+    intensity per voxel, the usual form of the filter; ``mm``: per millimetre, which weighs
+    directions equally when voxels are not cubes (use it with 3).
 
-    Returns
-    -------
-    nibabel.Nifti1Image
-        float32, same grid. Along each axis the difference between the next and the last voxel is
-        halved and averaged over the 3 (2D) or 9 (3D) lines, so that a ramp of slope s gives s and
-        a step of height h gives h/2 in the two voxels beside it and 0 elsewhere. Beyond the
-        border the image goes on with its last value.
+    Prewitt, Object enhancement and extraction, 1970. Along each axis the difference between the
+    next and the last voxel is halved and averaged over the 3 (2D) or 9 (3D) lines: a ramp of slope
+    s gives s, a step of height h gives h/2 in the two voxels beside it. Masks of a library that
+    leaves out the averaging (Matlab) give 6 times these values in 2D, and 18 times in 3D.
 
-    Raises
-    ------
-    ValueError
-        If the image is not 3D or not finite, or an argument is none of its values.
-
-    Notes
-    -----
-    Prewitt, Object enhancement and extraction, 1970. Masks of a library that leaves out the
-    averaging (Matlab) give 6 times these values in 2D, and 18 times in 3D.
+    Raises ValueError if the image is not 3D or not finite, or an argument is none of its values.
 
     Examples
     --------
@@ -87,28 +70,13 @@ def gd_zscore(t1: Any, t1c: Any, *, reference: Any) -> nib.Nifti1Image:
     ``z = (T1c - (a + b T1)) / s``: how far T1c lies above what T1 foretells in reference tissue.
     a, b: least squares over the reference voxels, repeated without the voxels whose residual is
     further than 3 s from the median (vessels, choroid plexus, pituitary). s: 1.4826 times the
-    median absolute deviation of the residuals of all reference voxels. Thus z does not change
-    when either image is scaled or shifted, as MR intensities are from scan to scan.
+    median absolute deviation of the residuals of all reference voxels. Thus z, a float32 image
+    defined everywhere, does not change when either image is scaled or shifted. The source names a
+    "Gd z-score" from T1w and T1c without a formula: this one is Corelab's own. ``reference`` is an
+    array or image on the grid of both: the brain without the lesion.
 
-    The source names a "Gd z-score" from T1w and T1c without a formula: this one is Corelab's own.
-
-    Parameters
-    ----------
-    t1, t1c
-        3D nibabel images on one grid, before and after contrast agent.
-    reference
-        3D array or nibabel image on the same grid: the brain without the lesion.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-        float32, same grid, no unit; defined everywhere, also outside the reference.
-
-    Raises
-    ------
-    ValueError
-        If grids differ, the reference has fewer than 50 voxels, T1 is constant in it, or T1c is
-        an exact linear function of T1 in it (there is no spread to measure against).
+    Raises ValueError if grids differ, the reference has fewer than 50 voxels, T1 is constant in
+    it, or T1c is an exact linear function of T1 in it (there is no spread to measure against).
 
     Examples
     --------
@@ -116,9 +84,8 @@ def gd_zscore(t1: Any, t1c: Any, *, reference: Any) -> nib.Nifti1Image:
     >>> before = rng.normal(100, 10, (12, 12, 12))
     >>> after = 2 * before + rng.normal(0, 5, before.shape)
     >>> after[6, 6, 6] = 2 * before[6, 6, 6] + 50
-    >>> tissue = np.ones(before.shape, bool)
-    >>> z = gd_zscore(*(nib.Nifti1Image(x, np.eye(4)) for x in (before, after)), reference=tissue)
-    >>> round(float(z.get_fdata()[6, 6, 6]))
+    >>> images = (nib.Nifti1Image(x, np.eye(4)) for x in (before, after))
+    >>> round(float(gd_zscore(*images, reference=before > 0).get_fdata()[6, 6, 6]))
     10
     """
     before = _finite_volume(t1, "T1")

@@ -73,20 +73,12 @@ class FeatureSettings(Settings):
         below 0 have none and count for shape only; ``none``, whole numbers from 1 as they are;
         ``bin-number``, ``n_bins`` bins between lowest and highest intensity in the mask;
         ``bin-width``, bins of ``bin_width`` from ``lowest``.
-    n_bins
-        For ``bin-number``.
     bin_width, lowest
-        For ``bin-width``, in the image's unit. ``lowest`` None: the multiple of the bin width at
-        or below the lowest intensity in the mask (pyradiomics' rule). Voxels below ``lowest``
-        count for shape only.
+        In the image's unit. ``lowest`` None: the multiple of the bin width at or below the lowest
+        intensity in the mask (pyradiomics' rule). Voxels below it count for shape only.
     aggregation
         ``3D_comb`` (one matrix from all 13 directions), ``3D_avg``, or within slices across the
         last axis ``2D_avg``, ``2D_comb``, ``2_5D_avg``, ``2_5D_comb``.
-
-    Examples
-    --------
-    >>> FeatureSettings(discretisation="bin-number", n_bins=32).aggregation
-    '3D_comb'
     """
 
     families: Annotated[tuple[Family, ...], Field(min_length=1)] = RadiomicsSettings().families
@@ -109,32 +101,16 @@ _DEFAULTS = FeatureSettings()
 def extract_features(
     image: Any, mask: Any, *, settings: FeatureSettings = _DEFAULTS
 ) -> dict[str, float]:
-    """Features of one image within one mask.
+    """Features of one image within one mask: name -> value, in the engine's order, mm and mm3.
 
-    Parameters
-    ----------
-    image
-        3D nibabel image, any voxel size; no resampling is done.
-    mask
-        3D nibabel image of 0 and 1 on the same grid. It may have several components; all count.
-    settings
-        :class:`FeatureSettings`, its fields as a mapping, or None for the defaults (an image of
-        grey levels).
+    ``image`` and ``mask`` (0 and 1, any number of components) are 3D nibabel images on one grid; no
+    resampling is done. A feature without a value for this mask (GLCM of two voxels that do not
+    touch) is nan. Moran's I and Geary's C are computed exactly here: from 1000 voxels MIRP draws
+    random samples for them, with other values in every run. GLRLM features are nan for a mask that
+    is one voxel wide along the first or second axis: MIRP 2.5 leaves out directions there.
 
-    Returns
-    -------
-    dict
-        Feature name -> value, in the engine's order; lengths in mm, volumes in mm3. A feature
-        without a value for this mask (GLCM of two voxels that do not touch) is nan. Moran's I
-        and Geary's C are computed exactly here: from 1000 voxels MIRP draws random samples for
-        them, with other values in every run. GLRLM features are nan for a mask that is one
-        voxel wide along the first or second axis: MIRP 2.5 leaves out directions there.
-
-    Raises
-    ------
-    ValueError
-        If grids differ, the mask is empty, holds other values than 0 and 1 or has one voxel, the
-        image is not finite in it or does not suit the discretisation.
+    Raises ValueError if grids differ, the mask is empty, holds other values than 0 and 1 or has
+    one voxel, the image is not finite in it or does not suit the discretisation.
 
     Examples
     --------
@@ -199,21 +175,12 @@ def feature_rows(
     label: str,
     source: str,
 ) -> pd.DataFrame:
-    """Features of one image and mask as rows of the study's long feature table.
+    """Features of one image and mask as rows of the study's long feature table, :data:`COLUMNS`.
 
     Shape features that do not read the image (volume, sphericity, ...) have the series ``mask``:
     they are the same for every series of the visit.
 
-    Returns
-    -------
-    pandas.DataFrame
-        participant_id, visit, series, label, source, feature (text), value (float64; nan where
-        the feature has no value).
-
-    Raises
-    ------
-    ValueError
-        If a key is empty: rows without it cannot be found again.
+    Raises ValueError if a key is empty: rows without it cannot be found again.
 
     Examples
     --------

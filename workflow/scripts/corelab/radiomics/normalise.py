@@ -22,22 +22,11 @@ _TOP_BY_SERIES = {"T1w": "exclude", "T1c": "exclude", "FLAIR": "exclude", "T2w":
 
 @dataclass(frozen=True)
 class GreyLevels:
-    """An image in grey levels.
+    """An image in grey levels: int16, 0 to ``n_levels - 1``, or ``NO_LEVEL``.
 
-    Attributes
-    ----------
-    levels
-        int16, the shape of the image: 0 to ``n_levels - 1``, or ``NO_LEVEL``.
-    low, high
-        Intensities that became level 0 and the top level (units of the image).
-    n_reference
-        Voxels over which the range was taken.
-    n_top
-        Voxels brighter than ``high``: excluded or clipped.
-    n_levels
-        Number of levels.
-    top
-        ``exclude``, ``clip`` or ``full``.
+    ``low``, ``high``: intensities that became level 0 and the top level (units of the image).
+    ``n_reference``: voxels over which the range was taken. ``n_top``: voxels brighter than
+    ``high``, excluded or clipped. ``top``: ``exclude``, ``clip`` or ``full``.
     """
 
     levels: NDArray[np.int16]
@@ -72,43 +61,22 @@ def grey_levels(
 ) -> GreyLevels:
     """Bring intensities linearly to ``n_levels`` grey levels of equal width.
 
-    The ``floor(top_share * n)`` brightest of the n reference voxels are the top. The brightest
-    voxel that is left is ``high``, the darkest ``low``, and
-    ``level = floor(n_levels * (value - low) / (high - low))``, with ``high`` itself in the top
-    level. Voxels equal to ``high`` are never top (a tie is not broken by position), so that with
-    ties fewer voxels than the share may go.
+    The ``floor(top_share * n)`` brightest of the n voxels of ``mask`` (the brain; None: all) are
+    the top. The brightest voxel that is left is ``high``, the darkest ``low``, and ``level =
+    floor(n_levels * (value - low) / (high - low))``, with ``high`` itself in the top level. Voxels
+    equal to ``high`` are never top (a tie is not broken by position), so that with ties fewer
+    voxels than the share may go; voxels outside the mask have no level. As in the radiomics of
+    JCOG0911A2 (256 levels). ``top``: ``exclude``, top voxels get no level (the word of the source,
+    "removed"); ``clip``, they get the highest level; ``full``, there is no top.
 
-    Parameters
-    ----------
-    values
-        Array of any shape, in any unit; finite in the reference region.
-    mask
-        Reference region of the same shape (the brain); None: all voxels. Voxels outside have no
-        level.
-    top
-        ``exclude``: top voxels get no level (the word of the source, "removed"); ``clip``: they
-        get the highest level; ``full``: there is no top, the full range is used.
-    top_share
-        Share of the reference voxels that is top, 0 to below 1.
-    n_levels
-        2 to 32767.
-
-    Raises
-    ------
-    ValueError
-        If the reference region is empty, not finite or constant, or an argument is out of range.
-
-    Notes
-    -----
-    Normalisation to 256 levels as in the radiomics of JCOG0911A2.
+    Raises ValueError if the reference region is empty, not finite or constant, or an argument is
+    out of range.
 
     Examples
     --------
     >>> ramp = grey_levels(np.arange(1000.0))
     >>> int((ramp.levels >= 0).sum()), len(set(ramp.levels[:999].tolist())), ramp.n_top
     (999, 256, 1)
-    >>> grey_levels(np.arange(1000.0), top="clip").levels[-2:].tolist()
-    [255, 255]
     """
     if top not in TOP_MODES:
         raise ValueError(f"top is '{top}'; it is one of {', '.join(TOP_MODES)}")

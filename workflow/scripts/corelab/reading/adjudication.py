@@ -17,69 +17,50 @@ import pandas as pd
 
 from corelab.measurement.rows import rows_frame
 from corelab.settings.reading import AdjudicationRule
-from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
-
-FINAL_READS = {
-    "participant_id": "Subject identifier",
-    "visit": "Visit name",
-    "endpoint": "Name of the endpoint",
-    "value": "The final value, n/a where there is none",
-    "unit": "Unit of the value",
-    "how": "concordant (readers agree), adjudicated, consensus, or missing",
-    "readers": "Readers of the case, separated by commas",
-    "adjudicator": "Who decided, where the readers did not agree",
-    "reason": "Why there is no value, or how it was had",
-}
-ADJUDICATION = {
-    "participant_id": "Subject identifier",
-    "visit": "Visit name",
-    "endpoint": "Name of the endpoint",
-    "state": "needed, adjudicated, consensus, or not_needed (an adjudicator's read of a concordant "
-    "case)",
-    "readers": "Readers of the case, separated by commas",
-    "values": "Their values in the same order",
-    "difference": "Largest absolute difference between two readers, unit of the endpoint",
-    "relative_difference": "The same over the mean of the absolute values",
-    "discordant_by": "Which limit of the charter was passed",
-    "adjudicator": "Who adjudicated; consensus for what the readers agreed on together",
-    "value": "The adjudicator's value, or that of the consensus",
-    "agrees_with": "Readers whose value is concordant with the adjudicator's",
-}
+from corelab.terms.endpoints import in_own_unit, unit_of
+from corelab.terms.results import column, columns_of
 
 
 @dataclass(frozen=True)
 class FinalRead:
-    """Row of the final reads; fields as in :data:`FINAL_READS`."""
+    """Row of the final reads."""
 
-    participant_id: str
-    visit: str
-    endpoint: str
-    value: float | str | None
-    unit: str | None
-    how: str
-    readers: str | None
-    adjudicator: str | None
-    reason: str | None
+    participant_id: str = column("Subject identifier")
+    visit: str = column("Visit name")
+    endpoint: str = column("Name of the endpoint")
+    value: float | str | None = column("The final value, n/a where there is none")
+    unit: str | None = column("Unit of the value")
+    how: str = column("concordant (readers agree), adjudicated, consensus, or missing")
+    readers: str | None = column("Readers of the case, separated by commas")
+    adjudicator: str | None = column("Who decided, where the readers did not agree")
+    reason: str | None = column("Why there is no value, or how it was had")
 
 
 @dataclass(frozen=True)
 class Adjudication:
-    """Row of the adjudication table; fields as in :data:`ADJUDICATION`."""
+    """Row of the adjudication table."""
 
-    participant_id: str
-    visit: str
-    endpoint: str
-    state: str
-    readers: str | None
-    values: str
-    difference: float | None
-    relative_difference: float | None
-    discordant_by: str | None
-    adjudicator: str | None
-    value: float | str | None
-    agrees_with: str | None
+    participant_id: str = column("Subject identifier")
+    visit: str = column("Visit name")
+    endpoint: str = column("Name of the endpoint")
+    state: str = column(
+        "needed, adjudicated, consensus, or not_needed (an adjudicator's read of a concordant case)"
+    )
+    readers: str | None = column("Readers of the case, separated by commas")
+    values: str = column("Their values in the same order")
+    difference: float | None = column(
+        "Largest absolute difference between two readers, unit of the endpoint"
+    )
+    relative_difference: float | None = column("The same over the mean of the absolute values")
+    discordant_by: str | None = column("Which limit of the charter was passed")
+    adjudicator: str | None = column(
+        "Who adjudicated; consensus for what the readers agreed on together"
+    )
+    value: float | str | None = column("The adjudicator's value, or that of the consensus")
+    agrees_with: str | None = column("Readers whose value is concordant with the adjudicator's")
 
 
+FINAL_READS, ADJUDICATION = columns_of(FinalRead), columns_of(Adjudication)
 #: Values closer than this (relative) are the same number, written with other digits.
 SAME_NUMBER = 1e-9
 
@@ -117,7 +98,7 @@ class Rule(AdjudicationRule):
         """
         if self.grades_differ:
             return None if len({_grade(value) for value in values}) == 1 else "grades differ"
-        difference, relative = differences(values)
+        difference, relative = _differences(values)
         passed = []
         if self.absolute_above is not None:
             above = difference > self.absolute_above
@@ -151,14 +132,8 @@ def is_number(value: Any) -> bool:
     return True
 
 
-def differences(values: Sequence[float | str]) -> tuple[float, float]:
-    """Largest absolute difference, and that over the mean of the absolute values.
-
-    Examples
-    --------
-    >>> differences([10.0, 14.0]), differences([0.0, 0.0])
-    ((4.0, 0.3333333333333333), (0.0, 0.0))
-    """
+def _differences(values: Sequence[float | str]) -> tuple[float, float]:
+    """Largest absolute difference, and that over the mean of the absolute values."""
     numbers = [float(value) for value in values]
     difference = max(numbers) - min(numbers)
     size = sum(abs(number) for number in numbers) / len(numbers)
@@ -212,9 +187,7 @@ def readings_of(sheet: pd.DataFrame | None) -> list[Reading]:
             continue
         value, unit = cells["value"], cells.get("unit")
         if is_number(value) and float(value) == float(value):
-            value = float(value)
-            if unit_of(cells["endpoint"]) == "mL" and unit in VOLUME_UNITS_ML:
-                value, unit = value * VOLUME_UNITS_ML[unit], "mL"
+            value, unit = in_own_unit(float(value), unit, cells["endpoint"])
         elif not isinstance(value, str):
             value = None
         found.append(
@@ -374,7 +347,7 @@ class _Case:
         """Row of the adjudication table before anything is decided."""
         third = self.third
         compared = self.numeric and len(self.values) > 1
-        difference, relative = differences(self.values) if compared else (None, None)
+        difference, relative = _differences(self.values) if compared else (None, None)
         return Adjudication(
             *self.key,
             state="needed",
@@ -452,34 +425,19 @@ def adjudicate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Final reads of a study, and the cases that need or had an adjudicator.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet as text; rows of investigators and software take no part.
-    rules
-        By endpoint, see :func:`rules_of`. An endpoint without a rule is concordant only where
-        its readers gave the same value.
+    Rows of investigators and software in the reads sheet take no part. An endpoint without a rule
+    is concordant only where its readers gave the same value.
 
-    Returns
-    -------
-    final, adjudication
-        Columns :data:`FINAL_READS` and :data:`ADJUDICATION`.
-
-    Raises
-    ------
-    AdjudicationFault
-        Naming every case whose adjudicator was its reader, that has two adjudications, two
-        reads of one reader, mixed units, a consensus where the charter has none, or
-        (``either_of_two``) a value of neither reader.
+    Raises AdjudicationFault naming every case whose adjudicator was its reader, that has two
+    adjudications, two reads of one reader, mixed units, a consensus where the charter has none, or
+    (``either_of_two``) a value of neither reader.
 
     Examples
     --------
-    >>> sheet = pd.DataFrame([("1", "a", "aspects", "r1", "8", None), ("1", "a", "aspects", "r2",
-    ...     "6", None), ("1", "a", "aspects", "r3", "6", "adjudicator")],
-    ...     columns=["participant_id", "visit", "endpoint", "reader", "value", "role"])
-    >>> rule = AdjudicationRule(
-    ...     endpoint="aspects", grades_differ=True, method="either_of_two")
-    >>> final, table = adjudicate(sheet, rules_of([rule]))
+    >>> sheet = pd.DataFrame({"participant_id": "1", "visit": "a", "endpoint": "aspects",
+    ...     "reader": ["r1", "r2", "r3"], "value": ["8", "6", "6"],
+    ...     "role": [None, None, "adjudicator"]})
+    >>> final, table = adjudicate(sheet, {"aspects": Rule(endpoint="aspects", grades_differ=True)})
     >>> final[["value", "how", "adjudicator"]].values.tolist(), table["agrees_with"].tolist()
     ([[6.0, 'adjudicated', 'r3']], ['r2'])
     """

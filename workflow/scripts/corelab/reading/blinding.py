@@ -86,15 +86,7 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
 def blinded_nifti(content: bytes) -> bytes:
     """An uncompressed NIfTI-1 file without free text and extensions; voxels and place unchanged.
 
-    Parameters
-    ----------
-    content
-        The whole file, uncompressed.
-
-    Raises
-    ------
-    ValueError
-        If it is no single-file NIfTI-1.
+    Raises ValueError if it is no single-file NIfTI-1.
 
     Examples
     --------
@@ -182,30 +174,15 @@ def check_package(
     tokens: Mapping[str, str],
     closed: Mapping[str, str] = CLOSED,
 ) -> None:
-    """Search everything in a package for what the reader must not know.
+    """Search everything in the package of one reader for what he must not know.
 
-    Tables may hold only the columns that are listed; cells are either of a closed form (counters,
-    pseudonyms, kinds) or searched for every token as a word, without regard to case, and for
-    dates. Images may hold no free text in their headers, no extension and no file name; long
-    tokens are searched for in all their bytes. No other file may exist.
+    ``tables`` may hold only the columns that are listed; cells are either of a ``closed`` form
+    (counters, pseudonyms, kinds; column -> regular expression) or searched for every token as a
+    word, without regard to case, and for dates. ``dictionaries`` are fixed texts. Images may hold
+    no free text in their headers, no extension and no file name; long tokens are searched for in
+    all their bytes. No other file may exist.
 
-    Parameters
-    ----------
-    folder
-        The package of one reader.
-    tables
-        File name -> columns.
-    dictionaries
-        File name -> bytes of the data dictionaries, which are fixed texts.
-    tokens
-        Of :func:`forbidden_tokens`.
-    closed
-        Column -> regular expression of its cells.
-
-    Raises
-    ------
-    BlindingFault
-        Naming every file and column with what it gives away.
+    Raises BlindingFault naming every file and column with what it gives away.
     """
     pattern = _pattern(tokens)
     faults: list[str] = []

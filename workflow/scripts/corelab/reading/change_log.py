@@ -34,15 +34,8 @@ class LogFault(ValueError):
     """A log that was edited, cut or is incomplete; every line is named."""
 
 
-def sealed(change: Change) -> Change:
-    """Entry with its hash.
-
-    Examples
-    --------
-    >>> change = Change(1, What("k", "value", "7", "8"), Why("typo", ""), "A", "", GENESIS)
-    >>> sealed(change).sha256[:8], sealed(sealed(change)) == sealed(change)
-    ('f39c164f', True)
-    """
+def _sealed(change: Change) -> Change:
+    """Entry with its hash."""
     content = {key: value for key, value in change.to_json().items() if key != "sha256"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return replace(change, sha256=hashlib.sha256(text.encode("utf-8")).hexdigest())
@@ -76,13 +69,7 @@ def _evidence_faults(change: Change) -> list[str]:
 
 
 def _parsed(line: str) -> Change:
-    """Entry of a line.
-
-    Raises
-    ------
-    LogFault
-        If it is no JSON, or lacks a part.
-    """
+    """Entry of a line; LogFault if it is no JSON, or lacks a part."""
     try:
         change = Change.from_json(json.loads(line))
         if not (isinstance(change.what, What) and isinstance(change.why, Why)):
@@ -111,49 +98,15 @@ def append_change(
 ) -> Change:
     """Append one change; the log is verified first, so nothing is built on a broken one.
 
-    Parameters
-    ----------
-    path
-        The log; it is made if missing.
-    row
-        Key of the row, see :func:`corelab.reading.lock.row_key`.
-    field
-        Column of the reads sheet, or ``row`` for a row that is added (``old`` None) or taken out
-        (``new`` None); the other side is :func:`corelab.reading.lock.row_text`.
-    old, new
-        Text of the cell before and after, None for missing.
-    reason
-        One of :data:`REASONS`.
-    text
-        What happened, in words.
-    who
-        Who made the change.
-    when
-        UTC, ISO 8601 with Z.
+    ``row`` is its key (:func:`corelab.reading.lock.row_key`), ``field`` a column of the reads
+    sheet, or ``row`` for a row that is added (``old`` None) or taken out (``new`` None), the other
+    side being :func:`corelab.reading.lock.row_text`. ``reason`` is one of :data:`REASONS`, ``text``
+    what happened, ``when`` UTC, ISO 8601 with Z.
 
-    Returns
-    -------
-    Change
-        The entry with its hash.
-
-    Raises
-    ------
-    LogFault
-        If the log is broken, or the entry lacks one of the four evidences.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     log = Path(folder, "change_log.jsonl")
-    ...     entry = append_change(log, row="1|a|aspects|r1|1", field="value", old="7", new="8",
-    ...         reason="new_key_image", text="thin slices arrived", who="A. Reader",
-    ...         when="2025-03-01T12:00:00Z")
-    ...     len(verify_log(log)), entry.previous[:4]
-    (1, '0000')
+    Raises LogFault if the log is broken, or the entry lacks one of the four evidences.
     """
     entries = verify_log(path)
-    change = sealed(
+    change = _sealed(
         Change(
             *(len(entries) + 1, What(row, field, old, new), Why(reason, text), who, when),
             entries[-1].sha256 if entries else GENESIS,
@@ -174,11 +127,8 @@ def append_change(
 def verify_log(path: Path) -> list[Change]:
     """Entries of a log whose chain holds; none where there is neither a log nor its head.
 
-    Raises
-    ------
-    LogFault
-        Naming each line that was edited, does not follow the one before, or lacks evidence, and
-        a log whose end was cut.
+    Raises LogFault naming each line that was edited, does not follow the one before, or lacks
+    evidence, and a log whose end was cut.
     """
     head = head_path(path)
     if not path.is_file():
@@ -196,7 +146,7 @@ def verify_log(path: Path) -> list[Change]:
             faults.append(f"{where} {fault}")
             previous = ""
             continue
-        if change != sealed(change):
+        if change != _sealed(change):
             faults.append(f"{where} was edited: its content does not have its hash")
         elif change.previous != previous:
             faults.append(f"{where} does not follow the line before: lines were cut or moved")

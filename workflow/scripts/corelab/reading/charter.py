@@ -70,8 +70,20 @@ def attestation_table(given: Mapping[str, Attestation]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ATTESTATIONS), dtype=object)
 
 
+#: Columns of the checks of the conduct of a read.
+CONDUCT = {
+    "check": "What was checked",
+    "guideline": "Row of docs/guideline_checklist.md",
+    "who": "Reader, workstation or all",
+    "observed": "What was seen",
+    "limit": "Limit of the charter, n/a where it has none",
+    "verdict": "pass, fail or not_assessable",
+    "message": "In words",
+}
+
+
 class Check(NamedTuple):
-    """A check of the conduct of a read; ``failed`` is None where it is not assessable."""
+    """A check of :data:`CONDUCT`; ``failed`` is None where it is not assessable."""
 
     check: str
     guideline: str

@@ -11,21 +11,12 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.rows import rows_frame
-from corelab.reading.charter import Check, charter_checks, visit_checks
+from corelab.reading.charter import CONDUCT, Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import by_roles, days_of_reads
 from corelab.records.images import ScanRow
 from corelab.settings.reading import ReadingSettings
 
-CONDUCT = {
-    "check": "What was checked",
-    "guideline": "Row of docs/guideline_checklist.md",
-    "who": "Reader, workstation or all",
-    "observed": "What was seen",
-    "limit": "Limit of the charter, n/a where it has none",
-    "verdict": "pass, fail or not_assessable",
-    "message": "In words",
-}
 TURNAROUND = {
     "group": "reader=<id>, or all",
     "n": "Reads with both times",
@@ -46,7 +37,7 @@ TURNAROUND = {
 TOGETHER_MINUTES = 30.0
 
 
-def central_rows(sheet: pd.DataFrame | None) -> pd.DataFrame:
+def _central_rows(sheet: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of readers and of those who decide."""
     if sheet is None:
         return pd.DataFrame(columns=["participant_id", "visit", "endpoint", "reader", "value"])
@@ -70,19 +61,9 @@ def turnaround(
 ) -> pd.DataFrame:
     """Days from the receipt of the images to the confirmed read, by reader and for all.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet; ``received_at`` and ``confirmed_at`` (else ``read_at``) are used.
-    received
-        (participant_id, visit) -> time, where the sheet has no ``received_at``.
-    limit_days
-        Limit of the charter.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`TURNAROUND`.
+    ``received_at`` and ``confirmed_at`` (else ``read_at``) of the reads sheet are used;
+    ``received`` is (participant_id, visit) -> time, where the sheet has no ``received_at``;
+    ``limit_days`` is that of the charter. Columns :data:`TURNAROUND`.
 
     Examples
     --------
@@ -93,7 +74,7 @@ def turnaround(
     >>> table.loc[0, ["group", "median_days", "count_within", "verdict"]].tolist()
     ['all', 5.25, 1, 'fail']
     """
-    own = central_rows(sheet)
+    own = _central_rows(sheet)
     rows: list[tuple[Any, ...]] = []
     if not len(own):
         return pd.DataFrame(rows, columns=list(TURNAROUND), dtype=object)
@@ -150,7 +131,7 @@ def _independence(sheet: pd.DataFrame) -> list[Check]:
     """A central reader is no investigator of the trial."""
     if "role" not in sheet:
         return []
-    central = set(central_rows(sheet)["reader"].dropna())
+    central = set(_central_rows(sheet)["reader"].dropna())
     others = set(sheet.loc[sheet["role"] == "investigator", "reader"].dropna())
     both = sorted(central & others)
     text = (
@@ -213,20 +194,8 @@ def conduct_table(
     scans: Sequence[ScanRow] = (),
     baseline: str | None = None,
 ) -> pd.DataFrame:
-    """All checks of a read; columns :data:`CONDUCT`.
-
-    Parameters
-    ----------
-    sheet
-        The reads sheet as text.
-    settings
-        ``reading`` of the config.
-    scans
-        Scan rows of the study.
-    baseline
-        The baseline visit.
-    """
-    own = central_rows(sheet)
+    """All checks of a read (the reads sheet as text); columns :data:`CONDUCT`."""
+    own = _central_rows(sheet)
     rows: list[Check] = []
     if sheet is not None and len(own):
         rows += _certificates(own, settings.certified)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
-from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, save_figure
+from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, new_figure, panel, save_figure
 from corelab.provenance.products import read_table
 from corelab.reading.charter import NOT_ATTESTED
 from corelab.records.reading import Validity
@@ -22,37 +22,17 @@ STATE_WORDS = {
     "invalid": "The reads differ from their lock; every number that rests on them is INVALID.",
 }
 SHOWN_FAULTS = 12
+_CHART_NUMBERS = ("part", "count", "n", "estimate", "centre", "lower", "upper")
 
 
-def plot_p_chart(chart: pd.DataFrame) -> Figure:
-    """Reader disagreement index by reader and part of the sequence, with its control limits.
-
-    Parameters
-    ----------
-    chart
-        ``reading/p_chart.tsv`` with numbers as numbers.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"endpoint": "aspects", "reader": ["r1", "r1"], "part": [1, 2],
-    ...     "count": [1, 2], "n": [10, 10], "estimate": [0.1, 0.2], "centre": 0.15, "lower": 0.0,
-    ...     "upper": 0.49, "verdict": "in_control"})
-    >>> len(plot_p_chart(rows).axes)
-    1
-    """
-    from matplotlib.figure import Figure as NewFigure
-
+def _plot_p_chart(chart: pd.DataFrame) -> Figure:
+    """Disagreement index by reader and part of the sequence, with its control limits."""
     endpoints = list(dict.fromkeys(chart["endpoint"]))
     widest = max((len(chart[chart["endpoint"] == e]) for e in endpoints), default=1)
-    figure = NewFigure(
-        figsize=(max(4.2, 1.6 + 0.42 * widest), 0.5 + 2.5 * max(len(endpoints), 1)),
-        layout="constrained",
-        dpi=150,
-    )
+    figure = new_figure(max(4.2, 1.6 + 0.42 * widest), 0.5 + 2.5 * max(len(endpoints), 1))
     for place, endpoint in enumerate(endpoints, start=1):
         own = chart[chart["endpoint"] == endpoint].reset_index(drop=True)
-        axes = figure.add_subplot(len(endpoints), 1, place)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes = panel(figure, len(endpoints), 1, place)
         x = own.index.to_numpy()
         axes.step(x, own["upper"], where="mid", color=GREY, linewidth=0.9, linestyle="--")
         axes.step(x, own["lower"], where="mid", color=GREY, linewidth=0.9, linestyle="--",
@@ -77,7 +57,6 @@ def plot_p_chart(chart: pd.DataFrame) -> Figure:
         axes.set_ylim(
             -0.02, min(1.02, max(0.2, 1.15 * float(own[["upper", "estimate"]].max().max())))
         )
-        axes.tick_params(labelsize=8)
         axes.set_ylabel("Disagreement index", fontsize=9)
         axes.set_title(str(endpoint).replace("_", " "), fontsize=9, loc="left")
         if place == len(endpoints):
@@ -128,26 +107,18 @@ def _standing(folder: Path, exhibits: Path) -> None:
     )
 
 
-def _numbers(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in columns})
-
-
-def _rates(folder: Path, exhibits: Path) -> None:
-    table = read_table(folder / "reading" / "rates.tsv")
+def _rates(table: pd.DataFrame) -> dict[str, Any]:
     outside = table[table["verdict"] == "outside"].to_dict("records")
-    write_exhibit(
-        exhibits / "reading_rates.json",
-        section="reading",
-        title="Rates of the central read against the charter's limits",
-        caption="Wilson intervals. Two readers who differ in 20 to 40 % of the cases are usual: "
+    return {
+        "title": "Rates of the central read against the charter's limits",
+        "caption": "Wilson intervals. Two readers who differ in 20 to 40 % of the cases are usual: "
         "agreement alone is no proof of quality, nor its lack of the contrary.",
-        table="reading/rates.tsv",
-        columns={
+        "columns": {
             "endpoint": "Endpoint", "statistic": "Rate", "group": "Of", "count": "Count", "n": "n",
             "estimate": "Estimate", "ci_low": "CI low", "ci_high": "CI high", "limit": "Limit",
             "verdict": "Verdict", "interval_verdict": "By interval",
         },
-        alarms=[
+        "alarms": [
             Alarm(
                 "warning",
                 f"{row['endpoint']}: {str(row['statistic']).replace('_', ' ')} ({row['group']}) "
@@ -155,85 +126,70 @@ def _rates(folder: Path, exhibits: Path) -> None:
             )
             for row in outside
         ],
-        order=10,
-    )  # fmt: skip
+    }  # fmt: skip
 
 
-def _p_chart(folder: Path, exhibits: Path) -> None:
-    table = read_table(folder / "reading" / "p_chart.tsv")
-    chart = _numbers(table, "part", "count", "n", "estimate", "centre", "lower", "upper")
-    more: dict[str, Any] = {}
-    out = chart[chart["verdict"] == "out_of_control"]
-    if len(chart):
-        save_figure(plot_p_chart(chart), exhibits / "reading_p_chart.svg")
-        what = ", ".join(f"{r} part {p}" for r, p in zip(out["reader"], out["part"], strict=True))
-        more = {
-            "figure": "reading_p_chart.svg",
-            "alt": "Reader disagreement index by reader and part; out of control: "
-            + (what or "none"),
-        }
-    write_exhibit(
-        exhibits / "reading_p_chart.json",
-        section="reading",
-        title="Reader disagreement index (p-chart)",
-        caption="Decided cases that went against a reader, over all of his cases, in consecutive "
-        "parts of his sequence. Dashed: 3 standard errors around the rate of all.",
-        table="reading/p_chart.tsv",
-        alarms=[
+def _p_chart(table: pd.DataFrame) -> dict[str, Any]:
+    out = table[table["verdict"] == "out_of_control"]
+    parts = pd.to_numeric(out["part"])
+    what = ", ".join(f"{r} part {p}" for r, p in zip(out["reader"], parts, strict=True))
+    drawn = {
+        "figure": "reading_p_chart.svg",
+        "alt": f"Reader disagreement index by reader and part; out of control: {what or 'none'}",
+    }
+    return {
+        "title": "Reader disagreement index (p-chart)",
+        "caption": "Decided cases that went against a reader, over all of his cases, in "
+        "consecutive parts of his sequence. Dashed: 3 standard errors around the rate of all.",
+        "alarms": [
             Alarm("warning", f"{e}: reader {r}, part {p}: disagreement index out of control")
-            for e, r, p in zip(out["endpoint"], out["reader"], out["part"], strict=True)
+            for e, r, p in zip(out["endpoint"], out["reader"], parts, strict=True)
         ],
-        order=20,
-        **more,
-    )
+        **(drawn if len(table) else {}),
+    }
 
 
-def _conduct(folder: Path, exhibits: Path) -> None:
-    table = read_table(folder / "reading" / "conduct.tsv")
+def _conduct(table: pd.DataFrame) -> dict[str, Any]:
     failed = table[table["verdict"] == "fail"].to_dict("records")
-    write_exhibit(
-        exhibits / "reading_conduct.json",
-        section="reading",
-        title="Conduct of the central read",
-        table="reading/conduct.tsv",
-        columns={
+    return {
+        "title": "Conduct of the central read",
+        "columns": {
             "check": "Check", "guideline": "Guideline", "who": "Who", "observed": "Observed",
             "limit": "Limit", "verdict": "Verdict", "message": "In words",
         },
-        alarms=[Alarm("warning", f"{r['check']}, {r['who']}: {r['message']}") for r in failed],
-        order=30,
-    )  # fmt: skip
+        "alarms": [Alarm("warning", f"{r['check']}, {r['who']}: {r['message']}") for r in failed],
+    }  # fmt: skip
 
 
-def _turnaround(folder: Path, exhibits: Path) -> None:
-    table = read_table(folder / "reading" / "turnaround.tsv")
+def _turnaround(table: pd.DataFrame) -> dict[str, Any]:
     failed = table[table["verdict"] == "fail"].to_dict("records")
-    write_exhibit(
-        exhibits / "reading_turnaround.json",
-        section="reading",
-        title="Turnaround of the central read",
-        caption="Days from the receipt of the images to the confirmed read.",
-        table="reading/turnaround.tsv",
-        alarms=[
+    return {
+        "title": "Turnaround of the central read",
+        "caption": "Days from the receipt of the images to the confirmed read.",
+        "alarms": [
             Alarm("warning", f"{r['group']}: {r['count_within']} of {r['n']} reads within "
                   f"{r['limit_days']} days")
             for r in failed
         ],
-        order=40,
-    )  # fmt: skip
+    }  # fmt: skip
 
 
-def _attestations(folder: Path, exhibits: Path) -> None:
-    table = read_table(folder / "reading" / "attestations.tsv")
+def _attestations(table: pd.DataFrame) -> dict[str, Any]:
     missing = int((table["state"] == NOT_ATTESTED).sum())
-    write_exhibit(
-        exhibits / "reading_attestations.json",
-        section="reading",
-        title="Statements that only people can make",
-        caption=f"{missing} of {len(table)} are NOT ATTESTED (attestations in the config).",
-        table="reading/attestations.tsv",
-        order=50,
-    )
+    return {
+        "title": "Statements that only people can make",
+        "caption": f"{missing} of {len(table)} are NOT ATTESTED (attestations in the config).",
+    }
+
+
+#: Tables of ``reading/`` with exhibits, in their order.
+_TABLES = {
+    "rates": _rates,
+    "p_chart": _p_chart,
+    "conduct": _conduct,
+    "turnaround": _turnaround,
+    "attestations": _attestations,
+}
 
 
 def write_reading_exhibits(folder: str | Path) -> None:
@@ -241,5 +197,16 @@ def write_reading_exhibits(folder: str | Path) -> None:
     root = Path(folder)
     exhibits = root / "exhibits"
     exhibits.mkdir(parents=True, exist_ok=True)
-    for write in (_standing, _rates, _p_chart, _conduct, _turnaround, _attestations):
-        write(root, exhibits)
+    _standing(root, exhibits)
+    for place, (name, shown) in enumerate(_TABLES.items(), start=1):
+        table = read_table(root / "reading" / f"{name}.tsv")
+        if name == "p_chart" and len(table):
+            numbers = {one: pd.to_numeric(table[one]) for one in _CHART_NUMBERS}
+            save_figure(_plot_p_chart(table.assign(**numbers)), exhibits / "reading_p_chart.svg")
+        write_exhibit(
+            exhibits / f"reading_{name}.json",
+            section="reading",
+            table=f"reading/{name}.tsv",
+            order=10 * place,
+            **shown(table),
+        )

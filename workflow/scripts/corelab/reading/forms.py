@@ -33,32 +33,14 @@ RETURNED = {
 }
 
 
-def reads_from_form(
+def _reads_from_form(
     form: pd.DataFrame, key: pd.DataFrame, reader: str, *, reference: bool = False
 ) -> pd.DataFrame:
-    """Convert a completed form to rows of the reads sheet.
+    """Rows of the reads sheet from a completed form, of the study's cases or of reference cases.
 
-    Parameters
-    ----------
-    form
-        ``form.tsv`` as the reader returned it.
-    key
-        ``reading/key.tsv``.
-    reader
-        Whose form it is.
-    reference
-        The lines about reference cases instead of those about the study's cases.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of the reads sheet. The second part of a hybrid presentation has the repeat 2
-        (with repeated cases: 2 and 4 are the second parts of 1 and 3).
-
-    Raises
-    ------
-    ValueError
-        If the form names a case that the key does not contain, or one line twice.
+    The second part of a hybrid presentation has the repeat 2 (with repeated cases: 2 and 4 are the
+    second parts of 1 and 3). ValueError: the form names a case that the key does not contain, or
+    one line twice.
     """
     known = key.set_index("case")
     unknown = sorted(set(form["case"]) - set(known.index))
@@ -106,27 +88,12 @@ def returned_forms(
 ) -> list[str]:
     """Forms that came back as rows of the reads sheet, and the readers' standing on references.
 
-    Parameters
-    ----------
-    study
-        As read.
-    forms
-        Reader -> ``form.tsv`` as he sent it back.
-    key_path
-        ``reading/key.tsv``.
-    paths
-        Object with the attributes ``reads``, ``references`` and ``performance``.
+    ``forms`` is reader -> ``form.tsv`` as he sent it back; ``paths`` has the attributes ``reads``,
+    ``references`` and ``performance``. Returned is how many reads came back, and readers to be
+    trained again.
 
-    Returns
-    -------
-    list of str
-        How many reads came back, and readers to be trained again.
-
-    Raises
-    ------
-    ValueError
-        Naming every line without a value and without a reason, or with a reason that is not on
-        the charter's list; a form that the key does not fit.
+    Raises ValueError naming every line without a value and without a reason, or with a reason that
+    is not on the charter's list; a form that the key does not fit.
     """
     settings = study.settings.reading
     key = read_table(key_path)
@@ -134,14 +101,14 @@ def returned_forms(
     references: list[ReferenceRead] = []
     for reader, path in sorted(forms.items()):
         form = read_table(path)
-        reads.append(reads_from_form(form, key, reader))
+        reads.append(_reads_from_form(form, key, reader))
         last = int(pd.to_numeric(form["position"]).max()) if len(form) else 1
         references += [
             ReferenceRead(
                 *(row["participant_id"], row["endpoint"], reader, row["value"], row["unit"]),
                 *(row["repeat"], int(row["presentation_order"]), last),
             )
-            for row in reads_from_form(form, key, reader, reference=True).to_dict("records")
+            for row in _reads_from_form(form, key, reader, reference=True).to_dict("records")
         ]
     nothing = pd.DataFrame(columns=list(RETURNED), dtype=object)
     table = pd.concat(reads, ignore_index=True) if reads else nothing

@@ -22,7 +22,7 @@ from corelab.provenance.products import format_cell, plain, read_json
 from corelab.reading.change_log import LogFault, head_path, verify_log
 from corelab.reading.conduct import times
 from corelab.records.base import RecordError
-from corelab.records.reading import Change, Charter, Lock, LogState, Signature
+from corelab.records.reading import Change, Charter, Lock, LogState, Signature, Validity
 from corelab.settings.reading import ReadingSettings
 
 #: A row of a sheet.
@@ -104,10 +104,7 @@ def _self_digest(lock: Lock) -> str:
 def read_key(path: str | Path) -> bytes:
     """The signing key: all bytes of a file of at least 32.
 
-    Raises
-    ------
-    ValueError
-        If the file is missing or too short to be a key.
+    Raises ValueError if the file is missing or too short to be a key.
     """
     file = Path(path).expanduser()
     content = file.read_bytes() if file.is_file() else b""
@@ -119,7 +116,7 @@ def read_key(path: str | Path) -> bytes:
     return content
 
 
-def signature_of(lock: Lock, key: bytes) -> Signature:
+def _signature_of(lock: Lock, key: bytes) -> Signature:
     """HMAC-SHA256 (RFC 2104) of a lock's own hash, with the fingerprint of the key."""
     value = hmac.new(key, str(lock.lock_sha256).encode("utf-8"), hashlib.sha256).hexdigest()
     name = hashlib.sha256(b"corelab lock key\x1f" + key).hexdigest()[:16]
@@ -137,21 +134,9 @@ def make_lock(
 ) -> Lock:
     """The lock of the reads as they are.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet as text.
-    final
-        Final reads.
-    settings
-        ``reading`` of the config: what was fixed before, who locked and when;
-        without ``locked_at`` the lock is free of any clock.
-    contours
-        Scan identifier -> SHA-256 of a reader's contour.
-    key
-        Signing key; None leaves the lock unsigned.
-    open_at_lock
-        What was not settled when it was locked.
+    ``settings`` say what was fixed before, who locked and when; without ``locked_at`` the lock is
+    free of any clock. ``contours`` is scan identifier -> SHA-256 of a reader's contour; without a
+    ``key`` the lock is unsigned; ``open_at_lock`` is what was not settled when it was locked.
 
     Examples
     --------
@@ -159,10 +144,8 @@ def make_lock(
     ...                        "reader": "r1", "value": "8"}])
     >>> final = pd.DataFrame(columns=list(FINAL_KEY))
     >>> lock = make_lock(sheet, final, ReadingSettings(), key=b"k" * 32)
-    >>> list(lock.reads), lock.signature.method
-    (['1|a|aspects|r1|1|reader'], 'HMAC-SHA256')
-    >>> check_lock(lock, sheet, final, [])
-    []
+    >>> list(lock.reads), lock.signature.method, _check_lock(lock, sheet, final, [])
+    (['1|a|aspects|r1|1|reader'], 'HMAC-SHA256', [])
     """
     rows = _rows(sheet, contours)
     lock = Lock(
@@ -175,7 +158,7 @@ def make_lock(
         settings.locked_by,
     )
     lock = replace(lock, lock_sha256=_self_digest(lock))
-    return lock if key is None else replace(lock, signature=signature_of(lock, key))
+    return lock if key is None else replace(lock, signature=_signature_of(lock, key))
 
 
 def _charter(settings: ReadingSettings) -> Charter:
@@ -211,7 +194,7 @@ def _undone(rows: dict[str, str], entries: Iterable[Change]) -> tuple[dict[str, 
     return before, faults
 
 
-def check_lock(
+def _check_lock(
     lock: Lock,
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
@@ -223,31 +206,14 @@ def check_lock(
 ) -> list[str]:
     """Everything in which reads and final reads differ from the lock without explanation.
 
-    Parameters
-    ----------
-    lock
-        As :func:`make_lock` made it.
-    sheet, final
-        Reads and final reads as they are now.
-    log
-        Verified entries of the change log.
-    settings
-        ``reading`` of the config now; None does not compare it.
-    contours
-        Scan identifier -> SHA-256 of a reader's contour as it is now.
-    key
-        Signing key; None does not verify a signature.
-
-    Returns
-    -------
-    list of str
-        One sentence per fault with the row's key; empty if the lock holds.
+    One sentence per fault with the row's key. ``log``: verified entries of the change log. None for
+    ``settings`` does not compare them, None for ``key`` does not verify a signature.
     """
     if lock.lock_sha256 != _self_digest(lock):
         return ["the lock itself was edited: its content does not have its hash"]
     if key is not None:
         signed = lock.signature.value if lock.signature else None
-        if not hmac.compare_digest(str(signed), signature_of(lock, key).value):
+        if not hmac.compare_digest(str(signed), _signature_of(lock, key).value):
             return ["the lock does not bear the signature of reading.signing_key: another lock"]
     count = lock.log.entries
     if len(log) < count or (count and log[count - 1].sha256 != lock.log.sha256):
@@ -281,7 +247,7 @@ def check_lock(
     return faults
 
 
-def audit_table(
+def _audit_table(
     lock: Lock | None,
     sheet: pd.DataFrame | None,
     log: Sequence[Change],
@@ -291,7 +257,7 @@ def audit_table(
 ) -> pd.DataFrame:
     """Every row with its standing against a lock; columns :data:`AUDIT`.
 
-    Faults (of :func:`check_lock`) that name no row have a row of their own, called ``lock``.
+    Faults (of :func:`_check_lock`) that name no row have a row of their own, called ``lock``.
     """
     rows = {key: _sha256(text) for key, text in _rows(sheet, contours).items()}
     locked = lock.reads if lock else {}
@@ -310,32 +276,22 @@ def audit_table(
     return pd.DataFrame(made, columns=list(AUDIT), dtype=object)
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Result of comparing reads with their lock.
+#: What stands above every page and table whose reads are not locked, or not as they were locked.
+BANNERS = {
+    "invalid": "INVALID: the reads differ from their lock",
+    "open": "PRELIMINARY: the reads are not locked yet",
+}
 
-    Attributes
-    ----------
-    state
-        ``valid``, ``invalid`` or ``open`` (nothing is locked yet).
-    faults
-        What is not explained; each makes the results INVALID.
-    open
-        What had to be settled before the lock, or was open at the lock.
-    audit
-        Columns :data:`AUDIT`.
-    changes
-        Logged changes since the lock.
-    lock
-        As read; None where nothing is locked, or it cannot be read.
-    """
 
-    state: str
-    faults: tuple[str, ...]
-    open: tuple[str, ...]
-    audit: pd.DataFrame
-    changes: int
-    lock: Lock | None
+def _validity(
+    state: str, faults: Sequence[str], open_: Sequence[str], lock: Lock | None, changes: int = 0
+) -> Validity:
+    return Validity(
+        *(state, BANNERS.get(state), tuple(faults), tuple(open_)),
+        *(len(lock.reads) if lock else 0, changes),
+        *((lock.lock_sha256, lock.locked_at, lock.locked_by) if lock else (None, None, None)),
+        signed=bool(lock and lock.signature),
+    )
 
 
 @dataclass(frozen=True)
@@ -383,31 +339,19 @@ def verify_lock(
     contours: Mapping[str, str] | None = None,
     key: bytes | None = None,
     rereview: Sequence[str] = (),
-) -> Standing:
-    """Compare reads, final reads and contours with their lock.
+) -> tuple[Validity, pd.DataFrame]:
+    """Compare reads, final reads and contours, as they are now, with the lock; and the audit.
 
-    Parameters
-    ----------
-    path
-        ``reading/lock.json``.
-    sheet, final
-        Reads and final reads as they are now.
-    log_path
-        The change log.
-    settings
-        ``reading`` of the config; a lock other than that of ``lock_sha256`` is a fault.
-    contours, key
-        As in :func:`check_lock`.
-    rereview
-        Faults of a re-review (:func:`corelab.reading.rereview.rereview_faults`).
+    ``rereview`` are faults of a re-review (:func:`corelab.reading.rereview.rereview_faults`). A
+    lock other than that of ``lock_sha256`` of the settings is a fault.
     """
     found = read_lock(path)
     lock = found.lock
     if found.open:
         gone = log_without_lock(log_path)
         wrong = (*([gone] if gone else []), *rereview)
-        state, audit = "invalid" if wrong else "open", audit_table(None, None, [], faults=wrong)
-        return Standing(state, wrong, found.open, audit, 0, None)
+        standing = _validity("invalid" if wrong else "open", wrong, found.open, None)
+        return standing, _audit_table(None, None, [], faults=wrong)
     faults = [found.fault] if found.fault else []
     log: list[Change] = []
     try:
@@ -415,18 +359,16 @@ def verify_lock(
     except LogFault as fault:
         faults += str(fault).splitlines()
     if lock and not faults:
-        faults += check_lock(lock, sheet, final, log, settings=settings, contours=contours, key=key)
+        faults += _check_lock(
+            lock, sheet, final, log, settings=settings, contours=contours, key=key
+        )
     if settings.lock_sha256 and (lock is None or lock.lock_sha256 != settings.lock_sha256):
         faults.append("the lock is not the one whose hash is in reading.lock_sha256")
     faults += [*(_read_late(lock, sheet, log) if lock else []), *rereview]
-    return Standing(
-        "invalid" if faults else "valid",
-        tuple(faults),
-        (lock.open_at_lock if lock else None) or (),
-        audit_table(lock, sheet, log, contours=contours, faults=faults),
-        len(log) - (lock.log.entries if lock else 0),
-        lock,
-    )
+    changes = len(log) - (lock.log.entries if lock else 0)
+    open_at_lock = (lock.open_at_lock if lock else None) or ()
+    standing = _validity("invalid" if faults else "valid", faults, open_at_lock, lock, changes)
+    return standing, _audit_table(lock, sheet, log, contours=contours, faults=faults)
 
 
 def _read_late(lock: Lock, sheet: pd.DataFrame | None, log: Sequence[Change]) -> list[str]:

@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +75,13 @@ KEY = {
 }
 
 
-def pseudonym(secret: str, *names: str) -> str:
-    """First 16 characters of the HMAC-SHA256 of names under a secret (RFC 2104).
-
-    Examples
-    --------
-    >>> pseudonym("00ff", "001", "day5")
-    'd10ee9c1beb9976b'
-    """
+def _pseudonym(secret: str, *names: str) -> str:
+    """First 16 characters of the HMAC-SHA256 of names under a secret (RFC 2104)."""
     text = "\x1f".join(names).encode("utf-8")
     return hmac.new(bytes.fromhex(secret), text, hashlib.sha256).hexdigest()[:16]
 
 
-def study_sample(study: Study) -> pd.DataFrame:
+def _study_sample(study: Study) -> pd.DataFrame:
     """Participants read centrally; all where no sample is planned. Columns of SAMPLE."""
     planned = study.settings.reading.sample or ReadingSample(share=1)
     return stratified_sample(
@@ -97,12 +92,12 @@ def study_sample(study: Study) -> pd.DataFrame:
     )
 
 
-def study_cases(study: Study) -> list[Case]:
+def _study_cases(study: Study) -> list[Case]:
     """Visits to be read: those with images, or in a study of tables those that they name.
 
     Only of the subjects that the sample draws (``reading.sample``).
     """
-    sample = study_sample(study)
+    sample = _study_sample(study)
     drawn = set(sample.loc[sample["drawn"] == "yes", "participant_id"])
     return [case for case in _every_case(study) if case.participant_id in drawn]
 
@@ -120,7 +115,7 @@ def _every_case(study: Study) -> list[Case]:
     return [Case(*key) for key in sorted(found) if key[0] in listed]
 
 
-def study_readers(study: Study) -> list[str]:
+def _study_readers(study: Study) -> list[str]:
     """Readers who get a package: as configured, else those of the reads sheet."""
     configured = study.settings.reading.readers
     frame = study.sheets.get("reads")
@@ -130,7 +125,7 @@ def study_readers(study: Study) -> list[str]:
     return sorted(map(str, readers)) or ["reader-1", "reader-2"]
 
 
-def study_endpoints(study: Study) -> list[str]:
+def _study_endpoints(study: Study) -> list[str]:
     """Endpoints of the read form."""
     settings = study.settings.reading
     if settings.endpoints:
@@ -153,34 +148,26 @@ def _kept_secret(key_path: Path) -> str:
     return secrets.token_hex(32)
 
 
-def build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
-    """Pseudonym of every case; columns :data:`KEY`.
+def _build_key(shown: Iterable[Shown], secret: str) -> dict[tuple[Case, int], tuple[str, str]]:
+    """Case and part -> pseudonyms of the case and of its subject.
 
     A case that is shown again, or in the second part of a hybrid presentation, has another
     pseudonym there, so that it is not known again.
     """
-    rows = []
+    key = {}
     for case, part in sorted({(item.case, item.part) for item in shown}):
         again = [f"repeat-{case.repeat}"] * (case.repeat > 1) + [f"part-{part}"] * (part > 1)
         # A reference case and a subject of one name are not one.
         kind = ["reference"] * case.reference
-        names = (case.participant_id, case.visit, *again, *kind)
-        subject = ("subject", case.participant_id, str(case.repeat), *kind)
-        rows.append(
-            (
-                f"case-{pseudonym(secret, *names)}",
-                f"subject-{pseudonym(secret, *subject)}",
-                *(case.participant_id, case.visit, str(case.repeat), str(part)),
-                *("yes" if case.reference else "no", secret),
-            )
-        )
-    key = pd.DataFrame(rows, columns=list(KEY), dtype=object)
-    if key["case"].duplicated().any():
+        own = _pseudonym(secret, case.participant_id, case.visit, *again, *kind)
+        subject = _pseudonym(secret, "subject", case.participant_id, str(case.repeat), *kind)
+        key[case, part] = f"case-{own}", f"subject-{subject}"
+    if len({name for name, _ in key.values()}) < len(key):
         raise ValueError("two cases have one pseudonym; delete reading/key.tsv for a new secret")
     return key
 
 
-def prepared_images(
+def _prepared_images(
     records: Iterable[str | Path], kinds: Sequence[str] = ()
 ) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """(participant_id, visit) -> kinds and paths of the conformed images, masks left out."""
@@ -226,47 +213,44 @@ DICTIONARIES = {"cases.json": _dictionary(CASES), "form.json": _dictionary(FORM)
 def write_packages(study: Study, records: Sequence[str | Path], folder: Path) -> Packages:
     """Write the packages of all readers and the key, and prove the packages blinded.
 
-    Parameters
-    ----------
-    study
-        As read; its ``reading`` settings say how.
-    records
-        ``prepare.json`` of the visits with images; none for a study of tables.
-    folder
-        The study's results folder; packages go to ``reading/packages/<reader>/``.
+    ``records`` are ``prepare.json`` of the visits with images; packages go to
+    ``reading/packages/<reader>/`` of ``folder``, the study's results folder.
 
-    Raises
-    ------
-    BlindingFault
-        If a package gives away what a reader must not know.
+    Raises BlindingFault if a package gives away what a reader must not know.
     """
     settings = study.settings.reading
-    orders = reading_orders(study)
+    orders = _reading_orders(study)
     key_path = folder / "reading" / "key.tsv"
-    key = build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
-    write_table(key, key_path, KEY)
+    secret = _kept_secret(key_path)
+    key = _build_key((s for order in orders.values() for s in order), secret)
+    rows = [
+        (
+            *(*names, case.participant_id, case.visit, str(case.repeat), str(part)),
+            *("yes" if case.reference else "no", secret),
+        )
+        for (case, part), names in key.items()
+    ]
+    write_table(_frame(rows, KEY), key_path, KEY)
     key_path.chmod(0o600)
-    write_table(study_sample(study), folder / "reading" / "sample.tsv", SAMPLE)
-    names = {_key_of(row): (row["case"], row["subject"]) for row in key.to_dict("records")}
+    write_table(_study_sample(study), folder / "reading" / "sample.tsv", SAMPLE)
     images = _images_of(study, records, folder)
     packages = {reader: folder / "reading" / "packages" / bids_label(reader) for reader in orders}
-    for (participant_id, visit, reference, _, _), (case, _) in names.items():
-        named = _image_names(case, images.get((participant_id, visit, reference), []))
-        for _, source, name in named:
+    for (case, _), (pseudonym, _) in key.items():
+        for _, source, name in _image_names(pseudonym, images.get(_first(case), [])):
             _copy_blinded(Path(source), [package / name for package in packages.values()])
     tokens = forbidden_tokens(study)
     written: dict[str, Package] = {}
     for reader, order in orders.items():
-        shown = [(item, *names[_shown_key(item)]) for item in order]
+        shown = [(item, *key[item.case, item.part]) for item in order]
         files = _write_package(study, shown, images, packages[reader], tokens)
         written[reader] = Package(len(order), files)
     return Packages(settings.presentation, settings.seed, len(tokens), written)
 
 
-def reading_orders(study: Study) -> dict[str, list[Shown]]:
+def _reading_orders(study: Study) -> dict[str, list[Shown]]:
     """The sequence of every reader: sampled cases, repeated ones and reference cases."""
     settings = study.settings.reading
-    cases = study_cases(study)
+    cases = _study_cases(study)
     if settings.repeat_share > 0:
         cases += repeated_cases(cases, share=settings.repeat_share, seed=settings.seed)
     cases += reference_cases(study)
@@ -278,36 +262,30 @@ def reading_orders(study: Study) -> dict[str, list[Shown]]:
             seed=settings.seed,
             visit_order=study.visit_order,
         )
-        for reader in study_readers(study)
+        for reader in _study_readers(study)
     }
 
 
-#: participant_id (or reference_id), visit, whether a reference, repeat, part.
-_CaseKey = tuple[str, str, bool, int, int]
-_Images = Mapping[tuple[str, str, bool], Sequence[tuple[str, str]]]
+#: First reading of a case -> kinds and paths of its images.
+_Images = Mapping[Case, Sequence[tuple[str, str]]]
 
 
-def _key_of(row: Mapping[Any, Any]) -> _CaseKey:
-    reference = row["reference"] == "yes"
-    return row["participant_id"], row["visit"], reference, int(row["repeat"]), int(row["part"])
-
-
-def _shown_key(item: Shown) -> _CaseKey:
-    case = item.case
-    return case.participant_id, case.visit, case.reference, case.repeat, item.part
+def _first(case: Case) -> Case:
+    return replace(case, repeat=1)
 
 
 def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Images:
     """Kinds and paths of the images of every case."""
     kinds = study.settings.reading.kinds
     found = {
-        (*key, False): [(kind, str(folder / path)) for kind, path in images]
-        for key, images in prepared_images(records, kinds).items()
+        Case(*key): [(kind, str(folder / path)) for kind, path in images]
+        for key, images in _prepared_images(records, kinds).items()
     }
     wanted = set(kinds or IMAGE_KINDS)
     for name, images in reference_images(study).items():
-        key = (name, REFERENCE_VISIT, True)
-        found[key] = [(kind, path) for kind, path in images if kind in wanted]
+        found[Case(name, REFERENCE_VISIT, 1, True)] = [
+            (kind, path) for kind, path in images if kind in wanted
+        ]
     return found
 
 
@@ -329,13 +307,13 @@ def _write_package(
             *(item.time_point, case, presentation, kind, name),
         )
         for item, case, subject in shown
-        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], [])) or _NO_IMAGE
+        for kind, _, name in _image_names(case, images.get(_first(item.case), [])) or _NO_IMAGE
     ]
     write_table(_frame(rows, CASES), package / "cases.tsv", CASES, sort=False)
     form = [
         (item.position, case, endpoint, unit_of(endpoint) or None, None, None, None)
         for item, case, _ in shown
-        for endpoint in study_endpoints(study)
+        for endpoint in _study_endpoints(study)
     ]
     write_table(_frame(form, FORM), package / "form.tsv", FORM, sort=False)
     check_package(package, TABLES, DICTIONARIES, tokens, {**CLOSED, "presentation": presentation})

@@ -17,23 +17,8 @@ import pandas as pd
 from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import Rule, readings_of
 from corelab.reading.reader_list import by_roles, reading_order
+from corelab.terms.results import column, columns_of
 
-RATES = {
-    "endpoint": "Name of the endpoint",
-    "statistic": "double_read_agreement, adjudication_rate, adjudication_done, "
-    "adjudicator_agreement, reader_disagreement_index or intra_reader_difference",
-    "group": "reader=<id> or adjudicator=<id> where the rate is of one person, else all",
-    "count": "Numerator",
-    "n": "Denominator",
-    "estimate": "count / n, n/a where n is 0",
-    "ci_low": "Lower confidence limit",
-    "ci_high": "Upper confidence limit",
-    "ci_level": "Confidence level",
-    "method": "Interval method",
-    "limit": "Limit of the charter",
-    "verdict": "within or outside the charter's limit, by the estimate; n/a without a limit",
-    "interval_verdict": "within or outside if the whole interval is, else not decided",
-}
 P_CHART = {
     "endpoint": "Name of the endpoint",
     "statistic": "reader_disagreement_index or adjudication_rate",
@@ -53,7 +38,7 @@ P_CHART = {
 LEVEL = 0.95
 
 
-def wilson_interval(count: int, n: int, level: float = LEVEL) -> tuple[float | None, float | None]:
+def wilson_interval(count: int, n: int) -> tuple[float | None, float | None]:
     """Score interval of a proportion (Wilson 1927), None where n is 0.
 
     Examples
@@ -65,25 +50,17 @@ def wilson_interval(count: int, n: int, level: float = LEVEL) -> tuple[float | N
 
     if n == 0:
         return None, None
-    interval = binomtest(count, n).proportion_ci(level, method="wilson")
+    interval = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def against_limits(
+def _against_limits(
     statistic: str,
     estimate: float | None,
     interval: tuple[float | None, float | None],
     limits: Mapping[str, float],
 ) -> tuple[str | None, str | None, str | None]:
-    """Limit of the charter as text, and the verdicts of the estimate and of its interval.
-
-    Examples
-    --------
-    >>> against_limits("rate", 0.4, (0.2, 0.6), {"rate_max": 0.3})
-    ('max 0.3', 'outside', 'not decided')
-    >>> against_limits("rate", 0.9, (0.8, 0.95), {"rate_min": 0.7})
-    ('min 0.7', 'within', 'within')
-    """
+    """Limit of the charter as text, and the verdicts of the estimate and of its interval."""
     texts: list[str] = []
     inside: list[tuple[bool, bool, bool]] = []
     low, high = interval
@@ -109,21 +86,31 @@ def against_limits(
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate with its Wilson interval and verdicts; fields as in :data:`RATES`."""
+    """A rate with its Wilson interval and verdicts."""
 
-    endpoint: str
-    statistic: str
-    group: str
-    count: int
-    n: int
-    estimate: float | None
-    ci_low: float | None
-    ci_high: float | None
-    ci_level: float
-    method: str
-    limit: str | None
-    verdict: str | None
-    interval_verdict: str | None
+    endpoint: str = column("Name of the endpoint")
+    statistic: str = column(
+        "double_read_agreement, adjudication_rate, adjudication_done, adjudicator_agreement, "
+        "reader_disagreement_index or intra_reader_difference"
+    )
+    group: str = column("reader=<id> or adjudicator=<id> where the rate is of one person, else all")
+    count: int = column("Numerator")
+    n: int = column("Denominator")
+    estimate: float | None = column("count / n, n/a where n is 0")
+    ci_low: float | None = column("Lower confidence limit")
+    ci_high: float | None = column("Upper confidence limit")
+    ci_level: float = column("Confidence level")
+    method: str = column("Interval method")
+    limit: str | None = column("Limit of the charter")
+    verdict: str | None = column(
+        "within or outside the charter's limit, by the estimate; n/a without a limit"
+    )
+    interval_verdict: str | None = column(
+        "within or outside if the whole interval is, else not decided"
+    )
+
+
+RATES = columns_of(Rate)
 
 
 def rate(
@@ -143,7 +130,7 @@ def rate(
     """
     interval = wilson_interval(count, n)
     estimate = count / n if n else None
-    limit, verdict, of_interval = against_limits(statistic, estimate, interval, limits)
+    limit, verdict, of_interval = _against_limits(statistic, estimate, interval, limits)
     return Rate(
         *(endpoint, statistic, group, count, n, estimate, *interval, LEVEL, "Wilson score"),
         *(limit, verdict, of_interval),
@@ -154,11 +141,17 @@ def _named(cell: Any) -> set[str]:
     return set(str(cell).split(",")) if cell is not None else set()
 
 
-def _judged(cases: pd.DataFrame, discordant: pd.DataFrame) -> pd.DataFrame:
-    """Cases that enough readers read and the rule could judge."""
+def _of_endpoint(
+    endpoint: str, final: pd.DataFrame, adjudication: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cases that enough readers read and the rule could judge; the discordant ones of them."""
+    cases = final[final["endpoint"] == endpoint]
+    own = adjudication["endpoint"] == endpoint
+    discordant = adjudication[own & (adjudication["state"] != "not_needed")]
     keys = set(zip(discordant["participant_id"], discordant["visit"], strict=True))
-    own = [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)]
-    return cases[(cases["how"] == "concordant") | pd.Series(own, index=cases.index, dtype=bool)]
+    hit = [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)]
+    judged = (cases["how"] == "concordant") | pd.Series(hit, index=cases.index, dtype=bool)
+    return cases[judged], discordant
 
 
 def _against(done: pd.DataFrame, reader: str) -> pd.Series:
@@ -180,18 +173,7 @@ def adjudication_rates(
     in which the decision confirmed that reader (group ``adjudicator=<id>``: of that adjudicator's
     cases in which any reader was confirmed); ``reader_disagreement_index`` is adjudicated cases
     that went against the reader over all judged cases of that reader (Ford et al. 2016).
-
-    Parameters
-    ----------
-    final, adjudication
-        Of :func:`corelab.reading.adjudication.adjudicate`.
-    limits
-        ``<statistic>_min`` or ``<statistic>_max`` -> limit, 0 to 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`RATES`.
+    ``limits``: ``<statistic>_min`` or ``<statistic>_max`` -> limit, 0 to 1.
     """
     rows: list[Rate] = []
 
@@ -199,11 +181,8 @@ def adjudication_rates(
         rows.append(rate(endpoint, statistic, group, count, n, limits or {}))
 
     for endpoint in sorted(final["endpoint"].unique()):
-        cases = final[final["endpoint"] == endpoint]
-        own = adjudication["endpoint"] == endpoint
-        discordant = adjudication[own & (adjudication["state"] != "not_needed")]
+        judged, discordant = _of_endpoint(endpoint, final, adjudication)
         done = discordant[discordant["state"] != "needed"]
-        judged = _judged(cases, discordant)
         n = len(judged)
         add(endpoint, "double_read_agreement", "all", n - len(discordant), n)
         add(endpoint, "adjudication_rate", "all", len(discordant), n)
@@ -228,16 +207,9 @@ def intra_reader_rates(
     *,
     limits: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Intra-reader difference: repeats 1 and 2, judged by the charter's rule.
+    """Intra-reader difference: repeats 1 and 2 of the reads sheet, judged by the charter's rule.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet as text.
-    rules
-        Of the charter; an endpoint without a rule is different where the values are not equal.
-    limits
-        As in :func:`adjudication_rates`; ``intra_reader_difference_max`` is the usual one.
+    An endpoint without a rule is different where the values are not equal.
 
     Examples
     --------
@@ -276,7 +248,7 @@ def _differ(one: float | str | None, other: float | str | None, rule: Rule | Non
     return rule.discordance([one, other]) is not None
 
 
-def sequence_parts(sheet: pd.DataFrame | None, parts: int) -> dict[tuple[str, str, str, str], int]:
+def _sequence_parts(sheet: pd.DataFrame | None, parts: int) -> dict[tuple[str, str, str, str], int]:
     """(reader, participant_id, visit, endpoint) -> part of that reader's sequence, from 1.
 
     The sequence is ``presentation_order``, else ``read_at``; empty where the sheet has neither for
@@ -308,19 +280,12 @@ def p_chart(
 
     Centre: all readers and parts together. Limits: 3 standard errors of a binomial rate (Shewhart
     p-chart); a part outside them is no chance. Without an order of reading there is one part.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`P_CHART`.
     """
-    part_of = sequence_parts(sheet, parts)
+    part_of = _sequence_parts(sheet, parts)
     rows: list[tuple[Any, ...]] = []
     for endpoint in sorted(final["endpoint"].unique()):
-        own = adjudication["endpoint"] == endpoint
-        discordant = adjudication[own & (adjudication["state"] != "not_needed")]
+        judged, discordant = _of_endpoint(endpoint, final, adjudication)
         valued = discordant[discordant["agrees_with"].notna()]
-        judged = _judged(final[final["endpoint"] == endpoint], discordant)
         lost = {
             (row["participant_id"], row["visit"], reader)
             for row in valued.to_dict("records")

@@ -21,14 +21,9 @@ def by_roles(sheet: pd.DataFrame, *roles: str) -> pd.DataFrame:
 
 
 def certification_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str]) -> list[str]:
-    """Reads that their reader was not certified for; nothing is checked without certificates.
+    """Reads by readers and adjudicators without a valid certificate; nothing without certificates.
 
-    Parameters
-    ----------
-    sheet
-        The reads sheet; only rows of readers and adjudicators are checked.
-    certified
-        Reader -> date of the certificate, ISO 8601.
+    ``certified`` is reader -> date of the certificate, ISO 8601.
 
     Examples
     --------

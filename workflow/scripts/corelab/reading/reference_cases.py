@@ -18,7 +18,7 @@ from corelab.reading.adjudication import is_number
 from corelab.reading.presentation import Case
 from corelab.reading.rates import RATES, Rate, rate
 from corelab.study.model import Study
-from corelab.terms.endpoints import VOLUME_UNITS_ML, unit_of
+from corelab.terms.endpoints import in_own_unit
 
 REFERENCE_VISIT = "reference"
 REFERENCE_READS = {
@@ -67,10 +67,7 @@ def reference_images(study: Study) -> dict[str, list[tuple[str, str]]]:
 
 def _in_unit(cell: Any, unit: Any, endpoint: str) -> Any:
     """A number in the endpoint's own unit, text as it is."""
-    if not is_number(cell):
-        return cell
-    volume = unit_of(endpoint) == "mL"
-    return float(cell) * (VOLUME_UNITS_ML.get(unit, 1.0) if volume else 1.0)
+    return in_own_unit(float(cell), unit, endpoint)[0] if is_number(cell) else cell
 
 
 @dataclass(frozen=True)
@@ -90,14 +87,8 @@ class ReferenceRead:
 def judged_reads(reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int) -> pd.DataFrame:
     """Reference reads held against their truth; columns :data:`REFERENCE_READS`.
 
-    Parameters
-    ----------
-    reads
-        As the readers gave them.
-    sheet
-        reference_id, endpoint, value, and if given unit and tolerance (unit of the endpoint).
-    parts
-        Consecutive parts of a sequence.
+    ``sheet`` has reference_id, endpoint, value, and if given unit and tolerance (unit of the
+    endpoint); ``parts`` are consecutive parts of a sequence.
 
     Examples
     --------
@@ -139,17 +130,7 @@ def judged_reads(reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int
 def performance(reads: pd.DataFrame, limits: Mapping[str, float]) -> pd.DataFrame:
     """Share of reference cases that each reader passed, by endpoint and part of the sequence.
 
-    Parameters
-    ----------
-    reads
-        Of :func:`judged_reads`.
-    limits
-        ``reference_pass_rate_min`` or ``_max`` -> limit, 0 to 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`PERFORMANCE`; a reader outside the limit has the action ``retrain``.
+    A reader outside the limit (``reference_pass_rate_min`` or ``_max``) has the action ``retrain``.
     """
     rates: list[Rate] = []
 

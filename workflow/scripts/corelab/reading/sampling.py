@@ -23,18 +23,11 @@ SAMPLE = {
 }
 
 
-def allocation(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+def _allocation(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     """Number to draw from each stratum: proportional, largest remainders, at least one each.
 
     Where there are more strata than subjects to draw, one of each is drawn all the same: a
     stratum without a sampled case could not be checked.
-
-    Examples
-    --------
-    >>> allocation({"a": 60, "b": 30, "c": 10}, 20)
-    {'a': 12, 'b': 6, 'c': 2}
-    >>> allocation({"a": 99, "b": 1}, 10)
-    {'a': 9, 'b': 1}
     """
     every = sum(sizes.values())
     exact = {name: total * size / every for name, size in sizes.items()}
@@ -54,24 +47,10 @@ def allocation(sizes: Mapping[str, int], total: int) -> dict[str, int]:
 def stratified_sample(
     participants: pd.DataFrame, *, share: float, strata: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """Draw subjects at random within strata.
+    """Draw subjects at random within strata; columns :data:`SAMPLE`, one row per subject.
 
-    Parameters
-    ----------
-    participants
-        The participants sheet: participant_id and the columns named in ``strata``.
-    share
-        Share of subjects, above 0, up to 1; rounded up to whole subjects.
-    strata
-        Columns whose combinations are the strata; a missing cell is a level of its own.
-    seed
-        The study's seed; the draw of a stratum depends on nothing but it, the stratum and the
-        subjects in it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`SAMPLE`, one row per subject.
+    ``share`` of the subjects is rounded up to whole subjects; a missing cell is a level of its own.
+    The draw of a stratum depends on nothing but the seed, the stratum and the subjects in it.
 
     Examples
     --------
@@ -94,7 +73,7 @@ def stratified_sample(
     if not groups:
         return pd.DataFrame(columns=list(SAMPLE), dtype=object)
     total = math.ceil(share * len(people) - 1e-9)
-    numbers = allocation({name: len(ids) for name, ids in groups.items()}, total)
+    numbers = _allocation({name: len(ids) for name, ids in groups.items()}, total)
     rows = []
     for name, ids in groups.items():
         drawn = set(generator(seed, "sample", name).permutation(ids)[: numbers[name]].tolist())

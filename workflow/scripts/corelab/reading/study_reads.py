@@ -25,7 +25,7 @@ from corelab.reading.charter import ATTESTATIONS, attestation_table
 from corelab.reading.conduct import CONDUCT, TURNAROUND, conduct_table, turnaround
 from corelab.reading.lock import (
     AUDIT,
-    Standing,
+    BANNERS,
     log_without_lock,
     make_lock,
     read_key,
@@ -45,33 +45,15 @@ from corelab.records.reading import Validity
 from corelab.settings.reading import ReadingSettings
 from corelab.study.model import Study
 
-#: What stands above every page and table whose reads are not locked, or not as they were locked.
-BANNERS = {
-    "invalid": "INVALID: the reads differ from their lock",
-    "open": "PRELIMINARY: the reads are not locked yet",
-}
-
 
 def adjudicate_study(study: Study, paths: Any) -> list[str]:
     """Write final reads, adjudication table, rates, p-chart, conduct and turnaround of a study.
 
-    Parameters
-    ----------
-    study
-        As read.
-    paths
-        Object with the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``,
-        ``conduct``, ``attestations``, ``turnaround`` and ``rereview``.
+    ``paths`` has the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``, ``conduct``,
+    ``attestations``, ``turnaround`` and ``rereview``. Returned is what to look at: open
+    adjudications, busy days.
 
-    Returns
-    -------
-    list of str
-        What to look at: open adjudications, busy days.
-
-    Raises
-    ------
-    AdjudicationFault
-        If reads are not allowed by certificates or charter.
+    Raises AdjudicationFault if reads are not allowed by certificates or charter.
     """
     settings, sheet = study.settings.reading, study.sheets.get("reads")
     faults = certification_faults(sheet, settings.certified)
@@ -92,18 +74,23 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     rereads = study.sheets.get("rereads")
     allowed = not rereview_faults(rereads, settings.rereview)
     again, _ = adjudicate(rereads if allowed else None, rules)
-    write_table(final, paths.final, FINAL_READS)
-    write_table(table, paths.adjudication, ADJUDICATION)
-    write_table(rates, paths.rates, RATES)
-    chart = p_chart(final, table, sheet, parts=settings.stability_parts)
-    write_table(chart, paths.p_chart, P_CHART)
-    conduct = conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline)
-    write_table(conduct, paths.conduct, CONDUCT)
-    stated = attestation_table(study.settings.attestations)
-    write_table(stated, paths.attestations, ATTESTATIONS)
-    took = turnaround(sheet, _received(study), limit_days=settings.turnaround_days)
-    write_table(took, paths.turnaround, TURNAROUND)
-    write_table(again, paths.rereview, FINAL_READS)
+    for frame, path, columns in (
+        (final, paths.final, FINAL_READS),
+        (table, paths.adjudication, ADJUDICATION),
+        (rates, paths.rates, RATES),
+        (p_chart(final, table, sheet, parts=settings.stability_parts), paths.p_chart, P_CHART),
+        (
+            conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline),
+            *(paths.conduct, CONDUCT),
+        ),
+        (attestation_table(study.settings.attestations), paths.attestations, ATTESTATIONS),
+        (
+            turnaround(sheet, _received(study), limit_days=settings.turnaround_days),
+            *(paths.turnaround, TURNAROUND),
+        ),
+        (again, paths.rereview, FINAL_READS),
+    ):
+        write_table(frame, path, columns)
     needed = int((table["state"] == "needed").sum())
     outside = rates[rates["verdict"] == "outside"]
     return [
@@ -128,13 +115,13 @@ def _received(study: Study) -> dict[tuple[str, str], str]:
     return found
 
 
-def change_log_path(study: Study) -> Path:
+def _change_log_path(study: Study) -> Path:
     """The change log: as configured, else in the results folder."""
     configured = study.settings.reading.change_log
     return Path(configured) if configured else study.folder / "reading" / "change_log.jsonl"
 
 
-def contour_digests(study: Study) -> dict[str, str]:
+def _contour_digests(study: Study) -> dict[str, str]:
     """Scan identifier -> SHA-256 of every reader's contour that exists."""
     return {
         row.scan_id: file_sha256(row.path)
@@ -147,7 +134,7 @@ def _key(settings: ReadingSettings) -> bytes | None:
     return read_key(settings.signing_key) if settings.signing_key else None
 
 
-def open_items(
+def _open_items(
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
     adjudication: pd.DataFrame,
@@ -177,33 +164,20 @@ def open_items(
 
 
 def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
-    """Lock a study's reads, once; an existing lock is kept.
+    """Lock a study's reads, once, at ``path``; an existing lock is kept.
 
     Without ``reading.locked_at`` only a complete read is locked (every case decided, every read
     confirmed); with it the read is locked as it stands, and what was open is written into the
-    lock.
-
-    Parameters
-    ----------
-    study
-        As read.
-    given
-        Object with the attributes ``final`` and ``adjudication``.
-    path
-        ``reading/lock.json``.
-
-    Returns
-    -------
-    list of str
-        What was locked, or why nothing was.
+    lock. ``given`` has the attributes ``final`` and ``adjudication``. Returned is what was locked,
+    or why nothing was.
     """
     file = Path(path)
     if file.is_file() and not read_lock(file).open:
         return ["the lock exists and is kept"]
     settings, sheet = study.settings.reading, study.sheets.get("reads")
     final = read_table(given.final)
-    items = open_items(sheet, final, read_table(given.adjudication), settings)
-    gone = log_without_lock(change_log_path(study))
+    items = _open_items(sheet, final, read_table(given.adjudication), settings)
+    gone = log_without_lock(_change_log_path(study))
     if gone:
         write_json({"open": [gone]}, file)
         return [gone]
@@ -215,7 +189,7 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
         final,
         settings,
         open_at_lock=items,
-        contours=contour_digests(study),
+        contours=_contour_digests(study),
         key=_key(settings),
     )
     lock.write(file)
@@ -226,34 +200,22 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
 def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
     """Compare a study's reads with their lock; write the audit and the standing.
 
-    Parameters
-    ----------
-    study
-        As read.
-    given
-        Object with the attributes ``lock`` and ``final``.
-    paths
-        Object with the attributes ``audit`` and ``validity``.
-
-    Returns
-    -------
-    list of str
-        The standing, for people.
+    ``given`` has the attributes ``lock`` and ``final``, ``paths`` ``audit`` and ``validity``.
     """
     settings = study.settings.reading
-    standing = verify_lock(
+    standing, audit = verify_lock(
         Path(given.lock),
         study.sheets.get("reads"),
         read_table(given.final),
-        change_log_path(study),
+        _change_log_path(study),
         settings,
-        contours=contour_digests(study),
+        contours=_contour_digests(study),
         key=_key(settings),
         rereview=rereview_faults(study.sheets.get("rereads"), settings.rereview),
     )
-    write_table(standing.audit, paths.audit, AUDIT)
-    validity(standing).write(paths.validity)
-    return standing_lines(standing)
+    write_table(audit, paths.audit, AUDIT)
+    standing.write(paths.validity)
+    return _standing_lines(standing)
 
 
 def banner_of(paths: Iterable[str | Path]) -> str | None:
@@ -264,28 +226,13 @@ def banner_of(paths: Iterable[str | Path]) -> str | None:
     return None
 
 
-def validity(standing: Standing) -> Validity:
-    """Record of a standing."""
-    lock = standing.lock
-    return Validity(
-        standing.state,
-        BANNERS.get(standing.state),
-        standing.faults,
-        standing.open,
-        len(lock.reads) if lock else 0,
-        standing.changes,
-        *((lock.lock_sha256, lock.locked_at, lock.locked_by) if lock else (None, None, None)),
-        signed=bool(lock and lock.signature),
-    )
-
-
-def standing_lines(standing: Standing) -> list[str]:
+def _standing_lines(standing: Validity) -> list[str]:
     """The standing of a read in a few lines."""
     if standing.state == "open":
         return [BANNERS["open"], *standing.open]
-    if standing.state == "valid" and standing.lock:
-        number = len(standing.lock.reads)
-        return [f"{number} reads as they were locked, {standing.changes} logged changes since"]
+    if standing.state == "valid":
+        reads, changes = standing.locked_reads, standing.changes_since
+        return [f"{reads} reads as they were locked, {changes} logged changes since"]
     return [
         BANNERS["invalid"],
         *standing.faults,

@@ -101,3 +101,19 @@ def unit_of(endpoint: object, unknown: str = "") -> str:
     ('mL', 'mL', '')
     """
     return ENDPOINT_UNITS.get(str(endpoint).partition(":")[0], unknown)
+
+
+def in_own_unit(
+    value: float | None, unit: object, endpoint: object
+) -> tuple[float | None, str | None]:
+    """A supplied value and its unit, volumes in mL.
+
+    Examples
+    --------
+    >>> in_own_unit(12000.0, "mm3", "infarct_volume"), in_own_unit(3.0, None, "nihss")
+    ((12.0, 'mL'), (3.0, None))
+    """
+    wanted = unit_of(endpoint)
+    if wanted == "mL" and value is not None and unit in VOLUME_UNITS_ML:
+        return value * VOLUME_UNITS_ML[str(unit)], "mL"
+    return value, wanted or (None if unit is None else str(unit))

@@ -16,9 +16,18 @@ def join_notes(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
+def column(words: str, **default: Any) -> Any:
+    """Field of a row class that is a column of its table, with these words in the dictionary."""
+    return field(metadata={"words": words}, **default)
+
+
+def columns_of(row: type) -> dict[str, str]:
+    """Columns of the table that a row class stands for, with their words."""
+    return {one.name: one.metadata["words"] for one in fields(row) if "words" in one.metadata}
+
+
 def _column(words: str, default: Any = math.nan) -> Any:
-    """Field of a column, with its words."""
-    return field(default=default, metadata={"words": words})
+    return column(words, default=default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +119,7 @@ class StatisticRow:
 
 
 #: Columns of the statistics tables with their words, in the order of the files.
-COLUMNS: dict[str, str] = {
-    one.name: one.metadata["words"] for one in fields(StatisticRow) if "words" in one.metadata
-}
+COLUMNS = columns_of(StatisticRow)
 _DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(StatisticRow)}
 #: Those that are numbers.
 NUMBERS = tuple(
