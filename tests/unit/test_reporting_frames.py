@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,3 +82,7 @@ def test_each_trace_shows_the_rows_used_and_has_them_as_a_table(tmp_path):
     assert set(table["used"]) <= {"yes", "no"} and "dose" in table
     page = (folder / "report" / "trace-growth-by-dose.html").read_text(encoding="utf-8")
     assert "rows used." in page and "data/growth-by-dose.tsv" in page
+    # A column has one number of decimals and names its unit.
+    assert ">Infarct growth, mL<" in page
+    cells = re.findall(r'<td class="number main[^>]*><a[^>]*>([^<]*)</a>', page)
+    assert cells and all(re.fullmatch(r"−?\d+\.\d", cell) for cell in cells)

@@ -8,6 +8,7 @@ import re
 import pytest
 from fabricated_study import fabricated_results, fabricated_study, tables_of, tables_only
 
+from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.products import file_sha256
 from corelab.reporting.charter import charter_sections, empty_sections
 from corelab.reporting.submission import write_submission
@@ -116,3 +117,15 @@ def test_summary_counts_and_says_what_needs_attention(study):
 def test_summary_of_a_folder_alone(tmp_path):
     folder, _, _ = tables_only(tmp_path)
     assert summary_lines(folder)[-1] == "  Nothing needs attention."
+
+
+def test_exhibits_of_another_version_raise_no_alarm(tmp_path):
+    folder, _, _ = tables_only(tmp_path)
+    write_exhibit(
+        folder / "exhibits" / "agreement_old.json",
+        section="quality",
+        title="Of an older version",
+        alarms=[Alarm("error", "An old alarm")],
+    )
+    assert any("An old alarm" in line for line in summary_lines(folder))
+    assert not any("An old alarm" in line for line in summary_lines(folder, exhibits=[]))

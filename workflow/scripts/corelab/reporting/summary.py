@@ -45,7 +45,7 @@ def summary_lines(
         root,
         settings,
         tables,
-        exhibits=exhibits and [name for name in exhibits if Path(name).is_file()],
+        exhibits=None if exhibits is None else [e for e in exhibits if Path(e).is_file()],
         conformance=root / "submission/datasets/conformance.tsv",
     )
     found = counts(results)
