@@ -86,15 +86,6 @@ def rank_interval(
     ------
     NotComputable
         Where ties leave more than one way on.
-
-    Examples
-    --------
-    >>> from corelab.pharmacodynamics.quantile import quantile_coefficients
-    >>> x = np.column_stack([np.ones(30), np.arange(30.0)])
-    >>> y = 2 * x[:, 1] + 9 * np.sin(5 * x[:, 1])
-    >>> low, high = rank_interval(x, y, quantile_coefficients(x, y, 0.5), 1, 0.5)
-    >>> low < 2 < high
-    True
     """
     n, p = np.shape(matrix)
     rows, counts = np.unique(np.column_stack([matrix, values]), axis=0, return_counts=True)
