@@ -202,9 +202,7 @@ def tables(visits: int) -> None:
                 for source in ("pipeline", "r1", "r2")
             ]  # fmt: skip
             path = Path(name, f"{number}.json")
-            write_json(
-                {"stage": "measure", "participant_id": subject, "visit": visit, "rows": rows}, path
-            )
+            write_json({"stage": "measure", "participant_id": subject, "rows": rows}, path)
             records.append(path)
             listed.append((subject, visit))
         start = time.process_time()
@@ -366,6 +364,25 @@ def one_map(subjects: int) -> None:
     print(f"(of which {prepared:.1f} s to write the masks)")
 
 
+def draw() -> None:
+    """Chart of the measured growth, CPU seconds against visits, with the fitted exponents."""
+    from matplotlib import pyplot as plt
+
+    table = REPOSITORY / "docs" / "images" / "scale.tsv"
+    rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
+    figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for what in dict.fromkeys(row[0] for row in rows):
+        visits, cpu = np.array([[float(r[1]), float(r[2])] for r in rows if r[0] == what]).T
+        exponent = np.polyfit(np.log(visits), np.log(cpu), 1)[0]
+        axes.loglog(visits, cpu, marker="o", label=f"{what}, exponent {exponent:.2f}")
+        print(f"{what}: exponent {exponent:.2f}")
+    axes.set_xlabel("Visits")
+    axes.set_ylabel("CPU time, s")
+    axes.legend(frameon=False, fontsize=8)
+    plt.rcParams["svg.hashsalt"] = "scale"
+    figure.savefig(table.with_suffix(".svg"), metadata={"Date": None})
+
+
 def main() -> None:
     """What was asked for, else all at a small size."""
     what, *sizes = sys.argv[1:] or ["all"]
@@ -385,6 +402,8 @@ def main() -> None:
     if what in {"maps", "all"}:
         for subjects in numbers or [1449]:
             maps(subjects)
+    if what == "draw":
+        draw()
     if what == "map":
         one_map(numbers[0])
 
