@@ -152,7 +152,7 @@ def _segmentation(results: Results) -> Passage | None:
         return None
     message = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))
     consensus = results.settings.segmentation.consensus.method
-    text = f"The pipeline outlined: {message}. An empty mask is a result (volume 0), not a failure."
+    text = f"The pipeline outlined: {message}. An empty mask: lesion not detected (0 mL)."
     if consensus != "none":
         text += f" Masks of several readers were combined by {consensus}."
     return Passage("Segmentation", (text,), tuple(sorted(parameters.items())))

@@ -259,7 +259,7 @@ def _methods_page(results: Results) -> Page:
         ("methods", "Methods"),
         ("limits", "Known limits"),
         ("deviations", "Deviations"),
-        ("reference", "Dictionary, software"),
+        ("reference", "Data dictionary, software"),
     ]
     return contents, {
         "methods": methods_text(results),

@@ -11,9 +11,7 @@ from corelab.reporting.traces import analysis_page
 from corelab.terms.statistics import statistic
 from corelab.terms.words import endpoint_words, group_words
 
-NOTHING = (
-    "Nobody excluded a value at the review desk: results with and without exclusions are the same."
-)
+NOTHING = "No values were excluded at review: results with and without exclusions are the same."
 _RANK = {"crossed": 0, "moved": 1, "same": 2}
 
 
