@@ -15,7 +15,7 @@ from corelab.study.cells import is_numeric, number, numbers
 from corelab.study.columns import MEASUREMENTS
 from corelab.study.expression import select
 from corelab.study.loading import load_study
-from corelab.study.units import unify
+from corelab.study.units import common_units, unify
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def units_study(**columns):
 
 def test_convertible_units_of_one_quantity_become_one():
     sheets = units_study(value=["1.5", "900", "2"], unit=["µg/ml", "ng/mL", "ug/mL"])
-    (note,) = unify(sheets, {"exposures": "e.tsv"})
+    (note,) = unify(sheets, {"exposures": "e.tsv"}, common_units(sheets))
     assert (note.severity, note.sheet, note.row) == ("note", "e.tsv", 3)
     assert sheets["exposures"]["value"].tolist() == ["1.5", "0.9", "2"]
     assert sheets["exposures"].loc[3, "unit"] == "ug/mL"
@@ -82,13 +82,13 @@ def test_convertible_units_of_one_quantity_become_one():
 )
 def test_units_that_cannot_be_joined_are_an_error(units, row):
     sheets = units_study(value=["1", "2", "3"], unit=units)
-    wrong = [f for f in unify(sheets, {}) if f.severity == "error"]
+    wrong = [f for f in unify(sheets, {}, common_units(sheets)) if f.severity == "error"]
     assert [f.row for f in wrong] == [row]
 
 
 def test_one_unit_and_none_beside_it_pass():
     sheets = units_study(value=["1", "2", "3"], unit=["ng/mL", None, "ng/mL"])
-    assert list(unify(sheets, {})) == []
+    assert list(unify(sheets, {}, common_units(sheets))) == []
 
 
 CELLS = st.sampled_from(
