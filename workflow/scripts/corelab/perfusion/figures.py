@@ -133,6 +133,10 @@ def _maps(
     for axis, (quantity, engine, title, low, high) in zip(axes[:, 0], rows, strict=True):
         values = np.where(tissue, getattr(series.maps[engine], quantity)[box], np.nan)
         picture = _side_by_side(values, levels)
+        if not quantity.endswith("_s"):
+            # Flow and volume of MR have no fixed scale: normal tissue stays within the colours.
+            usual, high = high, max(high, 2 * float(np.nanmedian(values)))
+            engine = f"not calibrated, {engine}" if high > usual else engine
         shown = _show(axis, picture, sizes, vmin=low, vmax=high, cmap=colours)
         place = axis.get_position()
         strip = figure.add_axes(
