@@ -6,7 +6,6 @@ measurements table and its companions), maps/, noise_floor/.
 
 from corelab.measurement.time_windows import serial_pairs
 
-
 #: Visits in a later window of serial imaging -> the participant's visit in the first.
 SERIAL = serial_pairs(STUDY.scans, STUDY.settings.serial_imaging, STUDY.baseline)
 
