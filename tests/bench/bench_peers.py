@@ -343,7 +343,9 @@ def lines(found: Comparison) -> Iterator[str]:
         if row.cpu_s is None:
             yield f"| {row.program} | | | {row.result} |"
         else:
-            yield f"| {row.program} | {row.cpu_s:.2f} | {row.cpu_s / (first or row.cpu_s):.1f} | {row.result} |"
+            ratio = row.cpu_s / (first or row.cpu_s)
+            words = f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"
+            yield f"| {row.program} | {row.cpu_s:.2f} | {words} | {row.result} |"
     yield from ("", found.comment)
 
 
