@@ -132,6 +132,11 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
 
 
 def doubled(frame: pd.DataFrame, key: Sequence[str], name: str, message: str) -> Iterator[Finding]:
+    """An error for each row whose ``key`` an earlier row has, at most :data:`MANY`.
+
+    The first column of ``key`` that the sheet has must not be empty; empty cells of the others are
+    equal. ``name`` is of the sheet.
+    """
     present = [column for column in key if column in frame]
     rows = frame.dropna(subset=[present[0]])
     lines = rows.index[rows.duplicated(present)][:MANY]
@@ -284,6 +289,11 @@ def _found(
 def scan_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
 ) -> list[ScanRow]:
+    """Rows of a scans sheet (index: line of the file) whose required cells are filled.
+
+    Paths are looked for in ``data_dir`` and beside the sheet; one that is found nowhere stays on
+    its row, as a scan that does not exist. Scans below ``simulated_folder`` are made by the run.
+    """
     rows: list[ScanRow] = []
     paths: dict[str, str] = {}
     columns = [name for name in SCAN_COLUMNS if name in frame]

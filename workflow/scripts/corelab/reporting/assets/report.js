@@ -54,14 +54,14 @@
       const tools = document.createElement("div");
       const label = document.createElement("label");
       const input = document.createElement("input");
-      const told = document.createElement("span");
+      const count = document.createElement("span");
       tools.className = "tools";
       label.textContent = "Filter rows ";
       input.type = "search";
       input.autocomplete = "off";
-      told.setAttribute("role", "status");
+      count.setAttribute("role", "status");
       label.append(input);
-      tools.append(label, told);
+      tools.append(label, count);
       table.closest(".scroll").before(tools);
       const total = body.rows.length;
       const apply = () => {
@@ -72,7 +72,7 @@
           row.hidden = !words.every((word) => text.includes(word));
           if (!row.hidden) shown += 1;
         }
-        told.textContent = words.length ? `${shown} of ${total} rows` : `${total} rows`;
+        count.textContent = words.length ? `${shown} of ${total} rows` : `${total} rows`;
       };
       input.addEventListener("input", apply);
       apply();
@@ -94,9 +94,9 @@
     const box = document.createElement("input");
     box.type = "checkbox";
     flags.append(box, " flagged only");
-    const told = document.createElement("span");
-    told.setAttribute("role", "status");
-    tools.append(label, flags, told);
+    const count = document.createElement("span");
+    count.setAttribute("role", "status");
+    tools.append(label, flags, count);
     gallery.before(tools);
     const apply = () => {
       const wanted = input.value.toLowerCase().trim();
@@ -105,7 +105,7 @@
         card.hidden = !(card.dataset.text.toLowerCase().includes(wanted) && (!box.checked || card.dataset.flag));
         if (!card.hidden) shown += 1;
       }
-      told.textContent = `${shown} of ${cards.length} subjects`;
+      count.textContent = `${shown} of ${cards.length} subjects`;
     };
     input.addEventListener("input", apply);
     box.addEventListener("change", apply);
