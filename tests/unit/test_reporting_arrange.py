@@ -135,7 +135,8 @@ def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
 def test_an_analysis_with_the_results_of_another_says_so():
     rows = pd.DataFrame([_row("all", "slope", -7.0), _row("all", "r_squared", 0.6)])
     plans = [planned({"id": name, "type": "radiomics", "series": "all", "labels": "all",
-                      "title": f"Plan {name}"}) for name in "abc"]  # fmt: skip
-    found = {"a": rows, "b": rows, "c": rows.assign(estimate=-6.9)}
+                      "title": f"Plan {name}"}) for name in "abcde"]  # fmt: skip
+    none = rows.assign(estimate=float("nan"))
+    found = {"a": rows, "b": rows, "c": rows.assign(estimate=-6.9), "d": none, "e": none}
     same = twins(SimpleNamespace(analyses=plans, statistics_of=found.__getitem__))
     assert same == {"b": "Same participants and results as: Plan a."}

@@ -503,7 +503,7 @@ def chance_corrected(
     [0.4667, 0.4839, 0.5, 0.5152]
     """
     name, chance = CHANCE[kind]
-    # These two have no meaning where one category alone occurs, whatever the scale has.
+    # Undefined where only one category occurs, however many the scale has.
     used_only = kind in ("fleiss", "conger")
     table = _table(ratings, weights, categories, clusters, used_only=used_only)
     text = name if weights == "none" else f"{name}, {weights} weights"

@@ -262,7 +262,8 @@ def twins(results: Results) -> dict[str, str]:
         rows = results.statistics_of(entry.id)
         key = rows[["endpoint", "visit", "group", "statistic", "estimate", "n"]].to_csv(index=False)
         same = seen.setdefault(key.partition("\n")[2], entry)
-        if len(rows) and same is not entry:
+        # Without any number, equal rows say nothing of the participants.
+        if rows["estimate"].notna().any() and same is not entry:
             found[entry.id] = f"Same participants and results as: {analysis_title(same)}."
     return found
 
