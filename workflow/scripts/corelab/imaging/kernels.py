@@ -289,14 +289,26 @@ def linear_placed(values, points, origin, step, mode, beyond, out):  # type: ign
 
 
 @compiled(())
-def soft_shares(values, points, origin, step, levels, width, out):  # type: ignore[no-untyped-def]
-    """How far values at places in mm lie below levels, 0 to 1 over ``width``: (levels, n)."""
+def soft_shares(values, points, origin, step, box, levels, width, out):  # type: ignore[no-untyped-def]
+    """How far values at places in mm lie below levels, 0 to 1 over ``width``: (levels, n).
+
+    It is 0 at places outside of ``box`` (lowest and highest place).
+    """
     half, zero, one = np.float32(0.5), np.float32(0.0), np.float32(1.0)
     cell, share = np.empty(_BLOCK, np.int32), np.empty((3, _BLOCK), np.float64)
     found = np.empty(_BLOCK, np.float32)
     for first in range(0, out.shape[1], _BLOCK):
         part, to = points[:, first : first + _BLOCK], out[:, first : first + _BLOCK]
         here = found[: to.shape[1]]
+        reached = False
+        for n in range(here.shape[0]):
+            inside = True
+            for axis in range(3):
+                inside &= (part[axis, n] >= box[0, axis]) & (part[axis, n] <= box[1, axis])
+            reached |= inside
+        if not reached:
+            to[:] = zero
+            continue
         _placed(values, part, origin, step, NEAREST, 0.0, cell, share, here)
         for level in range(levels.shape[0]):
             for n in range(here.shape[0]):

@@ -102,8 +102,20 @@ class Lesion:
         points = np.ascontiguousarray(template_mm.reshape(3, -1))
         grid = (np.asarray(ORIGIN_MM, np.float32), np.float32(_GRID_MM))
         width = np.float32(BORDER_MM)
-        soft_shares(self.potential_mm, points, *grid, levels, width, out.reshape(len(names), -1))
+        box = self._box_mm(float(levels.max()) + BORDER_MM)
+        flat = out.reshape(len(names), -1)
+        soft_shares(self.potential_mm, points, *grid, box, levels, width, flat)
         return out
+
+    def _box_mm(self, level: float) -> NDArray[np.float64]:
+        """Lowest and highest place (mm) between which the potential may lie below a level."""
+        below, low, high = self.potential_mm < level, [], []
+        for axis, size in enumerate(below.shape):
+            seen = np.flatnonzero(below.any(axis=tuple({0, 1, 2} - {axis})))
+            # The edge's value holds beyond it.
+            low.append(seen[0] - 1 if len(seen) and seen[0] > 0 else -np.inf)
+            high.append(seen[-1] + 1 if len(seen) and seen[-1] < size - 1 else np.inf)
+        return np.asarray(ORIGIN_MM) + _GRID_MM * np.array([low, high])
 
     def blood(self, template_mm: NDArray[np.float32]) -> NDArray[np.float32]:
         """Indicator of the haematoma, as :meth:`fractions`."""

@@ -85,7 +85,7 @@ def _infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float3
 
 
 def trial_truth(spec: TrialSpec) -> pd.DataFrame:
-    """Every true value of the trial in the columns of :data:`TRUTH`; a second of CPU per scan."""
+    """Every true value of the trial in the columns of :data:`TRUTH`."""
     import pandas as pd
 
     rows = [*_planned_rows(spec), *_effect_rows(spec)]
