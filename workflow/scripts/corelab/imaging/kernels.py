@@ -295,6 +295,7 @@ def soft_shares(values, points, origin, step, box, levels, width, out):  # type:
     It is 0 at places outside of ``box`` (lowest and highest place).
     """
     half, zero, one = np.float32(0.5), np.float32(0.0), np.float32(1.0)
+    mode = np.int64(NEAREST)  # no constant: what is called would be compiled once more for it
     cell, share = np.empty(_BLOCK, np.int32), np.empty((3, _BLOCK), np.float64)
     found = np.empty(_BLOCK, np.float32)
     for first in range(0, out.shape[1], _BLOCK):
@@ -309,7 +310,7 @@ def soft_shares(values, points, origin, step, box, levels, width, out):  # type:
         if not reached:
             to[:] = zero
             continue
-        _placed(values, part, origin, step, NEAREST, 0.0, cell, share, here)
+        _placed(values, part, origin, step, mode, 0.0, cell, share, here)
         for level in range(levels.shape[0]):
             for n in range(here.shape[0]):
                 to[level, n] = min(max((levels[level] - here[n]) / width + half, zero), one)
@@ -323,7 +324,7 @@ def displacements(field, points, origin, step, out):  # type: ignore[no-untyped-
         y = (points[n, 1] - origin[1]) / step
         z = (points[n, 2] - origin[2]) / step
         for axis in range(3):
-            out[n, axis] = _linear(field[axis], x, y, z, NEAREST, 0.0)
+            out[n, axis] = _linear(field[axis], x, y, z, np.int64(NEAREST), 0.0)
 
 
 @compiled(())
