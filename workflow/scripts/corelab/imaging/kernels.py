@@ -162,6 +162,17 @@ def linear_points(values, points, mode, beyond, out):  # type: ignore[no-untyped
         out[n] = _linear(values, x, y, z, mode, beyond)
 
 
+@compiled(())
+def displace(fields, places, points):  # type: ignore[no-untyped-def]
+    """Add a field (3, x, y, z) to points (n, 3) that lie at ``places`` (n, 3) of it, in voxels."""
+    _, nx, ny, nz = fields.shape
+    for n in range(points.shape[0]):
+        x, y, z = places[n, 0], places[n, 1], places[n, 2]
+        if -0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5 and -0.5 <= z <= nz - 0.5:
+            for axis in range(3):
+                points[n, axis] += _linear(fields[axis], x, y, z, NEAREST, 0.0)
+
+
 #: Points that are placed at a time: a loop without jumps, which the processor takes several by one.
 _BLOCK = 1024
 
@@ -237,3 +248,73 @@ def least_surface(gain, share, per_mm, primal, dual, price, iterations):  # type
                     moved = min(max(share[x, y, z] + primal * change, zero), one)
                     ahead[x, y, z] = two * moved - share[x, y, z]
                     share[x, y, z] = moved
+
+
+@compiled(())
+def _mirrored(index, size):  # type: ignore[no-untyped-def]
+    """Index of the voxel that stands for one beyond the edge: c b a | a b c | c b a."""
+    index %= 2 * size
+    return index if index < size else 2 * size - 1 - index
+
+
+@compiled(())
+def smooth_axis(values, weights, out):  # type: ignore[no-untyped-def]
+    """Sums along the middle axis, mirrored at its ends; ``weights`` from the centre outwards."""
+    outer, n, inner = values.shape
+    reach = weights.shape[0] - 1
+    line, sums = np.empty(n + 2 * reach), np.empty(max(n, _BLOCK))
+    for o in range(outer):
+        if inner == 1:
+            for i in range(n + 2 * reach):
+                line[i] = values[o, _mirrored(i - reach, n), 0]
+            for i in range(n):
+                sums[i] = line[i + reach] * weights[0]
+            for away in range(reach, 0, -1):
+                for i in range(n):
+                    sums[i] += (line[i + reach - away] + line[i + reach + away]) * weights[away]
+            for i in range(n):
+                out[o, i, 0] = sums[i]
+            continue
+        for first in range(0, inner, _BLOCK):
+            size = min(_BLOCK, inner - first)
+            for i in range(n):
+                here = values[o, i, first : first + size]
+                for k in range(size):
+                    sums[k] = np.float64(here[k]) * weights[0]
+                for away in range(reach, 0, -1):
+                    low = values[o, _mirrored(i - away, n), first : first + size]
+                    high = values[o, _mirrored(i + away, n), first : first + size]
+                    for k in range(size):
+                        sums[k] += (np.float64(low[k]) + np.float64(high[k])) * weights[away]
+                for k in range(size):
+                    out[o, i, first + k] = sums[k]
+
+
+@compiled(())
+def around(mask, within_slices):  # type: ignore[no-untyped-def]
+    """What is not in a 3D mask and is connected by faces with the edge of the array, or slice."""
+    nx, ny, nz = mask.shape
+    found = np.zeros(mask.shape, np.bool_)
+    stack, count = np.empty((mask.size, 3), np.int16), 0
+    for x in range(nx):
+        for y in range(ny):
+            edge = x == 0 or y == 0 or x == nx - 1 or y == ny - 1
+            for z in range(nz):
+                if (edge or (not within_slices and (z == 0 or z == nz - 1))) and not mask[x, y, z]:
+                    found[x, y, z] = True
+                    stack[count] = x, y, z
+                    count += 1
+    while count:
+        count -= 1
+        x, y, z = stack[count]
+        for side in range(4 if within_slices else 6):
+            a = x + (1 if side == 0 else -1 if side == 1 else 0)
+            b = y + (1 if side == 2 else -1 if side == 3 else 0)
+            c = z + (1 if side == 4 else -1 if side == 5 else 0)
+            if a < 0 or b < 0 or c < 0 or a >= nx or b >= ny or c >= nz:
+                continue
+            if not mask[a, b, c] and not found[a, b, c]:
+                found[a, b, c] = True
+                stack[count] = a, b, c
+                count += 1
+    return found

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import in_memory, resample_to, same_grid
+from corelab.imaging.geometry import in_memory, resample_to, same_grid, smoothed
 from corelab.records.images import AcquisitionRow, Scan
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
@@ -247,9 +247,7 @@ def _small(image: Any, mask: Any) -> tuple[Any, Any]:
     grid = nib.Nifti1Image(np.zeros(shape, np.uint8), affine)
     values = np.asarray(image.dataobj, np.float32)
     # Block means before sampling, else small voxels would be skipped and noise kept.
-    from scipy import ndimage
-
-    blurred = ndimage.gaussian_filter(values, np.maximum(_VOXEL_MM / sizes / 2 - 0.5, 0) * 0.8)
+    blurred = smoothed(values, np.maximum(_VOXEL_MM / sizes / 2 - 0.5, 0) * 0.8)
     small = resample_to(nib.Nifti1Image(blurred, image.affine), grid, order=1)
     held = np.asarray(mask.dataobj, np.float32)
     return small, resample_to(nib.Nifti1Image(held, mask.affine), grid, order=1)
