@@ -319,8 +319,7 @@ def box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     >>> [(part.start, part.stop) for part in box_of(mask)]
     [(1, 3), (2, 3), (4, 6)]
     """
-    flat = mask.any(axis=2)
-    lines = flat.any(axis=1), flat.any(axis=0), mask.any(axis=(0, 1))
+    lines = [np.asarray(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     ends = [np.flatnonzero(line)[[0, -1]] if line.any() else np.array([0, -1]) for line in lines]
     return tuple(slice(int(first), int(last) + 1) for first, last in ends)
 

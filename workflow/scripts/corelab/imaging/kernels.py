@@ -162,17 +162,6 @@ def linear_points(values, points, mode, beyond, out):  # type: ignore[no-untyped
         out[n] = _linear(values, x, y, z, mode, beyond)
 
 
-@compiled(())
-def displace(fields, places, points):  # type: ignore[no-untyped-def]
-    """Add a field (3, x, y, z) to points (n, 3) that lie at ``places`` (n, 3) of it, in voxels."""
-    _, nx, ny, nz = fields.shape
-    for n in range(points.shape[0]):
-        x, y, z = places[n, 0], places[n, 1], places[n, 2]
-        if -0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5 and -0.5 <= z <= nz - 0.5:
-            for axis in range(3):
-                points[n, axis] += _linear(fields[axis], x, y, z, NEAREST, 0.0)
-
-
 #: Points that are placed at a time: a loop without jumps, which the processor takes several by one.
 _BLOCK = 1024
 
@@ -294,27 +283,35 @@ def smooth_axis(values, weights, out):  # type: ignore[no-untyped-def]
 def around(mask, within_slices):  # type: ignore[no-untyped-def]
     """What is not in a 3D mask and is connected by faces with the edge of the array, or slice."""
     nx, ny, nz = mask.shape
-    found = np.zeros(mask.shape, np.bool_)
-    stack, count = np.empty((mask.size, 3), np.int16), 0
-    for x in range(nx):
-        for y in range(ny):
-            edge = x == 0 or y == 0 or x == nx - 1 or y == ny - 1
-            for z in range(nz):
-                if (edge or (not within_slices and (z == 0 or z == nz - 1))) and not mask[x, y, z]:
-                    found[x, y, z] = True
-                    stack[count] = x, y, z
-                    count += 1
+    held = mask.reshape(-1)
+    found = np.zeros(held.shape[0], np.bool_)
+    stack, count = np.empty(held.shape[0], np.int32), 0
+    for at in range(held.shape[0]):
+        x, y, z = at // (ny * nz), at // nz % ny, at % nz
+        edge = x == 0 or y == 0 or x == nx - 1 or y == ny - 1
+        if not within_slices:
+            edge = edge or z == 0 or z == nz - 1
+        if edge and not held[at]:
+            found[at] = True
+            stack[count] = at
+            count += 1
     while count:
         count -= 1
-        x, y, z = stack[count]
+        at = stack[count]
+        x, y, z = at // (ny * nz), at // nz % ny, at % nz
         for side in range(4 if within_slices else 6):
-            a = x + (1 if side == 0 else -1 if side == 1 else 0)
-            b = y + (1 if side == 2 else -1 if side == 3 else 0)
-            c = z + (1 if side == 4 else -1 if side == 5 else 0)
-            if a < 0 or b < 0 or c < 0 or a >= nx or b >= ny or c >= nz:
-                continue
-            if not mask[a, b, c] and not found[a, b, c]:
-                found[a, b, c] = True
-                stack[count] = a, b, c
+            if side < 2:
+                there, step = x + 2 * side - 1, ny * nz
+                inside = 0 <= there < nx
+            elif side < 4:
+                there, step = y + 2 * side - 5, nz
+                inside = 0 <= there < ny
+            else:
+                there, step = z + 2 * side - 9, 1
+                inside = 0 <= there < nz
+            beside = at + step if side & 1 else at - step
+            if inside and not held[beside] and not found[beside]:
+                found[beside] = True
+                stack[count] = beside
                 count += 1
-    return found
+    return found.reshape(mask.shape)

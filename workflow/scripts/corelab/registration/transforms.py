@@ -61,13 +61,14 @@ class Warp:
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
         """Map points of shape (n, 3)."""
-        from corelab.imaging.kernels import displace
-
         to_voxel = np.linalg.inv(self.affine)
-        moved = np.array(points_mm, dtype=float, order="C")
-        kept = np.float64 if self.displacement_mm.dtype == np.float64 else np.float32
-        fields = np.ascontiguousarray(self.displacement_mm, dtype=kept)
-        displace(fields, moved @ to_voxel[:3, :3].T + to_voxel[:3, 3], moved)
+        voxel = (points_mm @ to_voxel[:3, :3].T + to_voxel[:3, 3]).T
+        shape = np.array(self.displacement_mm.shape[1:])[:, None]
+        inside = np.all((voxel >= -0.5) & (voxel <= shape - 0.5), axis=0)
+        places = np.ascontiguousarray(voxel[:, inside])
+        moved = np.array(points_mm, dtype=float)
+        for axis, component in enumerate(self.displacement_mm):
+            moved[inside, axis] += linear_at(component, places, mode="nearest", dtype=np.float64)
         return moved
 
 
