@@ -279,8 +279,10 @@ class TestApply:
             data = (np.asarray(blobs(affine, seed=seed).dataobj) > 8).astype(np.uint8)
             mask = nib.Nifti1Image(data, affine)
             found = _on_template(mask, steps, back, places)
-            due = apply_transforms(mask, template_image(), [*fit.to_fixed, *steps], "label")
-            np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(due.dataobj))
+            every_fifth = template_image().slicer[::5, ::5, ::5]
+            due = apply_transforms(mask, every_fifth, [*fit.to_fixed, *steps], "label")
+            thin = np.asarray(found.dataobj)[::5, ::5, ::5]
+            np.testing.assert_array_equal(thin, np.asarray(due.dataobj))
             assert np.asarray(found.dataobj).any() == (seed != 5)
 
     def test_empty_mask_gives_empty_mask(self):
