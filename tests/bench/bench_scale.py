@@ -273,7 +273,10 @@ def sheets(visits: int) -> None:
 
 
 #: Jobs of the whole cohort whose cost grows with it, as the table of the documentation has them.
-COHORT_JOBS = ("collect", "analyse", "draw", "trace_table", "submission", "report", "manifest")
+COHORT_JOBS = (
+    *("collect", "analyse", "analyse_alone", "draw", "draw_alone", "trace_table", "submission"),
+    *("report", "manifest"),
+)
 
 
 def study(visits: int) -> None:
