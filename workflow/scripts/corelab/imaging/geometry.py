@@ -261,9 +261,9 @@ def smoothed(values: NDArray[Any], sigma: Any, *, truncate: float = 4.0) -> NDAr
 
     Examples
     --------
-    >>> point = np.zeros((1, 1, 5), np.float32); point[0, 0, 2] = 1
+    >>> point = np.zeros((1, 1, 5)); point[0, 0, 2] = 1
     >>> smoothed(point, (0, 0, 0.5)).round(3).ravel().tolist()
-    [0.0, 0.107, 0.786, 0.107, 0.0]
+    [0.0, 0.106, 0.787, 0.106, 0.0]
     """
     from corelab.imaging.kernels import smooth_axis
 
