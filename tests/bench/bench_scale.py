@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ VISITS = ("baseline", "day5", "day90")
 SITES = 30
 #: What planning one job takes (schema, sheets, digests of the code), CPU s.
 FIXED_S = 5.0
+#: Peak memory of a job of the whole cohort, at most, up to 10 000 visits.
+MEMORY_MIB = 500
 
 
 def scan_study(folder: Path, subjects: int) -> Path:
@@ -51,16 +55,59 @@ def scan_study(folder: Path, subjects: int) -> Path:
     return path
 
 
-def measured(command: list[str]) -> tuple[float, float, str]:
-    """CPU s, peak memory (MB) and last line of a command."""
+def measured(
+    command: list[str], environment: Mapping[str, str] | None = None
+) -> tuple[float, float, str]:
+    """CPU s, peak memory (MiB) and output of a command."""
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(environment or {})},
     )
     reported = process.stdout.read() if process.stdout else ""
     _, code, used = os.wait4(process.pid, 0)
     if code:
         raise SystemExit(reported[-3000:])
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, reported
+
+
+@dataclass(frozen=True)
+class Used:
+    """What the process of a job took, start of Python included."""
+
+    rule: str
+    cpu_s: float
+    peak_mib: float
+
+
+def used_by_jobs(usage: Path) -> list[Used]:
+    """Jobs in the order in which they ended, as tests/bench/job_usage notes them."""
+    lines = usage.read_text().splitlines() if usage.is_file() else []
+    rows = [line.split("\t") for line in lines]
+    return [Used(rule, float(cpu), float(peak)) for rule, cpu, peak in rows]
+
+
+def run_jobs(config: Path, targets: Sequence[str], usage: Path) -> float:
+    """Run Snakemake, each job noting what it took; CPU s of Snakemake itself."""
+    paths = (REPOSITORY / "tests" / "bench" / "job_usage", REPOSITORY / "workflow" / "scripts")
+    noting = {"CORELAB_JOB_USAGE": str(usage), "PYTHONPATH": ":".join(map(str, paths))}
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", str(config)]
+    before = len(used_by_jobs(usage))
+    cpu, _, _ = measured([*command, "--", *targets], noting)
+    return cpu - sum(job.cpu_s for job in used_by_jobs(usage)[before:])
+
+
+def print_jobs(visits: int, usage: Path) -> None:
+    """The most expensive job of each rule, and whether it takes more memory than is promised."""
+    jobs = used_by_jobs(usage)
+    for rule in dict.fromkeys(job.rule for job in jobs):
+        of_rule = [job for job in jobs if job.rule == rule]
+        cpu, peak = max(job.cpu_s for job in of_rule), max(job.peak_mib for job in of_rule)
+        more = f"  more than {MEMORY_MIB} MiB" * (peak > MEMORY_MIB)
+        print(f"{visits:>6} visits, {rule:<20} {cpu:8.1f} CPU s {peak:6.0f} MiB{more}", flush=True)
 
 
 def cohort_files() -> list[str]:
@@ -272,12 +319,8 @@ def sheets(visits: int) -> None:
         raise SystemExit("2 CPU s are promised for 27 000 scans and 100 000 reads")
 
 
-#: Jobs of the whole cohort whose cost grows with it, as the table of the documentation has them.
-COHORT_JOBS = ("collect", "analyse", "draw", "trace_table", "submission", "report", "manifest")
-
-
 def study(visits: int) -> None:
-    """All cohort jobs of a study of reads, from their own benchmark files: two readers, one arm each.
+    """All jobs of a study of reads, each in its process: two readers, two arms.
 
     An agreement with 1000 resamples by case and a comparison of the arms.
     """
@@ -309,20 +352,9 @@ def study(visits: int) -> None:
             ],
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--cores", "1"]
-        measured([*command, "--configfile", str(folder / "config.yaml"), "--", "all"])
-        for path in sorted((folder / "results" / "scale" / "benchmarks").rglob("*.tsv")):
-            cells = dict(
-                zip(*(line.split("\t") for line in path.read_text().splitlines()), strict=True)
-            )
-            if path.parent.name in COHORT_JOBS:
-                print(
-                    f"{visits:>6} visits, {path.parent.name} {path.stem:<12} "
-                    f"{cells['cpu_time']:>8} CPU s {cells['max_rss']:>8} MB",
-                    flush=True,
-                )
-            if cells["max_rss"] not in {"-", "NA"} and float(cells["max_rss"]) > 500:
-                print(f"  {path.parent.name} {path.stem}: more than 500 MB", flush=True)
+        usage = folder / "usage.tsv"
+        run_jobs(folder / "config.yaml", ["all"], usage)
+        print_jobs(visits, usage)
 
 
 def maps(subjects: int) -> None:
