@@ -77,7 +77,7 @@ audit: dev  ## licences of the lock, and known vulnerabilities (STRICT=1: unreac
 
 sbom: dev  ## software bill of materials of the environment, CycloneDX JSON
 	mkdir -p build
-	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
+	$(BIN)/python tests/supply/sbom.py build/sbom.cdx.json
 	@echo build/sbom.cdx.json
 
 docs: dev  ## build the documentation site into site/ (no network), with the demo's report if it was made

@@ -5,8 +5,13 @@ import os
 import shutil
 from types import SimpleNamespace
 
-import pytest
-from workflow_runs import copy_of_repository, snakemake, tables_study
+# As every job sets it, and before numpy is loaded: two workers with two threads each on two cores
+# wait for one another in loops that take CPU time (a small mixed model: 15 s instead of 2 s).
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+os.environ |= dict.fromkeys((*THREADS, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
+
+import pytest  # noqa: E402
+from workflow_runs import copy_of_repository, snakemake, tables_study  # noqa: E402
 
 #: CPU seconds of the files that take longest, for their order alone: a worker that starts one of
 #: them last would work alone at the end.

@@ -6,8 +6,8 @@ packages, so it uses the code of the copy. Jobs are what they are for a user oth
 an environment, a folder and streams of their own, which end when what started them ends. Only
 their benchmarks are not a user's: Snakemake measures the client.
 
-``python fork_server.py SOCKET [SCRIPTS]`` serves until its standard input ends, and removes the folder
-of the socket. A request is a connection with three descriptors (standard streams) and a line of JSON;
+``python fork_server.py PROCESS SOCKET [SCRIPTS]`` serves until the process of that id ends, and removes
+the folder of the socket. A request is a connection with three descriptors (standard streams) and a line of JSON;
 the answer is a line with the exit status. ``SCRIPTS`` is the folder of the library to load.
 """
 
@@ -131,8 +131,9 @@ def handle(connection: socket.socket, address: str) -> None:
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def serve(address: str, scripts: str = "") -> None:
-    """Serve until standard input ends."""
+def serve(process: str, address: str, scripts: str = "") -> None:
+    """Serve until the process ends."""
+    served = os.pidfd_open(int(process))
     load(scripts)
     gc.collect()
     gc.freeze()
@@ -140,7 +141,7 @@ def serve(address: str, scripts: str = "") -> None:
     listener.bind(address)
     listener.listen(64)
     print("ready", flush=True)
-    while sys.stdin not in (ready := select.select([listener, sys.stdin], [], [], 1.0)[0]):
+    while served not in (ready := select.select([listener, served], [], [], 1.0)[0]):
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import os
 import re
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import snakemake as snakemake_package
@@ -19,6 +20,7 @@ from helpers import REPOSITORY
 
 TRACKED = ("Snakefile", "workflow", "config", "profiles", "resources", "environment.yml")
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
+SERVER = Path(__file__).with_name("fork_server.py")
 SNAKEMAKE = Path(snakemake_package.__file__).with_name("__main__.py")
 
 #: Variables of the tests' own process that a user's does not have.
@@ -32,19 +34,25 @@ def environment() -> dict[str, str]:
 
 @functools.cache
 def _server(scripts: str) -> str:
-    """Address of a process that has loaded Snakemake (tests/fork_server.py)."""
+    """Address of a process that has loaded Snakemake (tests/fork_server.py), one for all workers."""
+    # Workers of pytest-xdist have the name of the run and the parent, which ends last, in common.
+    name = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
+    last = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     # The path of a socket is short: not below a temporary folder of a test.
-    address = tempfile.mkdtemp(prefix="forks", dir="/tmp") + "/socket"
-    server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("fork_server.py")), address, scripts],
-        env=environment() | {"NUMBA_NUM_THREADS": "1"},
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert server.stdout is not None and server.stdout.readline() == "ready\n"
-    atexit.register(server.communicate)
-    return address
+    folder = Path(f"/tmp/forks-{name}-{'library' if scripts else 'packages'}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    address = folder / "socket"
+    with open(folder / "lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not address.exists():
+            server = subprocess.Popen(
+                [sys.executable, str(SERVER), str(last), str(address), scripts],
+                env=environment() | {"NUMBA_NUM_THREADS": "1"},
+                text=True,
+                stdout=subprocess.PIPE,
+            )
+            assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    return str(address)
 
 
 def snakemake(

@@ -151,22 +151,28 @@ def _names(paths):
     return sorted(path.removeprefix(f"{ROOT}/") for path in paths)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*sorted(ROOT.rglob("*.py")), *sorted(SCRIPTS.glob("*.py"))],
-    ids=lambda path: path.relative_to(SCRIPTS).as_posix(),
-)
-def test_no_module_is_imported_by_a_computed_name(path):
+@pytest.fixture(scope="module")
+def trees():
+    """File -> its syntax tree: scripts and modules, parsed once for all tests here."""
+    paths = sorted(SCRIPTS.rglob("*.py"))
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def test_no_module_is_imported_by_a_computed_name(trees):
     computed = {"import_module", "__import__", "run_module", "run_path", "spec_from_file_location"}
-    if path != ROOT / "terms" / "plugins.py":  # the one loader; the digest follows plugins.files
-        computed |= {"entry_points", "EntryPoint"}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        used = {
-            ast.Name: lambda n: n.id,
-            ast.Attribute: lambda n: n.attr,
-            ast.alias: lambda n: n.name.split(".")[-1],
-        }.get(type(node), lambda n: "")(node)
-        assert used not in computed, f"{path.name}:{node.lineno}: {used}: import by its own name"
+    loaders = {"entry_points", "EntryPoint"}
+    wrong = []
+    for path, tree in trees.items():
+        # The one loader is terms/plugins.py; the digest follows plugins.files.
+        refused = computed if path == ROOT / "terms" / "plugins.py" else computed | loaders
+        for node in ast.walk(tree):
+            used = {
+                ast.Name: lambda n: n.id,
+                ast.Attribute: lambda n: n.attr,
+                ast.alias: lambda n: n.name.split(".")[-1],
+            }.get(type(node), lambda n: "")(node)
+            wrong += [f"{path}:{node.lineno}: {used}"] if used in refused else []
+    assert not wrong, "import by its own name:\n" + "\n".join(wrong)
 
 
 def test_no_rule_file_imports_by_a_computed_name():
@@ -222,10 +228,10 @@ def test_an_edit_changes_the_digest_of_the_rules_that_run_it(module, rules, tmp_
     assert {rule for rule in rules if after[rule] != before[rule]} == rules
 
 
-@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda p: p.stem)
-def test_imports_in_the_text_are_those_of_the_parsed_file(path):
+def names_imported(tree):
+    """Own modules that a tree imports, and registries that it opens."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {one.name for one in node.names if one.name.split(".")[0] == "corelab"}
         elif isinstance(node, ast.ImportFrom):
@@ -234,4 +240,9 @@ def test_imports_in_the_text_are_those_of_the_parsed_file(path):
                 names |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
         elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "registry":
             names.add(f"registry:{ast.literal_eval(node.args[0])}")
-    assert set(digest._imports(path, SCRIPTS)) == names
+    return names
+
+
+def test_imports_in_the_text_are_those_of_the_parsed_file(trees):
+    parsed = {path: names_imported(tree) for path, tree in trees.items()}
+    assert {path: set(digest._imports(path, SCRIPTS)) for path in trees} == parsed

@@ -86,18 +86,18 @@ def test_paths_names_and_tests_in_documents_exist(document):
     assert all(link in pages or (folder / link).exists() for link in links), links
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*sorted(LIBRARY.rglob("*.py")), *sorted((REPOSITORY / "docs").glob("*.md"))],
-    ids=lambda path: path.relative_to(REPOSITORY).as_posix(),
-)
-def test_references_exist(path):
+def test_references_exist():
     """Cross-references of docstrings, and names of the library in the pages of the site."""
-    pattern = r"`(corelab(?:\.\w+)+)`" if path.suffix == ".md" else r":\w+:`(corelab(?:\.\w+)+)`"
-    names = {n for n in re.findall(pattern, path.read_text()) if n != "corelab.def"}
-    # A method is checked by its class.
-    owners = {re.sub(r"(\.[A-Z]\w*)\.\w+$", r"\1", name) for name in names}
-    assert sorted(name for name in owners if not is_defined(name)) == []
+    wrong = []
+    for path in [*sorted(LIBRARY.rglob("*.py")), *sorted((REPOSITORY / "docs").glob("*.md"))]:
+        pattern = (
+            r"`(corelab(?:\.\w+)+)`" if path.suffix == ".md" else r":\w+:`(corelab(?:\.\w+)+)`"
+        )
+        names = {n for n in re.findall(pattern, path.read_text()) if n != "corelab.def"}
+        # A method is checked by its class.
+        owners = {re.sub(r"(\.[A-Z]\w*)\.\w+$", r"\1", name) for name in names}
+        wrong += [f"{path}: {name}" for name in sorted(owners) if not is_defined(name)]
+    assert not wrong, "\n".join(wrong)
 
 
 def makes(target):

@@ -85,22 +85,49 @@ def cycles(graph):
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(LIBRARY).as_posix())
-def test_imports_run_downwards(path):
-    package = path.relative_to(LIBRARY).parts[0]
-    for name, line in imports_of(ast.parse(path.read_text())):
-        other = name.split(".")[1] if "." in name else ""
-        assert package != "terms" or other in {"", "terms"}, f"{path.name}:{line}: {name}"
-        if other in {"", package, "provenance"} or other not in {*PACKAGES, "phantom"}:
-            continue
-        where = f"{path.name}:{line}: {package} imports {other}"
-        assert package != "provenance" or other in {"terms", "settings"}, where
-        assert other not in {"phantom", "workflow"}, where
-        assert other != "reporting" or package == "workflow", where
-        if package == "phantom":
-            assert other in {"terms", "settings", "records", "study", "imaging"}, where
-        elif package in PACKAGES:
-            assert PACKAGES.index(other) < PACKAGES.index(package), where
+@pytest.fixture(scope="module")
+def trees():
+    """Module -> its syntax tree: parsed once for all tests here."""
+    return {name: ast.parse(path.read_text()) for name, path in NAMES.items()}
+
+
+def may_import(package, other):
+    """Whether modules of a package may import from another one ("": the library itself)."""
+    if package == "terms":
+        return other in {"", "terms"}
+    if other in {"", package, "provenance"} or other not in {*PACKAGES, "phantom"}:
+        return True
+    if package == "provenance":
+        return other in {"terms", "settings"}
+    if other in {"phantom", "workflow"}:
+        return False
+    if other == "reporting":
+        return package == "workflow"
+    if package == "phantom":
+        return other in {"terms", "settings", "records", "study", "imaging"}
+    return package not in PACKAGES or PACKAGES.index(other) < PACKAGES.index(package)
+
+
+def part(name):
+    """Package of a module."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_imports_run_downwards(trees):
+    wrong = [
+        f"{NAMES[name].relative_to(LIBRARY)}:{line}: {part(name)} imports {other}"
+        for name, tree in trees.items()
+        for other, line in imports_of(tree)
+        if not may_import(part(name), part(other))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_an_import_upwards_is_found():
+    assert may_import("imaging", "study") and not may_import("study", "imaging")
+    assert not may_import("terms", "settings") and not may_import("provenance", "study")
+    assert not may_import("plan", "reporting") and may_import("workflow", "reporting")
+    assert not may_import("phantom", "plan") and not may_import("plan", "phantom")
 
 
 def test_cycles_are_found():
@@ -108,22 +135,22 @@ def test_cycles_are_found():
     assert cycles(graph) == [{"a", "b", "c"}]
 
 
-def test_no_import_cycle():
+def test_no_import_cycle(trees):
     graph = {
-        name: {other for other, _ in imports_of(ast.parse(path.read_text()))} - {name}
-        for name, path in NAMES.items()
+        name: {other for other, _ in imports_of(tree)} - {name} for name, tree in trees.items()
     }
     found = [{name.removeprefix("corelab.") for name in part} for part in cycles(graph)]
     assert not found, f"import cycles: {found}: move what the modules share to a module of its own"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in FILES if path.relative_to(LIBRARY).parts[0] in TOP_ONLY],
-    ids=lambda p: p.relative_to(LIBRARY).as_posix(),
-)
-def test_own_modules_are_imported_at_the_top(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            late = {name: line for name, line in imports_of(node) if name not in HEAVY}
-            assert not late, f"{path.name}: {late}: import own modules at the top of the file"
+def test_own_modules_are_imported_at_the_top(trees):
+    late = [
+        f"{NAMES[name].relative_to(LIBRARY)}:{line}: {other}"
+        for name, tree in trees.items()
+        if part(name) in TOP_ONLY
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for other, line in imports_of(node)
+        if other not in HEAVY
+    ]
+    assert not late, "import own modules at the top of the file:\n" + "\n".join(late)

@@ -31,6 +31,7 @@ from corelab.study.findings import errors
 from corelab.study.loading import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, session_entity, subject_entity
 from corelab.study.preflight import _header_findings
+from corelab.study.schema import repeated_keys
 from corelab.study.sheets import read_sheet
 
 READ = "participant_id\tvisit\tendpoint\treader\tvalue\n"
@@ -187,10 +188,13 @@ def test_yaml_tags_are_no_commands(tmp_path):
     assert "stand for more than" in done.stdout
 
 
-def test_a_config_that_contains_itself_is_refused():
-    config = yaml.safe_load("study: &s {id: x, more: [*s]}\ninputs: {participants: p.tsv}\n")
+def test_a_config_that_contains_itself_is_refused(tmp_path):
+    text = "study: &s {id: x, more: [*s], id: y}\ninputs: {participants: p.tsv}\n"
     with pytest.raises(StudyError, match="or for themselves"):
-        load_study(config)
+        load_study(yaml.safe_load(text))
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert [finding.column for finding in repeated_keys(path)] == ["study.id"]
 
 
 # --- images ------------------------------------------------------------------------------------

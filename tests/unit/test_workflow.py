@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import yaml
+from snakemake.settings.types import MaxJobsPerTimespan, SchedulingSettings
 from workflow_runs import write_study
 
 from corelab.provenance import ledger
@@ -175,6 +176,18 @@ def test_a_run_says_what_it_will_do_and_how_to_continue(targets, monkeypatch):
     session.on_error()
     assert log.lines[-1].endswith("finished jobs are not repeated.")
     assert session.command() == (["c.yaml"], {"a": "1"})
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_only_on_a_cluster_the_scheduler_limits_submissions(targets, monkeypatch, local):
+    session, _ = _session(targets, monkeypatch, "prepare")
+    session.workflow.dag.forcefiles = set()
+    session.workflow.local_exec = local
+    settings = session.workflow.scheduling_settings = SchedulingSettings(
+        max_jobs_per_timespan=MaxJobsPerTimespan(100)
+    )
+    assert session.given(["scan.nii.gz"]) == ["scan.nii.gz"]
+    assert (settings.max_jobs_per_timespan is None) == local
 
 
 def test_a_query_prints_nothing_of_its_own(targets, monkeypatch):

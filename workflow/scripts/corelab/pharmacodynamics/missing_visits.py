@@ -95,14 +95,13 @@ def _draw_normal(values: Any, imputations: int = IMPUTATIONS, *, seed: int = SEE
     centre, scale = np.nanmean(y, axis=0), np.nanstd(y, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     z = np.where(gone, 0.0, (y - centre) / scale)
-    patterns = {tuple(row) for row in gone[gone.any(axis=1)]}
-    members = {p: np.flatnonzero((gone == np.array(p)).all(axis=1)) for p in sorted(patterns)}
+    patterns = [_Pattern.of(row, gone) for row in np.unique(gone[gone.any(axis=1)], axis=0)]
     drawn = np.empty((imputations, n, m))
     means, covariances = np.empty((imputations, m)), np.empty((imputations, m, m))
     for step in range(BURN_IN + imputations * THINNING):
         mean, covariance = _draw_parameters(z, generator)
-        for pattern, rows in members.items():
-            _draw_missing(z, rows, np.array(pattern), mean, covariance, generator)
+        for pattern in patterns:
+            _draw_missing(z, pattern, mean, covariance, generator)
         kept, rest = divmod(step - BURN_IN, THINNING)
         if step >= BURN_IN and rest == 0:
             drawn[kept] = np.where(gone, centre + scale * z, y)
@@ -172,24 +171,52 @@ def _draw_parameters(
     return generator.multivariate_normal(mean, covariance / n, method="cholesky"), covariance
 
 
+@dataclass(frozen=True)
+class _Pattern:
+    """Rows that lack the same cells: columns, and where their blocks lie in the table (``known``,
+    ``lost``) and in the covariance. Made once, since there are hundreds of draws.
+    """
+
+    seen: np.ndarray
+    gone: np.ndarray
+    known: tuple[np.ndarray, ...]
+    lost: tuple[np.ndarray, ...]
+    seen_seen: tuple[np.ndarray, ...]
+    seen_gone: tuple[np.ndarray, ...]
+    gone_seen: tuple[np.ndarray, ...]
+    gone_gone: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, row: np.ndarray, table: np.ndarray) -> _Pattern:
+        rows = np.flatnonzero((table == row).all(axis=1))
+        seen, gone = np.flatnonzero(~row), np.flatnonzero(row)
+        blocks = [
+            (rows, seen),
+            (rows, gone),
+            (seen, seen),
+            (seen, gone),
+            (gone, seen),
+            (gone, gone),
+        ]
+        return cls(seen, gone, *(np.ix_(*block) for block in blocks))
+
+
 def _draw_missing(
     z: np.ndarray,
-    rows: np.ndarray,
-    gone: np.ndarray,
+    pattern: _Pattern,
     mean: np.ndarray,
     covariance: np.ndarray,
     generator: np.random.Generator,
 ) -> None:
     """Draw the missing cells of the rows of one pattern, given their seen cells; in place."""
-    seen = ~gone
+    seen, gone = pattern.seen, pattern.gone
     weights = np.linalg.solve(
-        covariance[np.ix_(seen, seen)], covariance[np.ix_(seen, gone)]
+        covariance[pattern.seen_seen], covariance[pattern.seen_gone]
     )  # empty if nothing is seen: the unconditional distribution
-    rest = covariance[np.ix_(gone, gone)] - covariance[np.ix_(gone, seen)] @ weights
-    root = np.linalg.cholesky((rest + rest.T) / 2 + 1e-12 * np.eye(int(gone.sum())))
-    expected = mean[gone] + (z[np.ix_(rows, seen)] - mean[seen]) @ weights
-    noise = generator.normal(size=(rows.size, int(gone.sum()))) @ root.T
-    z[np.ix_(rows, gone)] = expected + noise
+    rest = covariance[pattern.gone_gone] - covariance[pattern.gone_seen] @ weights
+    root = np.linalg.cholesky((rest + rest.T) / 2 + 1e-12 * np.eye(gone.size))
+    expected = mean[gone] + (z[pattern.known] - mean[seen]) @ weights
+    z[pattern.lost] = expected + generator.normal(size=expected.shape) @ root.T
 
 
 def _rubin(

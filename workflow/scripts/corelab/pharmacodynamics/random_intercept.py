@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,12 @@ def _modes(data: _Data, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u, 1 / np.sqrt(curve)
 
 
+@cache
+def _quadrature(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss-Hermite quadrature."""
+    return np.polynomial.hermite.hermgauss(points)
+
+
 def _likelihood(data: _Data, theta: np.ndarray, points: int = POINTS) -> tuple[float, np.ndarray]:
     """Log likelihood and its gradient (that of the integrand, averaged over u given the grades)."""
     k = data.levels - 1
@@ -86,28 +93,27 @@ def _likelihood(data: _Data, theta: np.ndarray, points: int = POINTS) -> tuple[f
         return -math.inf, np.zeros(theta.size)
     upper, lower, _, spread = data.parts(theta)
     mode, width = _modes(data, theta)
-    nodes, weights = np.polynomial.hermite.hermgauss(points)
-    at = mode + math.sqrt(2) * nodes[:, None] * width
-    logs = np.empty((points, data.clusters))
-    for q, u in enumerate(at):
-        shift = spread * u[data.code]
-        logs[q] = data.sums(_log_share(upper - shift, lower - shift)) - u**2 / 2
+    nodes, weights = _quadrature(points)
+    # (points, clusters), and (points, rows) of the tables below.
+    u = mode + math.sqrt(2) * nodes[:, None] * width
+    own = np.take(u, data.code, axis=1)
+    above, below = upper - spread * own, lower - spread * own
+    logs = np.array([data.sums(row) for row in _log_share(above, below)]) - u**2 / 2
     logs += (np.log(weights) + nodes**2)[:, None]
     whole = special.logsumexp(logs, axis=0)
     value = float(np.sum(np.log(width) + whole)) - data.clusters * 0.5 * math.log(math.pi)
     gradient = np.zeros(theta.size)
     gap = np.exp(lower - upper)
     crowd = gap / (1 - gap)
-    for q, u in enumerate(at):
-        share = np.exp(logs[q] - whole)[data.code]
-        shift = spread * u[data.code]
-        above, below = logistic(upper - shift), logistic(lower - shift)
-        rise = share * (above + below - 1)
-        gradient[k:-1] += rise @ data.matrix
-        gradient[-1] += rise @ u[data.code]
-        up = np.bincount(data.grade, share * (1 - above + crowd), data.levels)
-        down = np.bincount(data.grade, share * (below + crowd), data.levels)
-        gradient[:k] += up[:-1] - down[1:]
+    share = np.take(np.exp(logs - whole), data.code, axis=1)
+    above, below = logistic(above), logistic(below)
+    rise = share * (above + below - 1)
+    up, down = share * (1 - above + crowd), share * (below + crowd)
+    for q in range(points):
+        gradient[k:-1] += rise[q] @ data.matrix
+        gradient[-1] += rise[q] @ own[q]
+        risen = np.bincount(data.grade, up[q], data.levels)
+        gradient[:k] += risen[:-1] - np.bincount(data.grade, down[q], data.levels)[1:]
     return value, gradient
 
 
@@ -156,7 +162,15 @@ def fit_random_intercept(
         steps = 1e-5 * np.eye(at.size)
         return np.array([(loss(at + s) - loss(at - s)) / 2e-5 for s in steps])
 
-    found = optimize.minimize(loss, theta, jac=slope, method="BFGS", options={"gtol": 1e-6})
+    def both(at: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = _likelihood(data, at, points)
+        return -value / y.size, -gradient / y.size
+
+    # The search asks for both at each place; together they are computed once.
+    exact = points > 5
+    found = optimize.minimize(
+        both if exact else loss, theta, jac=exact or slope, method="BFGS", options={"gtol": 1e-6}
+    )
     theta = found.x
     for _ in range(5):
         steps = 1e-4 * np.eye(theta.size)

@@ -27,15 +27,15 @@ from corelab.terms.plugins import names
 SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
 #: Values of a config at most, aliases written out: a plan of a thousand analyses has a tenth.
 MAX_VALUES = 200_000
+#: Ten times as fast as the parser in Python, which every start of the workflow would wait for.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
 def load_schema(name: str) -> dict[str, Any]:
     """Read ``workflow/schemas/<name>.schema.yaml``; registries with the names of other packages."""
     text = (SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8")
-    # Ten times as fast as the parser in Python, which every start of the workflow would wait for.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    schema = dict(_with_plugins(yaml.load(text, Loader=loader)))
+    schema = dict(_with_plugins(yaml.load(text, Loader=_LOADER)))
     if name == "config" and names("analysis_types"):
         schema["$defs"]["analysis"] = analysis_schema(SPECS)
     return schema
@@ -229,12 +229,16 @@ def repeated_keys(path: str | Path) -> list[Finding]:
     [(1, 'study.id')]
     """
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=_LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     found: list[Finding] = []
+    walked: set[int] = set()  # an alias is its node again, maybe within itself
 
     def walk(node: yaml.Node | None, where: str) -> None:
+        if id(node) in walked:
+            return
+        walked.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             for place, item in enumerate(node.value):
                 walk(item, f"{where}.{place}" if where else str(place))

@@ -170,6 +170,11 @@ class Session:
         if plan is not None and plan is not self._informed:
             plan.forcefiles.update(self._again)
             self._informed = plan
+            # A limit of submissions is for clusters. Here it would make the scheduler look at all
+            # ready jobs once a second for every job that has ended so far (schedule, Snakemake
+            # 9.27): a fifth of a core after 50 jobs.
+            if self.workflow.local_exec and self.workflow.scheduling_settings:
+                self.workflow.scheduling_settings.max_jobs_per_timespan = None
         return [ancient(path) if path in self.same else path for path in paths]
 
     def is_query(self) -> bool:
