@@ -458,7 +458,8 @@ def trace_rows(
     contents: dict[Path, Any] = {}
     hashes: dict[str, str | None] = {}
     participant = None
-    for row in measurements.itertuples(index=False):
+    rows: Iterable[Any] = measurements.itertuples(index=False)
+    for row in rows:
         if row.participant_id != participant:
             # Rows are sorted by participant: what was read for the last one is not needed again.
             participant, cache, contents, hashes = row.participant_id, {}, {}, {}
