@@ -39,7 +39,8 @@ TABLES = (
 #: reruns none of them.
 NOT_OF_TABLES = {"nibabel", "pydicom", "scipy.ndimage", "scipy.stats", "corelab.study.checks"}
 #: Jobs on images: they write tables at most at their end.
-IMAGES, NOT_OF_IMAGES = ("normalise", "perfuse", "prepare", "segment"), {"pandas", "scipy.stats"}
+IMAGES = ("normalise", "perfuse", "prepare", "segment", "simulate_truth", "simulate_visit")
+NOT_OF_IMAGES = {"pandas", "scipy.stats"}
 PROGRAM = """
 import json, sys
 for line in {lines!r}:

@@ -230,7 +230,7 @@ def test_ct_shows_bone_tissue_and_blood_in_hounsfield_units(scans):
     masks, view = true_masks(scene, "day5", "ncct")
     assert hu.min() == -1024 or hu.min() < -950
     assert np.percentile(hu, 99.5) > 700
-    blood = view.average(scene.lesion.fractions(view.template_mm, "haematoma")[0]) > 0.99
+    blood = view.average(scene.lesion.blood(view.template_mm)) > 0.99
     assert blood.sum() > 20
     assert 60 < hu[blood].mean() < 68
     white = view.average(view.sample(scene.head.white)) > 0.99

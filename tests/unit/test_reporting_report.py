@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,13 +15,18 @@ import pandas as pd
 import pytest
 from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tables_only
 
+from corelab.measurement.rows import measurement_row
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.products import read_table, write_table
+from corelab.records.measured import Measured
 from corelab.reporting import subject_images
+from corelab.reporting.first_page import WORDS, write_first_page
 from corelab.reporting.page import STUDY_PAGES
 from corelab.reporting.report import write_report
 from corelab.reporting.results import subject_page
 from corelab.reporting.viewer import LEVELS
+from corelab.settings.config import Config
+from corelab.study.model import Study
 
 LIMIT_BYTES = 6_000_000
 
@@ -381,6 +387,39 @@ def test_what_did_not_change_is_not_drawn_again(tmp_path, monkeypatch):
     monkeypatch.setattr(subject_images, "_code", lambda: "another program")
     write_report(fabricated_results(folder, config, people))
     assert len(drawn) == 6
+
+
+@pytest.mark.parametrize("blinded", [False, True])
+def test_the_first_page_is_of_one_subject_alone_and_the_report_replaces_it(
+    study, tmp_path, monkeypatch, blinded
+):
+    folder, config, people = fabricated_study(tmp_path, blinded=blinded)
+    config["results_dir"] = str(tmp_path / "results")
+    row = measurement_row("S-01", "day5", "infarct_volume", "pipeline", 12.5, "mL")
+    whole = Config.model_validate(config).plain()
+    given = Study(whole, {"participants": people}, (), visit_order=("baseline", "day5"))
+    measured = Measured("S-01", rows=(row,))
+    page = write_first_page(given, measured, folder / "report" / "first_subject.json")
+    early = page.read_text(encoding="utf-8")
+    assert WORDS in early and "12.5" in early and ("Group " in early) == blinded
+    # Nothing of any other subject, whose records come while it is written, nor of the study.
+    assert not [name for name in people["participant_id"].astype(str)[1:] if f">{name}<" in early]
+    shutil.rmtree(folder / "derivatives" / "sub-S+2D02")
+    assert write_first_page(given, measured, page.with_name("first_subject.json")) == page
+    assert page.read_text(encoding="utf-8") == early
+    drawn = []
+    mosaics = subject_images._mosaics
+    monkeypatch.setattr(
+        subject_images, "_mosaics", lambda who, *rest: drawn.append(who) or mosaics(who, *rest)
+    )
+    write_report(fabricated_results(folder, config, people))
+    assert drawn and "S-01" not in drawn and WORDS not in page.read_text(encoding="utf-8")
+    if not blinded:
+        names = sorted(path.name for path in (folder / "report" / "figures").glob("sub-S+2D01*"))
+        other = study[0] / "report" / "figures"
+        assert names == sorted(path.name for path in other.glob("sub-S+2D01*"))
+        for name in names:
+            assert (page.parent / "figures" / name).read_bytes() == (other / name).read_bytes()
 
 
 def test_a_step_of_a_trace_stands_once_and_every_row_leads_to_it(tmp_path):

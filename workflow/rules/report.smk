@@ -4,10 +4,43 @@ In: everything before. Out: report/ (pages, PDF), review/ (decisions), submissio
 """
 
 from corelab.settings.analyses import SHEETS as ANALYSIS_SHEETS
+from corelab.workflow.costs import FIRST
 
 
 localrules:
     review,
+
+
+def first_records(wildcards):
+    """Stage records of the first participant's visits."""
+    return [record for one in TARGETS.first for record in TARGETS.subject_records(one)]
+
+
+rule first_page:
+    """Write the page of the first subject as soon as its images are done, to look at."""
+    input:
+        records=first_records,
+        normalised=[stage("normalise", one) for one in TARGETS.first],
+        measured=[stage("measure", one) for one in TARGETS.first],
+        figures=TARGETS.quality_records()[:1],
+    output:
+        record=under("report", "first_subject.json"),
+    log:
+        log_of("first_page"),
+    benchmark:
+        benchmark_of("first_page")
+    priority: FIRST
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=growing(2000),
+    params:
+        study=STUDY.part(*STUDY.config, sheets=PEOPLE),
+        code=code("first_page"),
+    message:
+        "Writing the first subject's page"
+    script:
+        "../scripts/first_page.py"
 
 
 rule report:
@@ -25,6 +58,8 @@ rule report:
         exclusions=under("endpoints", "exclusions.tsv"),
         decisions=given(TARGETS.decision_files()),
         trace=under("provenance", "trace.tsv"),
+        # It is written again here, after that.
+        first=[under("report", "first_subject.json")] * bool(TARGETS.first),
         # Its data sets' conformance is part of the report.
         submission=under("submission", "index.json"),
     output:

@@ -1,8 +1,13 @@
-"""The analysis plan: one analysis is one job, and rows under its id.
+"""The analysis plan: each analysis has a log, a result and figures of its own; many share a job.
 
 In: endpoints/ and the sheets of an analysis. Out: statistics/by_analysis/ID.tsv, the tables of
 statistics/, figures of the analyses in exhibits/.
 """
+
+import re
+
+#: Name of the shared job in its log and benchmark; no analysis can have it.
+TOGETHER = "_together"
 
 
 def analysis_of(wildcards):
@@ -17,24 +22,46 @@ def analysis_tables(wildcards):
 
 def phantom_table(wildcards):
     """The measured inserts, for analyses of phantoms."""
-    wanted = ANALYSES[wildcards.analysis].type == "phantom"
-    return [under("endpoints", "phantoms.tsv")] * wanted
+    return phantoms_of([wildcards.analysis])
 
 
 def features_of_analysis(wildcards):
     """The features, for analyses of features."""
-    return [FEATURES] * (ANALYSES[wildcards.analysis].type == "radiomics")
+    return features_of([wildcards.analysis])
 
 
 def analysis_study(wildcards):
     """The part of the study that an analysis and its figures read."""
-    analysis = ANALYSES[wildcards.analysis]
-    blocks = [
-        "locked_plan",
-        "reading",
-        *["phantom_qa"] * (analysis.type == "phantom"),
-    ]
-    return STUDY.part(*blocks, sheets=analysis.sheets)
+    return study_of([wildcards.analysis])
+
+
+def phantoms_of(names):
+    """The measured inserts, if one of the analyses is of phantoms."""
+    return [under("endpoints", "phantoms.tsv")] * TARGETS.any_of("phantom", names)
+
+
+def features_of(names):
+    """The features, if one of the analyses is of features."""
+    return [FEATURES] * TARGETS.any_of("radiomics", names)
+
+
+def study_of(names):
+    """The part of the study that analyses and their figures read."""
+    blocks = ["locked_plan", "reading"]
+    blocks += ["phantom_qa"] * TARGETS.any_of("phantom", names)
+    sheets = {sheet for name in names for sheet in ANALYSES[name].sheets}
+    return STUDY.part(*blocks, sheets=sorted(sheets))
+
+
+def one_of(names):
+    """Wildcard that is one of these names, or no name at all."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def sheets_together(wildcards):
+    """Sheets of the analyses that share a job; one that did not change is not computed again."""
+    sheets = {sheet for name in TARGETS.together for sheet in ANALYSES[name].sheets}
+    return given(inputs.sheet_files(STUDY, *sorted(sheets)))
 
 
 def locked_plan_file(wildcards):
@@ -44,33 +71,36 @@ def locked_plan_file(wildcards):
 
 
 rule analyse:
-    """Run one analysis of the plan."""
+    """Run the analyses of the plan that take little time, in one job; those that did not change stay."""
     input:
         GATE,
         lock=LOCK,
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
-        features=features_of_analysis,
-        sheets=analysis_tables,
-        phantoms=phantom_table,
+        features=features_of(TARGETS.together),
+        sheets=sheets_together,
+        phantoms=phantoms_of(TARGETS.together),
         locked=locked_plan_file,
     output:
-        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
+        rows=[
+            update(under("statistics", "by_analysis", f"{name}.tsv"))
+            for name in TARGETS.together
+        ],
     log:
-        log_of("analyse", "{analysis}"),
+        log_of("analyse", TOGETHER),
     benchmark:
-        benchmark_of("analyse", "{analysis}")
+        benchmark_of("analyse", TOGETHER)
     conda:
         "../../environment.yml"
     resources:
         mem_mb=growing(2000),
         runtime="60m",
     params:
-        analysis=analysis_of,
-        study=analysis_study,
+        plan=[ANALYSES[name].as_given() for name in TARGETS.together],
+        study=study_of(TARGETS.together),
         code=code("analyse"),
     message:
-        "Analysis {wildcards.analysis}"
+        f"{len(TARGETS.together)} analyses in one job"
     script:
         "../scripts/analyse.py"
 
@@ -81,18 +111,69 @@ use rule analyse as analyse_without_exclusions with:
         lock=LOCK,
         measurements=under("endpoints", "without_exclusions", "measurements.tsv"),
         overlap=under("endpoints", "without_exclusions", "overlap.tsv"),
+        features=features_of(TARGETS.together),
+        sheets=sheets_together,
+        phantoms=phantoms_of(TARGETS.together),
+        locked=locked_plan_file,
+    output:
+        rows=[
+            update(under("statistics", "without_exclusions", f"{name}.tsv"))
+            for name in TARGETS.together
+        ],
+    log:
+        log_of("analyse_without_exclusions", TOGETHER),
+    benchmark:
+        benchmark_of("analyse_without_exclusions", TOGETHER)
+    message:
+        "Analyses of the plan without exclusions, in one job"
+
+
+use rule analyse as analyse_alone with:
+    input:
+        GATE,
+        lock=LOCK,
+        measurements=MEASUREMENTS,
+        overlap=under("endpoints", "overlap.tsv"),
         features=features_of_analysis,
         sheets=analysis_tables,
         phantoms=phantom_table,
         locked=locked_plan_file,
     output:
-        rows=under("statistics", "without_exclusions", "{analysis}.tsv"),
+        rows=[under("statistics", "by_analysis", "{analysis}.tsv")],
     log:
-        log_of("analyse_without_exclusions", "{analysis}"),
+        log_of("analyse_alone", "{analysis}"),
     benchmark:
-        benchmark_of("analyse_without_exclusions", "{analysis}")
+        benchmark_of("analyse_alone", "{analysis}")
+    wildcard_constraints:
+        analysis=one_of(TARGETS.alone),
+    params:
+        plan=lambda wildcards: [analysis_of(wildcards)],
+        study=analysis_study,
+        code=code("analyse"),
     message:
-        "One analysis of the plan without exclusions: {wildcards.analysis}"
+        "Analysis in a job of its own: {wildcards.analysis}"
+
+
+use rule analyse_alone as analyse_without_exclusions_alone with:
+    input:
+        GATE,
+        lock=LOCK,
+        measurements=under("endpoints", "without_exclusions", "measurements.tsv"),
+        overlap=under("endpoints", "without_exclusions", "overlap.tsv"),
+        features=features_of_analysis,
+        sheets=analysis_tables,
+        phantoms=phantom_table,
+        locked=locked_plan_file,
+    output:
+        rows=[under("statistics", "without_exclusions", "{analysis}.tsv")],
+    log:
+        log_of("analyse_without_exclusions_alone", "{analysis}"),
+    benchmark:
+        benchmark_of("analyse_without_exclusions_alone", "{analysis}")
+    wildcard_constraints:
+        analysis=one_of(TARGETS.alone),
+    message:
+        "Analysis without exclusions, in a job of its own: {wildcards.analysis}"
 
 
 rule sensitivity:
@@ -172,50 +253,81 @@ rule statistics_tables:
         "../scripts/statistics_tables.py"
 
 
-def figure_records(wildcards):
-    """Records of the stages whose scans and masks a figure shows."""
-    if "contours" not in TARGETS.figure_kinds(wildcards.analysis):
-        return []
-    return records("prepare", "segment", "perfuse")
-
-
-def figure_kinds_of(wildcards):
-    """Kinds of figures of an analysis of agreement or overlap."""
-    return TARGETS.figure_kinds(wildcards.analysis)
+def figure_records(names):
+    """Records of the stages whose scans and masks figures of contours show."""
+    shown = any("contours" in TARGETS.figure_kinds(name) for name in names)
+    return records("prepare", "segment", "perfuse") * shown
 
 
 rule draw:
-    """Draw the figures of one analysis for the report."""
+    """Draw the figures of the analyses that share a job; those that did not change stay."""
     input:
         GATE,
-        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
+        rows=[
+            under("statistics", "by_analysis", f"{name}.tsv")
+            for name in TARGETS.drawn_together
+        ],
         lock=LOCK,
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
-        features=features_of_analysis,
-        sheets=analysis_tables,
-        records=figure_records,
+        features=features_of(TARGETS.drawn_together),
+        sheets=sheets_together,
+        records=lambda wildcards: figure_records(TARGETS.drawn_together),
     output:
-        exhibit=under("exhibits", "analysis_{analysis}.json"),
-        figures=directory(under("exhibits", "analysis_{analysis}")),
+        exhibits=[
+            update(under("exhibits", f"analysis_{name}.json"))
+            for name in TARGETS.drawn_together
+        ],
+        figures=[
+            update(directory(under("exhibits", f"analysis_{name}")))
+            for name in TARGETS.drawn_together
+        ],
     log:
-        log_of("draw", "{analysis}"),
+        log_of("draw", TOGETHER),
     benchmark:
-        benchmark_of("draw", "{analysis}")
+        benchmark_of("draw", TOGETHER)
     conda:
         "../../environment.yml"
     resources:
         mem_mb=growing(2000),
         runtime="60m",
     params:
-        analysis=analysis_of,
-        study=analysis_study,
-        kinds=figure_kinds_of,
+        plan=[ANALYSES[name].as_given() for name in TARGETS.drawn_together],
+        study=study_of(TARGETS.drawn_together),
+        images=bool(SUBJECTS),
         code=code("draw"),
     message:
-        "Drawing analysis {wildcards.analysis}"
+        f"Drawing {len(TARGETS.drawn_together)} analyses in one job"
     script:
         "../scripts/draw.py"
+
+
+use rule draw as draw_alone with:
+    input:
+        GATE,
+        rows=[under("statistics", "by_analysis", "{analysis}.tsv")],
+        lock=LOCK,
+        measurements=MEASUREMENTS,
+        overlap=under("endpoints", "overlap.tsv"),
+        features=features_of_analysis,
+        sheets=analysis_tables,
+        records=lambda wildcards: figure_records([wildcards.analysis]),
+    output:
+        exhibits=[under("exhibits", "analysis_{analysis}.json")],
+        figures=[directory(under("exhibits", "analysis_{analysis}"))],
+    log:
+        log_of("draw_alone", "{analysis}"),
+    benchmark:
+        benchmark_of("draw_alone", "{analysis}")
+    wildcard_constraints:
+        analysis=one_of(TARGETS.alone),
+    params:
+        plan=lambda wildcards: [analysis_of(wildcards)],
+        study=analysis_study,
+        images=bool(SUBJECTS),
+        code=code("draw"),
+    message:
+        "Drawing one analysis: {wildcards.analysis}"
 
 
 rule specifications:

@@ -1,26 +1,26 @@
-"""Rules analyse and analyse_without_exclusions: one analysis of the plan."""
+"""Rules analyse, analyse_without_exclusions, and those of one analysis alone."""
 
 from corelab.provenance.job import job
 
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.plan.runner import run_analysis
-        from corelab.provenance.products import write_table
+        from corelab.plan.together import Given, analyse_together
         from corelab.settings.analyses import spec_of
-        from corelab.study.columns import STATISTICS
         from corelab.study.model import read_study
 
-        given = snakemake.input
-        rows = run_analysis(
-            spec_of(snakemake.params.analysis),
-            read_study(snakemake.params.study),
-            given.measurements,
-            given.overlap,
+        given, params = snakemake.input, snakemake.params
+        tables = Given(
+            study=read_study(params.study),
+            rule=snakemake.rule.removesuffix("_alone"),
+            code=params.code,
+            measurements=given.measurements,
+            overlap=given.overlap,
             features=given.features,
-            log=f"logs/{snakemake.rule}/{snakemake.wildcards.analysis}.log",
+            phantoms=given.phantoms,
+            every=[*given.lock, *given.locked],
         )
-        write_table(rows, snakemake.output.rows, list(STATISTICS), sort=False)
+        analyse_together([spec_of(one) for one in params.plan], tables, snakemake.output.rows)
 
 
 main(snakemake)  # noqa: F821

@@ -237,3 +237,210 @@ def least_surface(gain, share, per_mm, primal, dual, price, iterations):  # type
                     moved = min(max(share[x, y, z] + primal * change, zero), one)
                     ahead[x, y, z] = two * moved - share[x, y, z]
                     share[x, y, z] = moved
+
+
+@compiled(())
+def _placed(values, points, origin, step, mode, beyond, cell, share, out):  # type: ignore[no-untyped-def]
+    """Values at at most a block of places; ``cell`` and ``share`` are scratch of its size."""
+    nx, ny, nz = values.shape
+    flat, across, along = values.reshape(-1), ny * nz, nz
+    for n in range(out.shape[0]):
+        x = np.float64((points[0, n] - origin[0]) / step)
+        y = np.float64((points[1, n] - origin[1]) / step)
+        z = np.float64((points[2, n] - origin[2]) / step)
+        a, b, c = np.floor(x), np.floor(y), np.floor(z)
+        share[0, n], share[1, n], share[2, n] = x - a, y - b, z - c
+        inside = (a >= 0) & (b >= 0) & (c >= 0) & (a < nx - 1) & (b < ny - 1) & (c < nz - 1)
+        index = (np.int32(a) * np.int32(ny) + np.int32(b)) * np.int32(nz) + np.int32(c)
+        cell[n] = index if inside else np.int32(-1)
+    for n in range(out.shape[0]):
+        p = cell[n]
+        if p < 0:
+            x = np.float64((points[0, n] - origin[0]) / step)
+            y = np.float64((points[1, n] - origin[1]) / step)
+            z = np.float64((points[2, n] - origin[2]) / step)
+            out[n] = _linear(values, x, y, z, mode, beyond)
+            continue
+        q, r, s = p + along, p + across, p + across + along
+        a, b, c, d = flat[p], flat[p + 1], flat[q], flat[q + 1]
+        e, f, g, h = flat[r], flat[r + 1], flat[s], flat[s + 1]
+        if a == b == c == d == e == f == g == h == 0:  # air is most of a head's image
+            out[n] = 0
+            continue
+        x0, y0, z0 = 1.0 - share[0, n], 1.0 - share[1, n], 1.0 - share[2, n]
+        x1, y1, z1 = 1.0 - x0, 1.0 - y0, 1.0 - z0
+        total = a * x0 * y0 * z0
+        total += b * x0 * y0 * z1
+        total += c * x0 * y1 * z0
+        total += d * x0 * y1 * z1
+        total += e * x1 * y0 * z0
+        total += f * x1 * y0 * z1
+        total += g * x1 * y1 * z0
+        out[n] = total + h * x1 * y1 * z1
+
+
+@compiled(())
+def linear_placed(values, points, origin, step, mode, beyond, out):  # type: ignore[no-untyped-def]
+    """Values at places in mm, (3, n), of a grid along the axes from ``origin`` in steps."""
+    cell, share = np.empty(_BLOCK, np.int32), np.empty((3, _BLOCK), np.float64)
+    for n in range(0, out.shape[0], _BLOCK):
+        part, to = points[:, n : n + _BLOCK], out[n : n + _BLOCK]
+        _placed(values, part, origin, step, mode, beyond, cell, share, to)
+
+
+@compiled(())
+def soft_shares(values, points, origin, step, box, levels, width, out):  # type: ignore[no-untyped-def]
+    """How far values at places in mm lie below levels, 0 to 1 over ``width``: (levels, n).
+
+    It is 0 at places outside of ``box`` (lowest and highest place).
+    """
+    half, zero, one = np.float32(0.5), np.float32(0.0), np.float32(1.0)
+    mode = np.int64(NEAREST)  # no constant: what is called would be compiled once more for it
+    cell, share = np.empty(_BLOCK, np.int32), np.empty((3, _BLOCK), np.float64)
+    found = np.empty(_BLOCK, np.float32)
+    for first in range(0, out.shape[1], _BLOCK):
+        part, to = points[:, first : first + _BLOCK], out[:, first : first + _BLOCK]
+        here = found[: to.shape[1]]
+        reached = False
+        for n in range(here.shape[0]):
+            inside = True
+            for axis in range(3):
+                inside &= (part[axis, n] >= box[0, axis]) & (part[axis, n] <= box[1, axis])
+            reached |= inside
+        if not reached:
+            to[:] = zero
+            continue
+        _placed(values, part, origin, step, mode, 0.0, cell, share, here)
+        for level in range(levels.shape[0]):
+            for n in range(here.shape[0]):
+                to[level, n] = min(max((levels[level] - here[n]) / width + half, zero), one)
+
+
+@compiled(())
+def displacements(field, points, origin, step, out):  # type: ignore[no-untyped-def]
+    """Vectors (n, 3) of a field (3, ...) at points (n, 3) in mm."""
+    for n in range(out.shape[0]):
+        x = (points[n, 0] - origin[0]) / step
+        y = (points[n, 1] - origin[1]) / step
+        z = (points[n, 2] - origin[2]) / step
+        for axis in range(3):
+            out[n, axis] = _linear(field[axis], x, y, z, np.int64(NEAREST), 0.0)
+
+
+@compiled(())
+def stretched(knots, left, share, out):  # type: ignore[no-untyped-def]
+    """Fields (c, ...) between knots, linear along the first axis, then the second and third.
+
+    ``left`` and ``share`` have for each axis the knot before a voxel and the way to the next.
+    """
+    plane = np.empty(knots.shape[2:], knots.dtype)
+    line = np.empty(knots.shape[3], knots.dtype)
+    for c in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            a, part = left[0][x], share[0][x]
+            for j in range(plane.shape[0]):
+                for k in range(plane.shape[1]):
+                    low = knots[c, a, j, k]
+                    plane[j, k] = (knots[c, a + 1, j, k] - low) * part + low
+            for y in range(out.shape[2]):
+                a, part = left[1][y], share[1][y]
+                for k in range(line.shape[0]):
+                    line[k] = (plane[a + 1, k] - plane[a, k]) * part + plane[a, k]
+                for z in range(out.shape[3]):
+                    a, part = left[2][z], share[2][z]
+                    out[c, x, y, z] = (line[a + 1] - line[a]) * part + line[a]
+
+
+@compiled(())
+def composed(outer, head, values, out):  # type: ignore[no-untyped-def]
+    """Mix an image of a 2 mm grid, which fills what is not brain, and tissues of the 1 mm grid.
+
+    ``outer`` is interpolated along the first axis, then the second and third. ``head`` is the
+    fraction of brain and those of the tissues, which have ``values``.
+    """
+    brain, first, second, third = head
+    half, one = np.float32(0.5), np.float32(1.0)
+    plane, line = np.empty(outer.shape[1:], np.float32), np.empty(outer.shape[2], np.float32)
+    for x in range(out.shape[0]):
+        a = x // 2
+        for j in range(plane.shape[0]):
+            for k in range(plane.shape[1]):
+                low = outer[a, j, k]
+                plane[j, k] = half * (outer[a + 1, j, k] + low) if x % 2 else low
+        for y in range(out.shape[1]):
+            a = y // 2
+            for k in range(line.shape[0]):
+                low = plane[a, k]
+                line[k] = half * (plane[a + 1, k] + low) if y % 2 else low
+            for z in range(out.shape[2]):
+                a = z // 2
+                value = half * (line[a + 1] + line[a]) if z % 2 else line[a]
+                value *= one - brain[x, y, z]
+                value += first[x, y, z] * values[0]
+                value += second[x, y, z] * values[1]
+                out[x, y, z] = value + third[x, y, z] * values[2]
+
+
+@compiled(())
+def stamp_tube(field, points, radius, reach):  # type: ignore[no-untyped-def]
+    """Fill balls about points (n, 3), in voxels, into a field of fractions."""
+    for n in range(points.shape[0]):
+        p, q, r = points[n, 0], points[n, 1], points[n, 2]
+        a, b, c = math.floor(p), math.floor(q), math.floor(r)
+        for x in range(max(a - reach, 0), min(a + reach + 1, field.shape[0])):
+            for y in range(max(b - reach, 0), min(b + reach + 1, field.shape[1])):
+                for z in range(max(c - reach, 0), min(c + reach + 1, field.shape[2])):
+                    squared = ((x - p) * (x - p) + (y - q) * (y - q)) + (z - r) * (z - r)
+                    share = min(max(radius + 0.5 - math.sqrt(squared), 0.0), 1.0)
+                    field[x, y, z] = max(np.float64(field[x, y, z]), share)
+
+
+@compiled(())
+def table_curves(table, place, delay, times, step, amplitude, out):  # type: ignore[no-untyped-def]
+    """Curves (n, t): rows of a table between its rows, later by a delay, times an amplitude."""
+    rows, columns = table.shape
+    for n in range(out.shape[0]):
+        x = place[n]
+        a = math.floor(x)
+        x0 = 1.0 - (x - a)
+        x1 = 1.0 - x0
+        for t in range(times.shape[0]):
+            y = max(times[t] - delay[n], 0.0) / step
+            if x > rows - 1 or y > columns - 1:
+                out[n, t] = 0
+                continue
+            b = math.floor(y)
+            y0 = 1.0 - (y - b)
+            y1 = 1.0 - y0
+            # Beyond the last row or column lies the weight 0.
+            c, d = min(a + 1, rows - 1), min(b + 1, columns - 1)
+            value = table[a, b] * x0 * y0
+            value += table[a, d] * x0 * y1
+            value += table[c, b] * x1 * y0
+            value += table[c, d] * x1 * y1
+            out[n, t] = np.float32(value) * amplitude[n]
+
+
+@compiled(())
+def cubic_between(coefficients, first, weights, out):  # type: ignore[no-untyped-def]
+    """Cubic splines at and midway between nodes, of which node 0 is ``first`` in coefficients.
+
+    ``weights`` has the four weights of a node's neighbours, at it and midway to the next.
+    """
+    size = (out.shape[2] + 1) // 2
+    sums = np.empty((2, size), np.float64)
+    for x in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            sums[:] = 0.0
+            for i in range(4):
+                for j in range(4):
+                    u, v = weights[x % 2, i], weights[y % 2, j]
+                    line = coefficients[first - 1 + x // 2 + i, first - 1 + y // 2 + j]
+                    for k in range(4):
+                        near = line[first - 1 + k : first - 1 + k + size]
+                        for odd in range(2):
+                            w = weights[odd, k]
+                            for z in range(size):
+                                sums[odd, z] += near[z] * u * v * w
+            for z in range(out.shape[2]):
+                out[x, y, z] = sums[z % 2, z // 2]

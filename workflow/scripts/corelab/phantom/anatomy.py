@@ -11,6 +11,7 @@ Spaces (world coordinates in mm, RAS):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -28,6 +29,8 @@ _CORNER_MM = np.array([-126.0, -162.0, -126.0])  # of the box on which displacem
 _COARSE_MM = 6.0
 _COARSE_SHAPE = (43, 50, 43)
 _SMOOTHNESS_MM, _MEAN_DISPLACEMENT_MM = 19.0, 3.6  # SD of the velocity's Gaussian; over the brain
+#: Edge that scipy lays around an array before it fits a spline to it.
+_RIM = 12
 _KNOT_VOXELS = 3  # a mapping is evaluated at every 3rd voxel and interpolated between
 
 
@@ -49,15 +52,12 @@ class Anatomy:
     shift_mm: NDArray[np.float64]
     displacement_mm: NDArray[np.float32]
 
-    def _displace(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
-        where = ((points_mm - _CORNER_MM) / (_COARSE_MM / 2)).T
-        return np.stack(
-            [
-                linear_at(part, where, mode="nearest", dtype=np.float64)
-                for part in self.displacement_mm
-            ],
-            axis=-1,
-        )
+    def _displace(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        from corelab.imaging.kernels import displacements
+
+        out = np.empty(points_mm.shape)
+        displacements(self.displacement_mm, points_mm, _CORNER_MM, _COARSE_MM / 2, out)
+        return out
 
     def to_template(self, points_mm: ArrayLike) -> Points:
         """Map subject points (..., 3) to template points, mm.
@@ -107,9 +107,7 @@ class Anatomy:
         index = np.stack(np.meshgrid(*knots, indexing="ij"), axis=-1).astype(np.float64)
         world = _affine(index.reshape(-1, 3), voxel_to_subject[:3, :3], voxel_to_subject[:3, 3])
         field = np.moveaxis(self.to_template(world).reshape(index.shape), -1, 0).astype(np.float32)
-        for axis, (positions, n) in enumerate(zip(knots, shape, strict=True), start=1):
-            field = _stretch(field, positions, n, axis)
-        return field
+        return _stretch(np.ascontiguousarray(field), knots, shape)
 
 
 def _affine(
@@ -123,20 +121,21 @@ def _affine(
 
 
 def _stretch(
-    field: NDArray[np.float32], positions: NDArray[np.int_], n: int, axis: int
+    field: NDArray[np.float32], knots: Sequence[NDArray[np.int_]], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Linear interpolation along one axis from knots at ``positions`` to 0 .. n - 1."""
-    target = np.arange(n)
-    left = np.clip(np.searchsorted(positions, target, side="right") - 1, 0, len(positions) - 2)
-    span = np.maximum(positions[left + 1] - positions[left], 1)
-    weight = ((target - positions[left]) / span).astype(np.float32)
-    shape = [1] * field.ndim
-    shape[axis] = n
-    low, found = np.take(field, left, axis=axis), np.take(field, left + 1, axis=axis)
-    found -= low
-    found *= weight.reshape(shape)
-    found += low
-    return found
+    """Linear interpolation of fields (c, ...) from knots along each axis to 0 .. n - 1."""
+    from corelab.imaging.kernels import stretched
+
+    lefts, shares = [], []
+    for positions, n in zip(knots, shape, strict=True):
+        target = np.arange(n)
+        left = np.clip(np.searchsorted(positions, target, side="right") - 1, 0, len(positions) - 2)
+        span = np.maximum(positions[left + 1] - positions[left], 1)
+        lefts.append(left)
+        shares.append(((target - positions[left]) / span).astype(np.float32))
+    out = np.empty((len(field), *shape), np.float32)
+    stretched(field, tuple(lefts), tuple(shares), out)
+    return out
 
 
 def rotation(degrees: ArrayLike) -> NDArray[np.float64]:
@@ -208,8 +207,19 @@ def make_anatomy(seed: int, participant_id: str) -> Anatomy:
 
 
 def _refine(coarse: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cubic spline interpolation from 6 to 3 mm (size n -> 2n - 1)."""
-    where = np.meshgrid(*(np.arange(2 * n - 1) / 2 for n in coarse.shape), indexing="ij")
-    return cast(
-        NDArray[np.float64], ndimage.map_coordinates(coarse, where, order=3, mode="nearest")
-    )
+    """Cubic spline interpolation from 6 to 3 mm (size n -> 2n - 1).
+
+    The values are those of ``scipy.ndimage.map_coordinates`` with order 3 and mode ``nearest``.
+    """
+    from corelab.imaging.kernels import cubic_between
+
+    # Weights of the node before, the node and the next two, at a node and midway to the next,
+    # rounded as scipy rounds them.
+    y = np.array([0.0, 0.5])
+    z = 1 - y
+    before, own, after = z * z * z / 6, y * y * (y - 2) * 3 + 4, z * z * (z - 2) * 3 + 4
+    weights = np.stack([before, own / 6, after / 6, 1 - before - own / 6 - after / 6], axis=-1)
+    coefficients = ndimage.spline_filter(np.pad(coarse, _RIM, mode="edge"), 3, mode="nearest")
+    out = np.empty([2 * n - 1 for n in coarse.shape])
+    cubic_between(coefficients, _RIM, weights, out)
+    return out

@@ -292,7 +292,7 @@ def extras_of(conditions: Conditions, seed: int, participant_id: str, lesion_sid
         centre = rng.uniform((30, -50, 0), (46, 20, 36)) * (-lesion_side, 1, 1)
         away = np.sqrt((x - centre[0]) ** 2 + ((y - centre[1]) / 1.3) ** 2 + (z - centre[2]) ** 2)
         away = away * (1 + 0.15 * _random_field(rng, 8.0))
-        weight = head.grey + head.white
+        weight = head.tissue
         cavity = _share_below(away.astype(np.float32), weight, conditions.cavity_ml)
     if conditions.disease_ml > 0:
         ventricle = _ventricles(head.csf)

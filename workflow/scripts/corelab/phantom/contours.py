@@ -14,12 +14,14 @@ from corelab.imaging.geometry import linear_at
 from corelab.phantom.design import enrol, volume_readings
 from corelab.phantom.head import ORIGIN_MM, bisect
 from corelab.phantom.lesion import BORDER_MM
-from corelab.phantom.scene import Scene, View, infarct_region, view_scan
+from corelab.phantom.scene import Scene, View, infarct_region, mean_of_samples, view_scan
 from corelab.phantom.seeds import generator
 
 #: SD (mm) of a contour about the true border, and the length (mm) over which it wavers.
 WAVER_MM = 0.8
 _WAVE_LENGTH_MM = 7.0
+#: How far a contour may be moved as a whole.
+_REACH_MM = 6.0
 
 
 def reader_contour(
@@ -53,18 +55,26 @@ def reader_contour(
         )
     view = view_scan(scene, visit, "dwi")
     level = scene.lesion.levels_mm[infarct_region(visit)]
-    tissue = view.sample(scene.head.grey + scene.head.white)
+    tissue = view.sample(scene.head.tissue)
     rng = generator(spec.seed, participant_id, visit, key[2], str(repeat), "contour")
     waver = ndimage.gaussian_filter(rng.standard_normal((50, 60, 48)), _WAVE_LENGTH_MM / 4)
-    where = [(view.template_mm[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
+    where = [((view.template_mm[a] - ORIGIN_MM[a]) / 4).astype(np.float64) for a in range(3)]
     shift = linear_at(waver / waver.std(), where, mode="nearest")
     potential = scene.lesion.potential_at(view.template_mm) + WAVER_MM * shift
 
+    # Voxels that no offset can reach cost nothing.
+    reached = (potential < level + _REACH_MM + BORDER_MM) & (tissue > 0)
+    voxels = np.flatnonzero(reached.reshape(-1, view.samples).any(axis=1))
+    potential, tissue = (part.reshape(-1, view.samples)[voxels] for part in (potential, tissue))
+
     def drawn(offset_mm: float) -> NDArray[np.bool_]:
         inside = np.clip((level + offset_mm - potential) / BORDER_MM + 0.5, 0, 1)
-        return np.asarray(view.average((inside * tissue).astype(np.float32)) >= 0.5)
+        return np.asarray(mean_of_samples((inside * tissue).astype(np.float32)) >= 0.5)
 
     def volume_ml(offset_mm: float) -> float:
         return float(drawn(offset_mm).sum() * view.voxel_ml)
 
-    return drawn(sum(bisect(volume_ml, readings[key], -6.0, 6.0, 14)) / 2), view
+    mask = np.zeros(view.shape, bool)
+    between = bisect(volume_ml, readings[key], -_REACH_MM, _REACH_MM, 14)
+    mask.reshape(-1)[voxels] = drawn(sum(between) / 2)
+    return mask, view

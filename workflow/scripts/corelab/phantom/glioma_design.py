@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.phantom.seeds import generator
 from corelab.settings.study import PhantomSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLAVOURS = ("full", "testing", "hard")
 VISITS = ("preop", "postop")
@@ -192,6 +194,8 @@ def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> pd.DataFrame:
     >>> int(people["high"].sum()), bool((people["rano_days"] <= people["os_days"]).all())
     (500, True)
     """
+    import pandas as pd
+
     high = rng.permutation(np.arange(n) % 2 == 0)
     mgmt = (rng.random(n) < 0.45).astype(int)
     idh = (rng.random(n) < 0.10).astype(int)

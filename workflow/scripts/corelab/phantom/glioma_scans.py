@@ -24,7 +24,14 @@ from corelab.imaging import save_image
 from corelab.phantom.anatomy import make_anatomy, rigid
 from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
-from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, bisect, linear, load_head, template_axes
+from corelab.phantom.head import (
+    TISSUES,
+    Head,
+    bisect,
+    linear_placed,
+    load_head,
+    template_axes,
+)
 from corelab.phantom.lesion import subject_points
 from corelab.phantom.scans import bias_field, rician
 from corelab.phantom.scene import View
@@ -135,7 +142,7 @@ def _conditions_of(spec: GliomaSpec, name: str) -> TumourConditions:
 def _head_half() -> tuple[Head, Array, Array]:
     """The head, and brain and parenchyma fractions on every second voxel."""
     head = load_head()
-    return head, head.brain[::2, ::2, ::2], (head.grey + head.white)[::2, ::2, ::2]
+    return head, head.brain[::2, ::2, ::2], head.tissue[::2, ::2, ::2]
 
 
 @lru_cache(maxsize=4)
@@ -161,8 +168,9 @@ def _make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
 
     anatomy = make_anatomy(spec.seed, name)
     points = subject_points(anatomy)
-    where = [(points[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
-    sampled, beside, tissue = (linear(field, where) for field in (potential, cosine, parenchyma))
+    sampled, beside, tissue = (
+        linear_placed(field, points, 2.0) for field in (potential, cosine, parenchyma)
+    )
     near = sampled < 75
     sampled, beside, tissue = sampled[near], beside[near], tissue[near]
     voxel_ml = 0.008
@@ -232,8 +240,7 @@ def _view_visit(spec: GliomaSpec, name: str, visit: str) -> View:
     affine = header.get_qform()
     lost = round(_conditions_of(spec, name).cut_off_mm / _VOXEL_MM)
     shape = (_SHAPE[0], _SHAPE[1], _SHAPE[2] - lost)
-    points = anatomy.grid_to_template(np.linalg.inv(lying) @ affine, shape)
-    return View(affine, shape, 1, points)
+    return View(affine, shape, 1, anatomy, np.linalg.inv(lying))
 
 
 @lru_cache(maxsize=2)
@@ -247,7 +254,7 @@ def _normal(spec: GliomaSpec, name: str, visit: str) -> Mapping[str, Array]:
     found = {tissue: view.sample(getattr(head, tissue)) for tissue in TISSUES}
     found |= {"brain": view.sample(head.brain), "t1": view.sample(head.t1)}
     for shell, fraction in head.shell.items():
-        outer = linear(fraction, view.half_grid, "constant")
+        outer = linear_placed(fraction, view.template_mm, 2.0, "constant")
         found[shell] = outer * (1 - found["brain"])
     return found
 
@@ -259,7 +266,7 @@ def _tumour_parts(
     view, tumour = _view_visit(spec, name, visit), _make_tumour(spec, name, visit)
     normal = _normal(spec, name, visit)
     potential, side = (
-        linear(field, view.half_grid) for field in (tumour.potential_mm, tumour.side)
+        linear_placed(field, view.template_mm, 2.0) for field in (tumour.potential_mm, tumour.side)
     )
     if waver is not None:
         potential = potential + waver
@@ -305,8 +312,7 @@ def _reader_mask(
     view = _view_visit(spec, name, visit)
     rng = generator(spec.seed, name, visit, reader, "contour")
     waver = _noise_field(rng, (50, 60, 48), 2.0)
-    where = [(view.template_mm[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    shift = linear(waver, where)
+    shift = linear_placed(waver, view.template_mm, 4.0)
     parts = _tumour_parts(spec, name, visit, np.float32(WAVER_MM[reader]) * shift)
     return _masks(parts)[label], view
 
@@ -326,7 +332,7 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
     if kind == "T1c":
         values["rim"] *= person.contrast
     grain = _noise_field(generator(spec.seed, name, "texture"), (99, 117, 95), 1.2)
-    grain = linear(grain, view.half_grid)
+    grain = linear_placed(grain, view.template_mm, 2.0)
     tumour = sum(parts[part] * np.float32(values[part]) for part in parts)
     tumour = tumour * (1 + np.float32(person.texture) * grain)
     signal = signal * (1 - sum(parts.values())) + tumour

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from corelab.phantom import truth
 from corelab.phantom.glioma_design import (
@@ -34,6 +33,9 @@ from corelab.provenance.products import write_table
 from corelab.study.columns import RADIOMICS_PREFIX
 from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.labels import VOLUME_ENDPOINTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: SD of a reader's volume about the truth, share of the volume.
 READER_SD = {"reader-1": 0.04, "reader-2": 0.07}
@@ -66,6 +68,8 @@ def sheets(spec: GliomaSpec) -> dict[str, pd.DataFrame]:
     (88, 8)
     """
     people = cohort(spec)
+    import pandas as pd
+
     rows: dict[str, list[dict[str, Any]]] = {
         "participants": [
             {
@@ -212,6 +216,8 @@ POPULATION = 100_000
 
 def write_truth(spec: GliomaSpec, path: str | os.PathLike[str]) -> Path:
     """Write the truth table of the trial."""
+    import pandas as pd
+
     table = pd.DataFrame([*_effect_rows(spec), *_volume_rows(spec)], columns=list(TRUTH))
     return write_table(table, path, TRUTH)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,11 @@ class Head:
     t1: Array
     shell: Mapping[str, Array]
 
+    @cached_property
+    def tissue(self) -> Array:
+        """Fraction of grey and white matter."""
+        return self.grey + self.white
+
 
 def _template_folder() -> Path:
     """Folder of nilearn's packaged template (nilearn itself is not imported: it costs 4 s)."""
@@ -92,7 +97,8 @@ def _template_folder() -> Path:
 
 def _read(name: str) -> Array:
     path = _template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    return np.asarray(nib.load(path).dataobj).astype(np.float32) / np.float32(255)  # type: ignore[attr-defined]
+    voxels = np.ascontiguousarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    return voxels.astype(np.float32) / np.float32(255)
 
 
 def bisect(
@@ -107,7 +113,30 @@ def bisect(
 
 def linear(field: NDArray[np.floating], where: Any, mode: str = "nearest") -> Array:
     """Linear interpolation of a field at places (3, ...) in its voxels, as float32."""
-    return linear_at(field, where, mode=mode, dtype=np.float32)
+    return linear_at(field, where, mode=mode).astype(np.float32, copy=False)
+
+
+def linear_placed(
+    field: NDArray[np.floating], template_mm: Array, step_mm: float = 1.0, mode: str = "nearest"
+) -> Array:
+    """:func:`linear` at template points (3, ...) in mm, of a grid that begins as the template's.
+
+    Examples
+    --------
+    >>> field, points = np.zeros((3, 3, 3), np.float32), np.zeros((3, 1), np.float32)
+    >>> field[1], points[0] = 1, ORIGIN_MM[0] + 1
+    >>> linear_placed(field, points, 2.0).tolist()
+    [0.5]
+    """
+    from corelab.imaging import kernels
+
+    out = np.empty(template_mm.shape[1:], np.float32)
+    grid = (np.asarray(ORIGIN_MM, np.float32), np.float32(step_mm))
+    beyond = {"nearest": kernels.NEAREST, "constant": kernels.CONSTANT}[mode]
+    points = np.ascontiguousarray(template_mm.reshape(3, -1))
+    values = np.ascontiguousarray(field)
+    kernels.linear_placed(values, points, *grid, beyond, 0.0, out.reshape(-1))
+    return out
 
 
 def template_axes(
@@ -116,51 +145,6 @@ def template_axes(
     """World coordinates (mm) along each axis of a grid that begins as the template's, sparse."""
     axes = [(ORIGIN_MM[a] + step_mm * np.arange(n)).astype(dtype) for a, n in enumerate(shape)]
     return list(np.meshgrid(*axes, indexing="ij", sparse=True))
-
-
-def _enlarge(half: NDArray[np.floating]) -> Array:
-    """Linear interpolation of a 2 mm array to the 1 mm grid (size n -> 2n - 1 on each axis)."""
-    full = np.asarray(half, dtype=np.float32)
-    for axis in range(3):
-        shape = list(full.shape)
-        shape[axis] = 2 * shape[axis] - 1
-        out = np.empty(shape, dtype=np.float32)
-        source, target = np.moveaxis(full, axis, 0), np.moveaxis(out, axis, 0)
-        target[::2] = source
-        target[1::2] = 0.5 * (source[1:] + source[:-1])
-        full = out
-    return full
-
-
-def beside(near: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels in whose cell (itself and the next along each axis) a marked one takes part.
-
-    What is 0 elsewhere is 0 where linear interpolation begins at another voxel.
-
-    Examples
-    --------
-    >>> beside(np.array([[[False, False, True]]])).ravel().tolist()
-    [False, True, True]
-    """
-    for axis in range(3):
-        along = np.moveaxis(near, axis, 0)
-        along[:-1] |= along[1:]
-    return near
-
-
-def cells(voxel: Array, shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Flat index of the voxel at which the cell of each point (3, n) begins.
-
-    Examples
-    --------
-    >>> cells(np.array([[1.7], [0.2], [-3.0]], np.float32), (2, 2, 2)).tolist()
-    [4]
-    """
-    flat = np.zeros(voxel.shape[1], np.int32)
-    for place, size in zip(voxel, shape, strict=True):
-        flat *= size
-        flat += np.clip(place, 0, size - 1).astype(np.int32)
-    return flat
 
 
 def _ramp(value: NDArray[np.floating], width: float) -> Array:
@@ -176,7 +160,7 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
     # Closing bridges the fissures, so that the skull is smooth where the brain is not.
     near = distance_mm(~brain_half, 2.0) <= 14
     hull = distance_mm(near, 2.0) > 14
-    hull = ndimage.binary_fill_holes(hull | brain_half)
+    hull = _filled(hull | brain_half)
     depth = distance_mm(~hull, 2.0).astype(np.float32)
     depth = ndimage.gaussian_filter(depth, 1.0)
     depth -= 1.0
@@ -220,6 +204,17 @@ def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
     return {name: fractions[name].astype(np.float32) for name in SHELL}
 
 
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``scipy.ndimage.binary_fill_holes``: all but the parts outside that reach the edge."""
+    parts, _ = ndimage.label(~mask)
+    edges = [np.moveaxis(parts, axis, 0)[side] for axis in range(3) for side in (0, -1)]
+    open_parts = np.unique(np.concatenate([edge.ravel() for edge in edges]))
+    outside = np.zeros(int(parts.max()) + 1, bool)
+    outside[open_parts] = True
+    outside[0] = False
+    return ~outside[parts]
+
+
 @lru_cache(maxsize=1)
 def load_head() -> Head:
     """Build the head from the packaged template.
@@ -231,18 +226,18 @@ def load_head() -> Head:
     ((197, 233, 189), True)
     """
     t1, grey, white = _read("t1"), _read("gm"), _read("wm")
-    mask = ndimage.binary_fill_holes(t1 > 0.02)
+    mask = _filled(t1 > 0.02)
     brain = ndimage.uniform_filter(mask.astype(np.float32), 3)
     tissue = grey + white
     # The template is an average of many brains, so sulci and cortex are blurred mixtures. A voxel
     # of one person's brain is purer: stretch the parenchyma fraction, keep the grey:white split.
     stretched = np.clip((tissue - 0.35) / 0.4, 0, 1) * brain
     share = white / np.maximum(tissue, np.float32(1e-3))
-    share = np.clip((share - 0.5) * 1.5 + 0.5, 0, 1).astype(np.float32)
+    share = np.clip((share - 0.5) * 1.5 + 0.5, 0, 1)
     return Head(
-        grey=(stretched * (1 - share)).astype(np.float32),
-        white=(stretched * share).astype(np.float32),
-        csf=(brain - stretched).astype(np.float32),
+        grey=stretched * (1 - share),
+        white=stretched * share,
+        csf=brain - stretched,
         brain=brain,
         t1=t1,
         shell=_shell(mask[::2, ::2, ::2]),
@@ -260,33 +255,28 @@ def composite(head: Head, values: Mapping[str, float]) -> Array:
     >>> image.shape, round(float(image.max()), 2)
     ((197, 233, 189), 2.0)
     """
+    from corelab.imaging.kernels import composed
+
     outer = np.zeros(head.shell["bone"].shape, np.float32)
     for name in SHELL:
         if values.get(name):
             outer += head.shell[name] * np.float32(values[name])
-    image = _enlarge(outer)
-    image *= 1 - head.brain
-    for name in TISSUES:
-        if values.get(name):
-            image += getattr(head, name) * np.float32(values[name])
+    image = np.empty(head.brain.shape, np.float32)
+    fractions = (head.brain, head.grey, head.white, head.csf)
+    own = np.array([values.get(name) or 0 for name in TISSUES], np.float32)
+    composed(outer, fractions, own, image)
     return image
 
 
 def _stamp(field: Array, course: NDArray[np.float64], radius_mm: float) -> None:
     """Fill a tube along a polyline into a 1 mm field of fractions, in place."""
+    from corelab.imaging.kernels import stamp_tube
+
     reach = int(np.ceil(radius_mm)) + 2
     for start, end in pairwise(course):
         steps = max(int(np.ceil(np.linalg.norm(end - start) / 0.7)), 1)
-        for point in start + (end - start) * np.linspace(0, 1, steps + 1)[:, None]:
-            voxel = point - np.asarray(ORIGIN_MM)
-            low = np.maximum(np.floor(voxel).astype(int) - reach, 0)
-            high = np.minimum(np.floor(voxel).astype(int) + reach + 1, field.shape)
-            if np.any(high <= low):
-                continue
-            grids = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-            squared = sum((g - v) ** 2 for g, v in zip(grids, voxel, strict=True))
-            box = field[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-            np.maximum(box, np.clip(radius_mm + 0.5 - np.sqrt(squared), 0, 1), out=box)
+        points = start + (end - start) * np.linspace(0, 1, steps + 1)[:, None]
+        stamp_tube(field, points - np.asarray(ORIGIN_MM), float(radius_mm), reach)
 
 
 def arteries(occluded_side: int = 0) -> Array:

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, ndimage, special
+from scipy import fft, special
 
 #: Haematocrit factor (1 - 0.45) / (1 - 0.25) and brain density (g/mL).
 HAEMATOCRIT_FACTOR = (1 - 0.45) / (1 - 0.25)
@@ -123,6 +123,8 @@ def tissue_curves(
     >>> round(float(100 * ratio * HAEMATOCRIT_FACTOR / DENSITY_G_ML), 2)
     4.0
     """
+    from corelab.imaging.kernels import table_curves
+
     t = np.asarray(times_s, dtype=np.float64)
     knots = np.geomspace(1.0, 40.0, 48)
     fine = np.arange(0, float(t.max()) + _FINE_S, _FINE_S)
@@ -136,10 +138,8 @@ def tissue_curves(
     place = np.log(np.clip(mtt_s, 1.0, 40.0)) / np.log(40.0) * (knots.size - 1)
     out = np.empty((len(cbv_ml_100g), t.size), dtype=np.float32)
     amplitude = np.asarray(cbv_ml_100g, dtype=np.float32)
-    for frame, time in enumerate(t):
-        where = [place, np.maximum(time - delay_s, 0) / _FINE_S]
-        out[:, frame] = ndimage.map_coordinates(table, where, order=1, output=np.float32)
-        out[:, frame] *= amplitude
+    delay = np.asarray(delay_s, dtype=np.float64)
+    table_curves(table, np.asarray(place, np.float64), delay, t, _FINE_S, amplitude, out)
     return out
 
 

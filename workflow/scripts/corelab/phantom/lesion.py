@@ -19,7 +19,7 @@ from corelab.imaging import load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
-from corelab.phantom.head import ORIGIN_MM, Head, beside, bisect, cells, linear, template_axes
+from corelab.phantom.head import ORIGIN_MM, Head, bisect, linear, linear_placed, template_axes
 from corelab.phantom.seeds import generator
 
 #: Width (mm) over which a border goes from inside to outside.
@@ -86,41 +86,49 @@ class Lesion:
     haematoma_potential_mm: NDArray[np.float32]
     levels_mm: dict[str, float]
 
-    def potential_at(self, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
+    def potential_at(self, template_mm: NDArray[np.float32]) -> NDArray[np.float32]:
         """The lesion's potential (mm) at template points (3, ...)."""
         return _sample(self.potential_mm, template_mm)
 
-    def fractions(
-        self, template_mm: NDArray[np.floating], *names: str
-    ) -> list[NDArray[np.float32]]:
-        """Indicator (0 to 1, soft over 1.5 mm) of each named region at template points (3, ...).
+    def fractions(self, template_mm: NDArray[np.float32], *names: str) -> NDArray[np.float32]:
+        """Indicator (0 to 1, soft over 1.5 mm) of named regions at template points: (names, ...).
 
         Nothing is said about tissue here: ventricles and sulci inside a border count as inside.
         """
-        voxel = _voxels(template_mm.reshape(3, -1))
-        cell = cells(voxel, self.potential_mm.shape)
-        found = []
-        for name in names:
-            field = self.haematoma_potential_mm if name == "haematoma" else self.potential_mm
-            level = self.levels_mm[name]
-            # Beyond the border the indicator is 0, and most of a head lies there.
-            near = np.flatnonzero(beside(field < level + BORDER_MM).ravel()[cell])
-            inside = np.zeros(template_mm.shape[1:], np.float32)
-            inside.ravel()[near] = _inside(linear(field, voxel[:, near]), level)
-            found.append(inside)
-        return found
+        from corelab.imaging.kernels import soft_shares
+
+        levels = np.array([self.levels_mm[name] for name in names], np.float32)
+        out = np.empty((len(names), *template_mm.shape[1:]), np.float32)
+        points = np.ascontiguousarray(template_mm.reshape(3, -1))
+        grid = (np.asarray(ORIGIN_MM, np.float32), np.float32(_GRID_MM))
+        width = np.float32(BORDER_MM)
+        box = self._box_mm(float(levels.max()) + BORDER_MM)
+        flat = out.reshape(len(names), -1)
+        soft_shares(self.potential_mm, points, *grid, box, levels, width, flat)
+        return out
+
+    def _box_mm(self, level: float) -> NDArray[np.float64]:
+        """Lowest and highest place (mm) between which the potential may lie below a level."""
+        below, low, high = self.potential_mm < level, [], []
+        for axis, size in enumerate(below.shape):
+            seen = np.flatnonzero(below.any(axis=tuple({0, 1, 2} - {axis})))
+            # The edge's value holds beyond it.
+            low.append(seen[0] - 1 if len(seen) and seen[0] > 0 else -np.inf)
+            high.append(seen[-1] + 1 if len(seen) and seen[-1] < size - 1 else np.inf)
+        return np.asarray(ORIGIN_MM) + _GRID_MM * np.array([low, high])
+
+    def blood(self, template_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Indicator of the haematoma, as :meth:`fractions`."""
+        found = _sample(self.haematoma_potential_mm, template_mm)
+        return _inside(found, self.levels_mm["haematoma"])
 
 
 def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]:
     return np.clip((np.float32(level) - potential) / np.float32(BORDER_MM) + np.float32(0.5), 0, 1)
 
 
-def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-    return linear(field, _voxels(template_mm))
-
-
-def _voxels(template_mm: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.stack([(template_mm[a] - ORIGIN_MM[a]) / _GRID_MM for a in range(3)])
+def _sample(field: NDArray[np.float32], template_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+    return linear_placed(field, template_mm, _GRID_MM)
 
 
 def _smooth_noise(
@@ -190,7 +198,7 @@ def _scattered_potential(
         place = _LACUNES_MM[int(rng.integers(len(_LACUNES_MM)))]
         centres = [np.asarray(place) * (side, 1, 1) + rng.normal(0, 1.5, 3)]
     else:
-        tissue = (head.grey + head.white)[::2, ::2, ::2]
+        tissue = head.tissue[::2, ::2, ::2]
         possible = np.argwhere((tissue > 0.8) & (np.abs(x) > 14) & (z > -30) & (z < 65))
         # Most of a shower lies on one side, and in the cortex and the border zones.
         right = ORIGIN_MM[0] + _GRID_MM * possible[:, 0] > 0
@@ -214,10 +222,9 @@ def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.floa
     return anatomy.grid_to_template(matrix, cast(tuple[int, int, int], shape))
 
 
-def tissue_at(head: Head, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
+def tissue_at(head: Head, template_mm: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fraction of grey and white matter at template points (3, ...)."""
-    where = [template_mm[a] - ORIGIN_MM[a] for a in range(3)]
-    return linear(head.grey + head.white, where, "constant")
+    return linear_placed(head.tissue, template_mm, mode="constant")
 
 
 def _level(
@@ -225,15 +232,23 @@ def _level(
 ) -> float:
     """Level below which ``volume_ml`` lies."""
     low, high = float(potential.min()) - 5, 90.0
-    near = potential < high + BORDER_MM
-    potential, weight_ml = potential[near], weight_ml[near]
+    done = 0.0
 
     def below(level: float) -> float:
-        return float((_inside(potential, level) * weight_ml).sum(dtype=np.float64))
+        return done + float((_inside(potential, level) * weight_ml).sum(dtype=np.float64))
 
+    near = (potential < high + BORDER_MM) & (weight_ml > 0)
+    potential, weight_ml = potential[near], weight_ml[near]
     if below(high) < volume_ml:
         raise ValueError(f"the territory has no {volume_ml:.1f} mL of tissue for the {name}")
-    return sum(bisect(below, volume_ml, low, high, 40)) / 2
+    for steps in (4, 4, 32):
+        # What lies clear of the interval that is left is wholly inside or outside for good.
+        low, high = bisect(below, volume_ml, low, high, steps)
+        within = potential < low - BORDER_MM
+        done += float(weight_ml[within].sum(dtype=np.float64))
+        near = ~within & (potential < high + BORDER_MM)
+        potential, weight_ml = potential[near], weight_ml[near]
+    return (low + high) / 2
 
 
 def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:

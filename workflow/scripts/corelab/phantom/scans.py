@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,13 +28,7 @@ from corelab.phantom.ct_anatomy import (
     hounsfield_head,
 )
 from corelab.phantom.design import DIFFUSION_KINDS, TrialSpec
-from corelab.phantom.head import (
-    ORIGIN_MM,
-    arteries,
-    composite,
-    linear,
-    veins,
-)
+from corelab.phantom.head import arteries, composite, linear_placed, veins
 from corelab.phantom.kinetics import tissue_curves
 from corelab.phantom.protocol import Protocol, protocol
 from corelab.phantom.scene import Scene, View, build_scene, infarct_region, view_scan
@@ -79,6 +73,8 @@ DELAY_S = {"oligaemia": 1.0, "penumbra": 4.8, "core": 6.5}
 #: Change of relaxation rate per HU of the same bolus, tissue and blood (1/s per HU): grey matter
 #: peaks at 6 to 9 1/s; blood has the smaller relaxivity.
 _R2_TISSUE, _R2_BLOOD = 0.75, 0.17
+#: Arbitrary units of an MR image per unit of signal.
+_UNITS = 2000
 
 
 def _noise(scene: Scene, visit: str, kind: str) -> np.random.Generator:
@@ -189,7 +185,7 @@ def _anatomical(scene: Scene, visit: str, kind: str) -> tuple[Array, View]:
     if kind == "T1w":
         # The template's own intensities keep the texture that fractions alone lack.
         brain = 0.55 * head.t1 + 0.45 * composite(head, {"grey": 0.6, "white": 0.86, "csf": 0.2})
-        tissue = brain * np.minimum(head.grey + head.white, 1)
+        tissue = brain * np.minimum(head.tissue, 1)
         rest = brain - tissue + composite(head, _T1W)
         factor = -0.06 if visit == "baseline" else -0.28
     else:
@@ -222,7 +218,7 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     inside = scene.lesion.fractions(view.template_mm, region)[0]
     tissue = head.grey * np.float32(HU["grey"] + 1000) + head.white * np.float32(HU["white"] + 1000)
     tissue_sample = view.sample(tissue)
-    parenchyma = view.sample(head.grey + head.white)
+    parenchyma = view.sample(head.tissue)
     own = None
     if scene.conditions.ct_anatomy:
         own = draw_ct_anatomy(scene.spec.seed, scene.participant.participant_id)
@@ -239,7 +235,7 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
             share = view.sample(extra) * parenchyma
             hu += share * (np.float32(value) - hu)
     if visit != "baseline" and scene.participant.lesion.haematoma_ml > 0:
-        blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
+        blood = scene.lesion.blood(view.template_mm)
         hu += blood * (np.float32(_HU_BLOOD) - hu)
     hu = view.average(hu)
     if own is not None:
@@ -273,8 +269,8 @@ class PerfusionTruth:
         Arterial delay + MTT / 2, the truth of Kudo et al. 2013 (Radiology 267:201): regularised
         deconvolution, on which the threshold of 6 s was calibrated, finds the maximum of the
         residue function about there, and not at the delay alone.
-    parenchyma, artery, vein
-        Fractions.
+    parenchyma
+        Fraction.
     core, hypoperfused
         Masks: at least half of the voxel is core; at least half is parenchyma and its Tmax
         exceeds 6 s.
@@ -286,10 +282,21 @@ class PerfusionTruth:
     delay_s: Array
     tmax_s: Array
     parenchyma: Array
-    artery: Array
-    vein: Array
     core: NDArray[np.bool_]
     hypoperfused: NDArray[np.bool_]
+    scene: Scene
+    view: View
+
+    @cached_property
+    def artery(self) -> Array:
+        """Fraction of arterial blood."""
+        field = arteries(occluded_side=self.scene.lesion.plan.side)
+        return self.view.average(self.view.sample(field))
+
+    @cached_property
+    def vein(self) -> Array:
+        """Fraction of venous blood."""
+        return self.view.average(self.view.sample(veins(self.scene.head)))
 
 
 def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
@@ -321,13 +328,11 @@ def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
     texture = ndimage.gaussian_filter(rng.standard_normal((50, 60, 48)), 1.2)
     texture = np.exp(0.08 * texture / texture.std()).astype(np.float32)
     middle = view.template_mm[..., view.samples // 2 :: view.samples]
-    where = [(middle[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
-    variation = linear(texture, where)
+    variation = linear_placed(texture, middle, 4.0)
     cbf_map = view.average(flow) * variation
     cbv_map = view.average(volume) * variation
     present = parenchyma > 0.02
     mtt_map = np.where(present, 60 * cbv_map / np.maximum(cbf_map, np.float32(1e-3)), 0)
-    side = scene.lesion.plan.side
     tmax = np.where(present, delay + mtt_map / 2, 0).astype(np.float32)
     return PerfusionTruth(
         cbf_ml_100g_min=np.where(present, cbf_map, 0),
@@ -336,28 +341,30 @@ def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
         delay_s=np.where(present, delay, 0).astype(np.float32),
         tmax_s=tmax,
         parenchyma=parenchyma,
-        artery=view.average(view.sample(arteries(occluded_side=side))),
-        vein=view.average(view.sample(veins(head))),
         core=view.average((grey + white) * core) >= 0.5,
         hypoperfused=(parenchyma >= 0.5) & (tmax > 6),
+        scene=scene,
+        view=view,
     )
 
 
-def _enhancement(truth: PerfusionTruth, scene: Scene, plan: Protocol) -> tuple[Any, Array]:
-    """Voxels that enhance (tuple of index arrays) and their tissue curves in HU, (n, t)."""
-    where = np.nonzero((truth.parenchyma > 0.02) & (truth.cbv_ml_100g > 0.02))
+def _enhancement(
+    truth: PerfusionTruth, scene: Scene, plan: Protocol
+) -> tuple[NDArray[np.int_], Array]:
+    """Voxels that enhance (flat index) and their tissue curves in HU, (t, n)."""
+    where = np.flatnonzero((truth.parenchyma > 0.02) & (truth.cbv_ml_100g > 0.02))
     curves = tissue_curves(
-        truth.cbv_ml_100g[where],
-        truth.mtt_s[where],
-        truth.delay_s[where],
+        truth.cbv_ml_100g.ravel()[where],
+        truth.mtt_s.ravel()[where],
+        truth.delay_s.ravel()[where],
         plan.frame_times_s,
         scene.participant.bolus,
         scene.participant.residue,
     )
-    return where, curves
+    return where, np.ascontiguousarray(curves.T)
 
 
-def _ct_perfusion(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View]:
+def _ct_perfusion(scene: Scene, visit: str, plan: Protocol) -> tuple[NDArray[np.int16], View]:
     """HU of a CT perfusion scan, (nx, ny, nz, t)."""
     view = view_scan(scene, visit, "ctp")
     truth = perfusion_truth(scene, view)
@@ -365,18 +372,18 @@ def _ct_perfusion(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View
     where, curves = _enhancement(truth, scene, plan)
     times, bolus = plan.frame_times_s, scene.participant.bolus
     rng = _noise(scene, visit, "ctp")
-    series = np.empty((plan.frames, *view.shape), np.float32)
-    blood = {"artery": bolus.arterial(times), "vein": bolus.venous(times)}
+    series = np.empty((plan.frames, *view.shape[::-1]), np.int16)  # as a file has it
+    arterial, venous = bolus.arterial(times), bolus.venous(times)
     for frame in range(plan.frames):
         image = static + _correlated(view.shape, 5.0, rng)
-        image[where] += curves[:, frame]
-        image += truth.artery * np.float32(blood["artery"][frame])
-        image += truth.vein * np.float32(blood["vein"][frame])
-        series[frame] = image
-    return np.moveaxis(series, 0, -1), view
+        image.reshape(-1)[where] += curves[frame]
+        image += truth.artery * np.float32(arterial[frame])
+        image += truth.vein * np.float32(venous[frame])
+        series[frame] = _whole(image).T
+    return series.T, view
 
 
-def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View]:
+def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[NDArray[np.int16], View]:
     """Signal of a gradient-echo DSC scan, (nx, ny, nz, t): S0 exp(-TE dR2*(t)), Rician noise."""
     head = scene.head
     view = view_scan(scene, visit, "dsc")
@@ -387,15 +394,15 @@ def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, Vi
     rng = _noise(scene, visit, "dsc")
     static = static * bias_field(view.shape, rng, 0.12)
     echo_time_s = float(plan.sidecar["EchoTime"])
-    series = np.empty((plan.frames, *view.shape), np.float32)
+    series = np.empty((plan.frames, *view.shape[::-1]), np.int16)
     arterial, venous = bolus.arterial(times), bolus.venous(times)
     for frame in range(plan.frames):
         rate = truth.artery * np.float32(_R2_BLOOD * arterial[frame])
         rate += truth.vein * np.float32(_R2_BLOOD * venous[frame])
-        rate[where] += np.float32(_R2_TISSUE) * curves[:, frame]
+        rate.reshape(-1)[where] += np.float32(_R2_TISSUE) * curves[frame]
         signal = static * np.exp(np.float32(-echo_time_s) * rate)
-        series[frame] = rician(signal, 0.008, rng)
-    return np.moveaxis(series, 0, -1), view
+        series[frame] = _whole(rician(signal, 0.008, rng) * np.float32(_UNITS)).T
+    return series.T, view
 
 
 def simulate_scan(
@@ -449,27 +456,25 @@ def simulate_scan(
         return _write(mask.astype(np.uint8), view, path, {"unit": "label", "Reader": reader})
     plan = protocol(spec, participant_id, visit, kind)
     sidecar: dict[str, Any] = {**plan.sidecar, "SliceThickness": plan.voxel_mm[2]}
-    if kind in DIFFUSION_KINDS:
-        b0, dwi, view = _diffusion_signals(scene, visit)
-        if kind == "adc":
-            return _write(apparent_diffusion(b0, dwi), view, path, {**sidecar, "unit": "mm2/s"})
-        signal = b0 if kind == "b0" else dwi
-    elif kind in ("T1w", "FLAIR"):
-        signal, view = _anatomical(scene, visit, kind)
+    if plan.frames > 1:
+        simulated = _ct_perfusion if kind == "ctp" else _susceptibility
+        voxels, view = simulated(scene, visit, plan)
+        sidecar["frame_times_s"] = sidecar["VolumeTiming"] = plan.frame_times_s.tolist()
     elif kind == "ncct":
         view = view_scan(scene, visit, kind)
         signal = _hounsfield(scene, visit, view)
-        signal += _correlated(view.shape, 3.5, _noise(scene, visit, kind))
-    elif kind == "ctp":
-        signal, view = _ct_perfusion(scene, visit, plan)
+        voxels = _whole(signal + _correlated(view.shape, 3.5, _noise(scene, visit, kind)))
     else:
-        signal, view = _susceptibility(scene, visit, plan)
-    if plan.frames > 1:
-        sidecar["frame_times_s"] = sidecar["VolumeTiming"] = plan.frame_times_s.tolist()
-    if plan.sidecar["Modality"] == "CT":
-        return _write(_whole(signal), view, path, {**sidecar, "unit": "HU"}, plan.interval_s)
-    whole = _whole(signal * np.float32(2000))
-    return _write(whole, view, path, {**sidecar, "unit": "a.u."}, plan.interval_s)
+        if kind in DIFFUSION_KINDS:
+            b0, dwi, view = _diffusion_signals(scene, visit)
+            if kind == "adc":
+                return _write(apparent_diffusion(b0, dwi), view, path, {**sidecar, "unit": "mm2/s"})
+            signal = b0 if kind == "b0" else dwi
+        else:
+            signal, view = _anatomical(scene, visit, kind)
+        voxels = _whole(signal * np.float32(_UNITS))
+    unit = "HU" if plan.sidecar["Modality"] == "CT" else "a.u."
+    return _write(voxels, view, path, {**sidecar, "unit": unit}, plan.interval_s)
 
 
 def _whole(signal: Array) -> NDArray[np.int16]:

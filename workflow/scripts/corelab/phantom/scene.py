@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from corelab.phantom.conditions import (
     extras_of,
 )
 from corelab.phantom.design import Participant, TrialSpec, find
-from corelab.phantom.head import ORIGIN_MM, TEMPLATE_SHAPE, Head, beside, cells, linear
+from corelab.phantom.head import Head, linear_placed
 from corelab.phantom.lesion import Lesion, make_lesion
 from corelab.phantom.protocol import grid_affine, placement, protocol
 
@@ -66,49 +65,34 @@ def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
 class View:
     """The grid of one scan (voxel to scanner mm) and where its sample points lie in template space.
 
-    ``samples`` points per voxel along the slice thickness; ``template_mm`` is (3, nx, ny, nz *
-    samples).
+    ``to_subject`` leads from scanner to subject space; there are ``samples`` points per voxel
+    along the slice thickness.
     """
 
     affine: NDArray[np.float64]
     shape: tuple[int, int, int]
     samples: int
-    template_mm: Array
+    anatomy: Anatomy
+    to_subject: NDArray[np.float64]
 
     @cached_property
-    def _voxel(self) -> Array:
-        """Sample points in voxels of the 1 mm template grid, (3, n)."""
-        origin = np.asarray(ORIGIN_MM, np.float32)
-        return cast(Array, self.template_mm.reshape(3, -1) - origin[:, None])
+    def template_mm(self) -> Array:
+        """Where the sample points lie in template space, (3, nx, ny, nz * samples)."""
+        fine = np.eye(4)
+        fine[2, 2] = 1 / self.samples
+        fine[2, 3] = (1 / self.samples - 1) / 2
+        shape = (*self.shape[:2], self.shape[2] * self.samples)
+        return self.anatomy.grid_to_template(self.to_subject @ self.affine @ fine, shape)
 
-    @cached_property
-    def half_grid(self) -> list[Array]:
-        """Sample points in voxels of every second voxel of the template grid."""
-        return [(self.template_mm[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
-
-    @cached_property
-    def _cell(self) -> NDArray[np.int32]:
-        """Flat index of the template's voxel below each sample point."""
-        return cells(self._voxel, TEMPLATE_SHAPE)
-
-    def sample(self, field: Array, within: Array | None = None) -> Array:
-        """A 1 mm template field at the sample points; air around it costs nothing.
-
-        With ``within`` the value is 0 where that is 0.
-        """
-        near = beside(field != 0).ravel()[self._cell]
-        if within is not None:
-            near &= within.ravel() != 0
-        places = np.flatnonzero(near)
-        values = np.zeros(self.template_mm.shape[1:], np.float32)
-        values.ravel()[places] = linear(field, self._voxel[:, places])
-        return values
+    def sample(self, field: Array) -> Array:
+        """A 1 mm template field at the sample points."""
+        return linear_placed(field, self.template_mm)
 
     def average(self, values: Array) -> Array:
         """Mean over the slice thickness: sample points -> voxels."""
         if self.samples == 1:
             return values
-        return values.reshape(*self.shape, self.samples).mean(axis=-1)
+        return mean_of_samples(values.reshape(*self.shape, self.samples))
 
     @property
     def voxel_ml(self) -> float:
@@ -116,6 +100,22 @@ class View:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
 
 
+def mean_of_samples(values: Array) -> Array:
+    """Mean over a short last axis, as numpy's but not line by line.
+
+    Examples
+    --------
+    >>> mean_of_samples(np.array([[1.0, 2.0, 6.0]], np.float32)).tolist()
+    [3.0]
+    """
+    total = values[..., 0].copy()
+    for sample in range(1, values.shape[-1]):
+        total += values[..., sample]
+    total /= values.shape[-1]
+    return total
+
+
+@lru_cache(maxsize=2)  # readers draw on the grid of the diffusion images
 def view_scan(scene: Scene, visit: str, kind: str) -> View:
     """Lay a scan's grid through the participant's head.
 
@@ -127,14 +127,8 @@ def view_scan(scene: Scene, visit: str, kind: str) -> View:
     spec, participant_id = scene.spec, scene.participant.participant_id
     plan = protocol(spec, participant_id, visit, kind)
     affine, shape = grid_affine(spec, scene.anatomy, visit, kind)
-    fine = np.eye(4)
-    fine[2, 2] = 1 / plan.samples
-    fine[2, 3] = (1 / plan.samples - 1) / 2
     to_subject = np.linalg.inv(placement(spec, participant_id, visit, kind))
-    points = scene.anatomy.grid_to_template(
-        to_subject @ affine @ fine, (shape[0], shape[1], shape[2] * plan.samples)
-    )
-    return View(affine, shape, plan.samples, points)
+    return View(affine, shape, plan.samples, scene.anatomy, to_subject)
 
 
 def infarct_region(visit: str) -> str:

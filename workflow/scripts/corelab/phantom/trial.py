@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from corelab.phantom.design import (
     CONTOUR_VISIT,
@@ -33,6 +32,9 @@ from corelab.provenance.products import write_table
 from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.endpoints import ENDPOINT_UNITS
 from corelab.terms.kinds import DATATYPES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIRST_DAY = datetime(2025, 1, 13, 8, 0)
 _FIRST_READ = datetime(2026, 2, 2, 9, 0)
@@ -68,6 +70,8 @@ def sheets(spec: TrialSpec) -> dict[str, pd.DataFrame]:
     >>> list(tables), tables["scans"]["participant_id"].nunique()
     (['participants', 'scans', 'reads', 'outcomes', 'exposures', 'measurements'], 6)
     """
+    import pandas as pd
+
     people = enrol(spec)
     rows = {
         "participants": [_participant_row(person) for person in people],

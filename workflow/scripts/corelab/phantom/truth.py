@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.phantom.design import TrialSpec, enrol, seen_at
+from corelab.phantom.head import linear_placed
 from corelab.phantom.scans import perfusion_truth
 from corelab.phantom.scene import Scene, View, build_scene, infarct_region, view_scan
 from corelab.phantom.trial import true_aspects
 from corelab.provenance.products import write_table
 from corelab.terms.labels import VOLUME_ENDPOINTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRUTH = {
     "participant_id": "Subject identifier, 'all' for the trial",
@@ -63,10 +67,9 @@ def _lesion_masks(scene: Scene, view: View, visit: str, kind: str) -> dict[str, 
         masks["hypoperfused"] = truth.hypoperfused
         masks["penumbra"] = truth.hypoperfused & ~truth.core
     elif kind == "ncct":
-        blood = np.zeros(view.template_mm.shape[1:], np.float32)
-        if visit != "baseline":
-            blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
-        masks["haematoma"] = view.average(blood) >= _HALF
+        masks["haematoma"] = np.zeros(view.shape, bool)
+        if visit != "baseline" and scene.participant.lesion.haematoma_ml > 0:
+            masks["haematoma"] = view.average(scene.lesion.blood(view.template_mm)) >= _HALF
     else:
         masks["infarct"] = view.average(_infarct_fraction(scene, view, visit)) >= _HALF
     return masks
@@ -75,12 +78,16 @@ def _lesion_masks(scene: Scene, view: View, visit: str, kind: str) -> dict[str, 
 def _infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32]:
     """Fraction of infarcted parenchyma at the sample points of a view."""
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
-    tissue = view.sample(scene.head.grey + scene.head.white, within=inside)
-    return np.asarray(inside * tissue)
+    near = np.flatnonzero(inside)
+    points = view.template_mm.reshape(3, -1)[:, near]
+    inside.reshape(-1)[near] *= linear_placed(scene.head.tissue, points)
+    return np.asarray(inside)
 
 
 def trial_truth(spec: TrialSpec) -> pd.DataFrame:
-    """Every true value of the trial in the columns of :data:`TRUTH`; a second of CPU per scan."""
+    """Every true value of the trial in the columns of :data:`TRUTH`."""
+    import pandas as pd
+
     rows = [*_planned_rows(spec), *_effect_rows(spec)]
     for participant_id in spec.imaged:
         rows += _scan_rows(spec, participant_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,7 @@ ANALYSES = {
     "status": "ok, not_computable (no row has a number) or failed (an unexpected error)",
     "statistics": "Number of its rows with a number",
     "cause": "Why rows have no number; n/a where all have",
-    "log": "Log of its job, relative to the study's folder",
+    "log": "Its log, relative to the study's folder",
 }
 #: Before the groups of rows that rest on a re-review.
 REREVIEW = "re-review: "
@@ -60,6 +61,17 @@ def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
         if column in frame:
             frame[column] = numbers(frame[column])
     return frame
+
+
+@lru_cache(maxsize=2)
+def _parsed(path: str, mtime_ns: int, size: int) -> pd.DataFrame:
+    return read_table(path, numeric=["value"])
+
+
+def _endpoint_table(path: str | Path) -> pd.DataFrame:
+    """A table of endpoints; the analyses of one job read the file once."""
+    status = Path(path).stat()
+    return _parsed(str(path), status.st_mtime_ns, status.st_size).copy()
 
 
 def _phantoms(study: Study) -> pd.DataFrame | None:
@@ -121,7 +133,7 @@ def tables_of(
     features
         ``endpoints/features.tsv``, where the analysis is about features.
     """
-    rows = read_table(measurements, numeric=["value"])
+    rows = _endpoint_table(measurements)
     participants = study.sheets["participants"].reset_index(drop=True).copy()
     for column in participants.columns.drop("participant_id"):
         capped = column in CAPPED_COLUMNS
@@ -142,7 +154,7 @@ def tables_of(
         "radiomics": read_table(features[0], numeric=["value"]) if features else None,
     }
     if overlap is not None:
-        others["overlap"] = read_table(overlap, numeric=["value"])
+        others["overlap"] = _endpoint_table(overlap)
     return Tables(
         measurements=rows,
         participants=participants,

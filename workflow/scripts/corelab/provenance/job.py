@@ -50,6 +50,26 @@ def _set_environment(threads: int) -> None:
 
 
 @contextmanager
+def logged(log: Path) -> Iterator[tuple[int, int]]:
+    """Send stdout and stderr to a log, also from C++; gives where they went before."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    try:
+        with open(log, "wb", buffering=0) as handle:
+            os.dup2(handle.fileno(), 1)
+            os.dup2(handle.fileno(), 2)
+        yield kept
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, own in enumerate(kept, start=1):
+            os.dup2(own, number)
+            os.close(own)
+
+
+@contextmanager
 def job(snakemake: SnakemakeObject) -> Iterator[None]:
     """Run a job: everything printed, also from C++, goes to its log; errors end in one line.
 
@@ -59,15 +79,9 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
     """
     _set_environment(int(snakemake.threads))
     log = Path(str(snakemake.log[0]))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    _terminal.append(kept[0])
-    with open(log, "wb", buffering=0) as handle:
-        os.dup2(handle.fileno(), 1)
-        os.dup2(handle.fileno(), 2)
-        message = None
+    message = None
+    with logged(log) as kept:
+        _terminal.append(kept[0])
         try:
             with recorded(
                 place_of(log, getattr(snakemake, "rule", None)),
@@ -84,13 +98,7 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
             message = f"{type(error).__name__}: {error} (traceback in {log})"
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             _terminal.remove(kept[0])
-            os.dup2(kept[0], 1)
-            os.dup2(kept[1], 2)
-            os.close(kept[0])
-            os.close(kept[1])
     if message is not None:
         print(message, file=sys.stderr, flush=True)
         raise SystemExit(1)

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -125,6 +125,8 @@ class Entry:
         Files that it wrote and does not declare.
     inputs
         Inputs of the study as they were when it started.
+    made_from
+        Of a part of a job (:mod:`corelab.provenance.parts`): digest of all that it was made from.
     pid, started, host, slurm_job, scratch
         Process and temporary folder of a running job.
     cause
@@ -139,6 +141,7 @@ class Entry:
     beside: Mapping[str, Left] = field(default_factory=dict)
     inputs: Mapping[str, Stamped] = field(default_factory=dict)
     code: str | None = None
+    made_from: str = ""
     pid: int = 0
     started: str | None = None
     host: str | None = None
@@ -216,13 +219,15 @@ def _output_digests(names: Iterable[str]) -> dict[str, Left]:
     }
 
 
-def _undeclared_outputs(study: Path, outputs: Sequence[str]) -> list[str]:
+def _undeclared_outputs(study: Path, outputs: Sequence[str], before: Collection[str]) -> list[str]:
     """Files of the study that a job wrote and does not declare: dictionaries of tables, pages.
+
+    ``before``: files that this process had written when the job, a part of another one, started.
 
     Those of the image stages are listed, with their SHA-256, in the record that the stage declares.
     """
     root = study.absolute()
-    known = {str(Path(name).absolute()) for name in outputs}
+    known = {*before, *(str(Path(name).absolute()) for name in outputs)}
     found = []
     for name in sorted(WRITTEN - known):
         parts = Path(name).relative_to(root).parts if Path(name).is_relative_to(root) else ()
@@ -251,6 +256,7 @@ def recorded(
     outputs: Sequence[str] = (),
     wildcards: Mapping[str, str] | None = None,
     code: str | None = None,
+    made_from: str = "",
 ) -> Iterator[None]:
     """Keep a job's entry, and a private folder for its temporary files, while it runs.
 
@@ -265,11 +271,12 @@ def recorded(
         Files that the job declares; their sha256 is in the entry once it is done.
     wildcards
         Of the job.
-    code
-        Digest of the job's code.
+    code, made_from
+        Digest of the job's code; of a part of a job, of all that it is made from.
     """
     scratch = tempfile.mkdtemp(prefix=SCRATCH)  # mode 0700
     before = {name: os.environ.get(name) for name in ("TMPDIR",)}
+    written = set(WRITTEN)
     os.environ["TMPDIR"] = scratch
     tempfile.tempdir = None
     head = Entry(
@@ -279,6 +286,7 @@ def recorded(
         outputs=dict.fromkeys(sorted(outputs)),
         inputs=used(inputs, place.study) if place else {},
         code=code,
+        made_from=made_from,
     )
     running = replace(
         head,
@@ -300,7 +308,7 @@ def recorded(
                 head,
                 state="done",
                 outputs=_output_digests(outputs),
-                beside=_output_digests(_undeclared_outputs(place.study, outputs)),
+                beside=_output_digests(_undeclared_outputs(place.study, outputs, written)),
             )
             done.write(place.entry, durable=True)
     except BaseException as error:

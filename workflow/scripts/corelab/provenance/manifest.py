@@ -189,6 +189,7 @@ WRITERS = (
     (r"quality/|exhibits/registration\.", "contact_sheet"),
     (r"maps/.*_maps[._]", "frequency_groups"),
     (r"maps/", "frequency_map"),
+    (r"report/first_subject\.", "first_page"),
     (r"report/", "report"),
     (r"submission/", "submission"),
     (r"verification/certificate", "certificate"),

@@ -68,7 +68,8 @@ def workflow_rules(folder: Path = RULES) -> tuple[Rule, ...]:
     makers: dict[str, str] = {}
     for name, (_, body) in bodies.items():
         for made in re.findall(r"(?:under|stage)\(([^()]*)\)", _block(body, "output")):
-            makers[_token(made)] = name
+            # Not one made from it, for single jobs of the same products.
+            makers.setdefault(_token(made), name)
     rules = []
     for name, (file, body) in bodies.items():
         given = _block(body, "input")
@@ -79,7 +80,7 @@ def workflow_rules(folder: Path = RULES) -> tuple[Rule, ...]:
             after |= set(re.findall(r'"(\w+)"', taken))
         # A rule made from another one has no docstring: its message, less the job's wildcards.
         stated = re.search(r'"""(.+?)"""', body, re.S) or re.search(
-            r'message:\s+"(.+?): \{wildcards', body
+            r'message:\s+"(.+?)(?:: \{wildcards.*)?"', body
         )
         words = " ".join(stated.group(1).split()).rstrip(".") + "." if stated else ""
         rules.append(Rule(name, words, file, tuple(sorted((after & set(bodies)) - {name}))))

@@ -61,10 +61,14 @@ _WITH_AND_WITHOUT = (
 )
 
 
+def empty_table(columns: Iterable[str]) -> pd.DataFrame:
+    """A table without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+
+
 def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) -> pd.DataFrame:
     if not path.is_file():
-        frame = pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
-        return frame.astype(dict.fromkeys(numeric, float))
+        return empty_table(columns).astype(dict.fromkeys(numeric, float))
     frame = read_table(path)
     for name in columns:
         if name not in frame:
@@ -302,14 +306,16 @@ def _whole_records(kind: type[_Kind], paths: Iterable[Path]) -> Iterator[_Kind]:
         yield replace(record, products=None)
 
 
-def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, ...]:
-    """Stage records below ``derivatives/``, by subject and visit order."""
+def read_visits(
+    folder: Path, visit_order: Sequence[str] = (), subject: str = "sub-*"
+) -> tuple[Visit, ...]:
+    """Stage records below ``derivatives/``, by subject and visit order; of one subject entity."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     places = folder / "derivatives"
     records: list[Prepared | Segmented | Perfused] = [
-        *_whole_records(Prepared, places.glob("sub-*/ses-*/prepare.json")),
-        *_whole_records(Segmented, places.glob("sub-*/ses-*/segment.json")),
-        *_whole_records(Perfused, places.glob("sub-*/ses-*/perfuse.json")),
+        *_whole_records(Prepared, places.glob(f"{subject}/ses-*/prepare.json")),
+        *_whole_records(Segmented, places.glob(f"{subject}/ses-*/segment.json")),
+        *_whole_records(Perfused, places.glob(f"{subject}/ses-*/perfuse.json")),
     ]
     for record in records:
         found.setdefault((record.participant_id, record.visit), {})[record.stage] = record

@@ -176,21 +176,42 @@ def write_subjects(
     results: Results, folder: Path, chains: Mapping[str, Sequence[Step]]
 ) -> dict[str, SubjectImages]:
     """Write the subjects' pages; subject with images -> what its pages link to."""
-    concerns = by_participant(results.once(findings_of))
     names = list(results.pages)
     imaged = [name for name in names if results.visits_of(name)]
     drawn = {}
     for name in names:
-        images, found = subject_images(results, name, folder), concerns.get(name, [])
         around = _neighbours(names, name, subject_page)
-        html = _subject_html(results, name, images, found, around, chains=chains)
-        write_text(html, folder / subject_page(name))
+        blinded = _neighbours(imaged, name, blinded_page) if results.visits_of(name) else ("", "")
+        images = write_subject(results, name, folder, around, blinded, chains)
         if results.visits_of(name):
             drawn[name] = images
-            around = _neighbours(imaged, name, blinded_page)
-            html = _subject_html(results, name, images, found, around, blinded=True)
-            write_text(html, folder / blinded_page(name))
     return drawn
+
+
+def write_subject(
+    results: Results,
+    name: str,
+    folder: Path,
+    around: tuple[str, str] = ("", ""),
+    around_blinded: tuple[str, str] = ("", ""),
+    chains: Mapping[str, Sequence[Step]] | None = None,
+) -> SubjectImages:
+    """Write one subject's page and, with images, its page for review; what they link to.
+
+    ``around`` are the addresses of the pages before and after; ``chains`` the traces of values.
+    """
+    found = results.once(_concerns).get(name, [])
+    images = subject_images(results, name, folder)
+    html = _subject_html(results, name, images, found, around, chains=chains)
+    write_text(html, folder / subject_page(name))
+    if results.visits_of(name):
+        html = _subject_html(results, name, images, found, around_blinded, blinded=True)
+        write_text(html, folder / blinded_page(name))
+    return images
+
+
+def _concerns(results: Results) -> dict[str, list[Finding]]:
+    return by_participant(results.once(findings_of))
 
 
 def cards(results: Results, drawn: Mapping[str, SubjectImages]) -> list[Card]:

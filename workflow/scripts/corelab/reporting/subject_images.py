@@ -25,6 +25,8 @@ from corelab.terms.kinds import kind_words
 
 #: A mosaic is as wide as a page shows it.
 SLICES, TILE_PIXELS = 7, 160
+#: Records that pictures are made from.
+_SHOWN = frozenset({"prepare", "segment", "perfuse", "normalise", "measure", "quality"})
 #: Rows of a card.
 _CARD_ROWS = 3
 
@@ -88,6 +90,8 @@ def _digest(results: Results, subject: str) -> str:
     place = results.folder / "derivatives" / subject_entity(subject)
     found = hashlib.sha256(_code().encode())
     for path in sorted([*place.glob("*.json"), *place.glob("ses-*/*.json")]):
+        if path.stem not in _SHOWN:
+            continue
         found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()
 

@@ -103,7 +103,7 @@ class Config(Settings):
     """
     serial_imaging: SerialImagingSettings | None = None
     analyses: tuple[Mapping[str, Any], ...] = ()
-    """The analysis plan; one entry is one job"""
+    """The analysis plan"""
 
     @property
     def plan_fingerprint(self) -> str:

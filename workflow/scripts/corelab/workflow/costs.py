@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from corelab.settings.analyses.base import RESAMPLES, AnalysisSpec, texts
 from corelab.workflow.cohort import Cohort
 from corelab.workflow.inputs import inspected, network_files
 
@@ -171,3 +172,25 @@ def priority_of(stages: Mapping[str, int | Callable[[Any], int]], stage: str, su
     """
     found = stages[stage]
     return found(SimpleNamespace(subject=subject)) if callable(found) else found
+
+
+#: Analyses that share one job: at most so many, in a study of at most so many participants. In a
+#: larger study each takes longer than the start of a job.
+MOST_TOGETHER, MOST_PARTICIPANTS = 50, 1000
+#: Methods that fit a model many times or iteratively, which take seconds to minutes.
+_SLOW_METHODS = frozenset({"mmrm", "multiple_imputation", "gee", "glmm", "superpc"})
+
+
+def takes_long(analysis: AnalysisSpec) -> bool:
+    """Whether an analysis has a job of its own, so that several run at the same time.
+
+    Examples
+    --------
+    >>> from corelab.settings.analyses import spec_of
+    >>> plan = {"id": "a", "type": "agreement", "endpoint": "aspects", "sources": "all"}
+    >>> takes_long(spec_of(plan)), takes_long(spec_of({**plan, "resamples": 10_000}))
+    (False, True)
+    """
+    resamples = getattr(analysis, "resamples", None) or 0
+    methods = _SLOW_METHODS & set(texts(getattr(analysis, "method", None)))
+    return resamples > RESAMPLES or bool(methods) or analysis.type == "radiomics"

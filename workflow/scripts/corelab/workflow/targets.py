@@ -19,6 +19,7 @@ from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
 from corelab.workflow.cohort import Cohort
+from corelab.workflow.costs import MOST_PARTICIPANTS, MOST_TOGETHER, takes_long
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.
 GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
@@ -113,6 +114,11 @@ class Targets:
     def stage_records(self) -> dict[str, list[str]]:
         """Records that the study should have by stage, relative to its folder."""
         return by_stage(self.study.folder, self.status_records())
+
+    @functools.cached_property
+    def first(self) -> list[str]:
+        """The participant whose images come first, for a first result; none without images."""
+        return list(self.cohort.subjects)[:1]
 
     def quality_records(self) -> list[str]:
         """Records of the quality figures; none if the config has figures off."""
@@ -260,6 +266,32 @@ class Targets:
         return {analysis.id: analysis for analysis in specs_of(self.study.settings)}
 
     @functools.cached_property
+    def together(self) -> list[str]:
+        """Analyses that share a job: those that are little more than the start of one."""
+        small = len(self.study.participants) <= MOST_PARTICIPANTS
+        found = [name for name, one in self.analyses.items() if small and not takes_long(one)]
+        return found[:MOST_TOGETHER]
+
+    @functools.cached_property
+    def alone(self) -> list[str]:
+        """Analyses that have a job of their own."""
+        return [name for name in self.analyses if name not in self.together]
+
+    @functools.cached_property
+    def drawn(self) -> list[str]:
+        """Analyses with figures."""
+        return [n for n, one in self.analyses.items() if one.kind.figure or self.figure_kinds(n)]
+
+    @functools.cached_property
+    def drawn_together(self) -> list[str]:
+        """Those of them whose figures one job draws."""
+        return [name for name in self.together if name in self.drawn]
+
+    def any_of(self, kind: str, names: Iterable[str]) -> bool:
+        """Whether one of the analyses is of that type."""
+        return any(self.analyses[name].type == kind for name in names)
+
+    @functools.cached_property
     def frequency_maps(self) -> dict[str, FrequencyMap]:
         """Frequency maps that the config lists, by id."""
         return {one.id: one for one in self.study.settings.measurement.frequency_maps}
@@ -313,9 +345,6 @@ class Targets:
         a rule declares as output. The report waits for those that are listed here.
         """
         settings = self.study.settings
-        drawn = [
-            name for name, a in self.analyses.items() if a.kind.figure or self.figure_kinds(name)
-        ]
         single = {
             "registration": bool(self.quality_records()),
             "noise_floor": bool(self.noise_repeats()),
@@ -330,7 +359,7 @@ class Targets:
             self.under("exhibits", "failures.json"),
             *self.listed("exhibits/map_{}.json", self.frequency_maps),
             *self.listed("exhibits/{}.json", [name for name, wanted in single.items() if wanted]),
-            *self.listed("exhibits/analysis_{}.json", drawn),
+            *self.listed("exhibits/analysis_{}.json", self.drawn),
             *self.listed("exhibits/specifications_{}.json", self.grids),
             *self.listed("exhibits/flow_{}.json", self.flows),
         ]
