@@ -155,22 +155,19 @@ def fit_random_intercept(
     def loss(at: np.ndarray) -> float:
         return -_likelihood(data, at, points)[0] / y.size
 
-    def slope(at: np.ndarray) -> np.ndarray:
-        if points > 5:
-            return -_likelihood(data, at, points)[1] / y.size
-        # With few nodes their places matter to the gradient.
-        steps = 1e-5 * np.eye(at.size)
-        return np.array([(loss(at + s) - loss(at - s)) / 2e-5 for s in steps])
-
+    # The search asks for both at each place; together they are computed once.
     def both(at: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = _likelihood(data, at, points)
+        if points <= 5:
+            # With few nodes their places matter to the gradient.
+            steps = 1e-5 * np.eye(at.size)
+            return -value / y.size, np.array([(loss(at + s) - loss(at - s)) / 2e-5 for s in steps])
         return -value / y.size, -gradient / y.size
 
-    # The search asks for both at each place; together they are computed once.
-    exact = points > 5
-    found = optimize.minimize(
-        both if exact else loss, theta, jac=exact or slope, method="BFGS", options={"gtol": 1e-6}
-    )
+    def slope(at: np.ndarray) -> np.ndarray:
+        return both(at)[1]
+
+    found = optimize.minimize(both, theta, jac=True, method="BFGS", options={"gtol": 1e-6})
     theta = found.x
     for _ in range(5):
         steps = 1e-4 * np.eye(theta.size)
