@@ -14,16 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
+from threadpoolctl import threadpool_limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VISITS = ("baseline", "day5", "day90")
 SITES = 30
 #: What planning one job takes (schema, sheets, digests of the code), CPU s.
 FIXED_S = 5.0
+#: Peak memory of a job of the whole cohort, at most, up to 10 000 visits.
+MEMORY_MIB = 500
 
 
 def scan_study(folder: Path, subjects: int) -> Path:
@@ -51,16 +56,59 @@ def scan_study(folder: Path, subjects: int) -> Path:
     return path
 
 
-def measured(command: list[str]) -> tuple[float, float, str]:
-    """CPU s, peak memory (MB) and last line of a command."""
+def measured(
+    command: list[str], environment: Mapping[str, str] | None = None
+) -> tuple[float, float, str]:
+    """CPU s, peak memory (MiB) and output of a command."""
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(environment or {})},
     )
     reported = process.stdout.read() if process.stdout else ""
     _, code, used = os.wait4(process.pid, 0)
     if code:
         raise SystemExit(reported[-3000:])
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, reported
+
+
+@dataclass(frozen=True)
+class Used:
+    """What the process of a job took, start of Python included."""
+
+    rule: str
+    cpu_s: float
+    peak_mib: float
+
+
+def used_by_jobs(usage: Path) -> list[Used]:
+    """Jobs in the order in which they ended, as tests/bench/job_usage notes them."""
+    lines = usage.read_text().splitlines() if usage.is_file() else []
+    rows = [line.split("\t") for line in lines]
+    return [Used(rule, float(cpu), float(peak)) for rule, cpu, peak in rows]
+
+
+def run_jobs(config: Path, targets: Sequence[str], usage: Path) -> float:
+    """Run Snakemake, each job noting what it took; CPU s of Snakemake itself."""
+    paths = (REPOSITORY / "tests" / "bench" / "job_usage", REPOSITORY / "workflow" / "scripts")
+    noting = {"CORELAB_JOB_USAGE": str(usage), "PYTHONPATH": ":".join(map(str, paths))}
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", str(config)]
+    before = len(used_by_jobs(usage))
+    cpu, _, _ = measured([*command, "--", *targets], noting)
+    return cpu - sum(job.cpu_s for job in used_by_jobs(usage)[before:])
+
+
+def print_jobs(visits: int, usage: Path) -> None:
+    """The most expensive job of each rule, and whether it takes more memory than is promised."""
+    jobs = used_by_jobs(usage)
+    for rule in dict.fromkeys(job.rule for job in jobs):
+        of_rule = [job for job in jobs if job.rule == rule]
+        cpu, peak = max(job.cpu_s for job in of_rule), max(job.peak_mib for job in of_rule)
+        more = f"  more than {MEMORY_MIB} MiB" * (peak > MEMORY_MIB)
+        print(f"{visits:>6} visits, {rule:<20} {cpu:8.1f} CPU s {peak:6.0f} MiB{more}", flush=True)
 
 
 def cohort_files() -> list[str]:
@@ -272,15 +320,8 @@ def sheets(visits: int) -> None:
         raise SystemExit("2 CPU s are promised for 27 000 scans and 100 000 reads")
 
 
-#: Jobs of the whole cohort whose cost grows with it, as the table of the documentation has them.
-COHORT_JOBS = (
-    *("collect", "analyse", "analyse_alone", "draw", "draw_alone", "trace_table", "submission"),
-    *("report", "manifest"),
-)
-
-
 def study(visits: int) -> None:
-    """All cohort jobs of a study of reads, from their own benchmark files: two readers, one arm each.
+    """All jobs of a study of reads, each in its process: two readers, two arms.
 
     An agreement with 1000 resamples by case and a comparison of the arms.
     """
@@ -312,27 +353,19 @@ def study(visits: int) -> None:
             ],
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--cores", "1"]
-        measured([*command, "--configfile", str(folder / "config.yaml"), "--", "all"])
-        for path in sorted((folder / "results" / "scale" / "benchmarks").rglob("*.tsv")):
-            cells = dict(
-                zip(*(line.split("\t") for line in path.read_text().splitlines()), strict=True)
-            )
-            if path.parent.name in COHORT_JOBS:
-                print(
-                    f"{visits:>6} visits, {path.parent.name} {path.stem:<12} "
-                    f"{cells['cpu_time']:>8} CPU s {cells['max_rss']:>8} MB",
-                    flush=True,
-                )
-            if cells["max_rss"] not in {"-", "NA"} and float(cells["max_rss"]) > 500:
-                print(f"  {path.parent.name} {path.stem}: more than 500 MB", flush=True)
+        usage = folder / "usage.tsv"
+        run_jobs(folder / "config.yaml", ["all"], usage)
+        print_jobs(visits, usage)
 
 
 def maps(subjects: int) -> None:
     """A frequency map of supplied masks in MNI152, from files to file; a child of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "map", str(subjects)]
     cpu, memory, reported = measured(command)
-    print(f"frequency map of {subjects:>6} masks {cpu:7.1f} CPU s {memory:7.0f} MB peak {reported}")
+    cpu -= float(reported)
+    print(
+        f"frequency map of {subjects:>6} masks {cpu:7.1f} CPU s {memory:7.0f} MiB peak", flush=True
+    )
     # Masks of the 1 mm template, one core: what is promised for the largest public cohort.
     if subjects <= 1449 and cpu > 60:
         raise SystemExit(f"the map of {subjects} masks took {cpu:.0f} s; 60 s are promised")
@@ -364,26 +397,100 @@ def one_map(subjects: int) -> None:
             f"{name}/map.nii.gz", label="lesion", records=[], supplied=rows, folder=Path(name),
             enrolled=subjects, denominator="enrolled", visit_order=["v"],
         )  # fmt: skip
-    print(f"(of which {prepared:.1f} s to write the masks)")
+    print(f"{prepared:.2f}")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one core does: copies memory, inflates the masks of ``maps``, multiplies matrices."""
+
+    copied_gb_s: float
+    inflated_gb_s: float
+    gflop_s: float
+
+
+def machine() -> Machine:
+    """Rates by CPU time, the best of five."""
+    import zlib
+
+    def seconds(work: Callable[[], object]) -> float:
+        taken = []
+        for _ in range(5):
+            start = time.process_time()
+            work()
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    rng, size = np.random.default_rng(1), 1500
+    source, target = np.ones(2**25), np.empty(2**25)
+    mask = np.zeros(4_000_000, np.uint8)
+    mask[1_000_000:1_012_500] = rng.random(12_500) < 0.9
+    packed = zlib.compress(mask.tobytes())
+    left, right = rng.random((2, size, size))
+    with threadpool_limits(1):
+        return Machine(
+            2 * source.nbytes / 1e9 / seconds(lambda: np.copyto(target, source)),
+            mask.nbytes / 1e9 / seconds(lambda: zlib.decompress(packed, bufsize=mask.nbytes)),
+            2 * size**3 / 1e9 / seconds(lambda: left @ right),
+        )
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A row of docs/images/scale.tsv: what a job took, and what its data and arithmetic are.
+
+    ``mb_read`` are bytes of its inputs, ``mb_inflated`` of compressed images; ``gflop`` what its
+    statistics need: 20 operations for each pair of reads and resample, 2 for each voxel of a map.
+    """
+
+    what: str
+    visits: int
+    cpu_s: float
+    peak_mib: float
+    mb_read: float
+    mb_inflated: float
+    gflop: float
+
+    def bound_s(self, machine: Machine) -> float:
+        """Least time on this machine, if nothing is done twice and nothing waits."""
+        inflated = self.mb_inflated / 1000 / machine.inflated_gb_s
+        return self.mb_read / 1000 / machine.copied_gb_s + inflated + self.gflop / machine.gflop_s
+
+
+def growth() -> list[Growth]:
+    """What was measured."""
+    lines = (REPOSITORY / "docs" / "images" / "scale.tsv").read_text().splitlines()[1:]
+    cells = [line.split("\t") for line in lines]
+    return [Growth(what, int(visits), *map(float, rest)) for what, visits, *rest in cells]
 
 
 def draw() -> None:
-    """Chart of the measured growth, CPU seconds against visits, with the fitted exponents."""
+    """Chart and table of the measured growth, beside what this machine needs at least."""
     from matplotlib import pyplot as plt
 
-    table = REPOSITORY / "docs" / "images" / "scale.tsv"
-    rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
-    figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for what in dict.fromkeys(row[0] for row in rows):
-        visits, cpu = np.array([[float(r[1]), float(r[2])] for r in rows if r[0] == what]).T
+    plt.rcParams |= {"svg.hashsalt": "scale", "svg.fonttype": "none"}
+    core, rows = machine(), growth()
+    print(f"{core.copied_gb_s:.1f} GB/s copied, {core.inflated_gb_s:.2f} GB/s inflated, "
+          f"{core.gflop_s:.0f} GFLOP/s")  # fmt: skip
+    print("| job | visits | CPU s | peak, MiB | MB read | GFLOP | bound, s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    figure, axes = plt.subplots(figsize=(8.0, 5.0), layout="constrained")
+    for what in dict.fromkeys(row.what for row in rows):
+        own = [row for row in rows if row.what == what]
+        visits, cpu = np.array([(row.visits, row.cpu_s) for row in own]).T
+        bounds = [row.bound_s(core) for row in own]
         exponent = np.polyfit(np.log(visits), np.log(cpu), 1)[0]
-        axes.loglog(visits, cpu, marker="o", label=f"{what}, exponent {exponent:.2f}")
-        print(f"{what}: exponent {exponent:.2f}")
+        (line,) = axes.loglog(visits, cpu, marker="o", label=f"{what}, exponent {exponent:.2f}")
+        axes.loglog(visits, bounds, color=line.get_color(), linewidth=0.7, linestyle=":")
+        for row, bound in zip(own, bounds, strict=True):
+            peak = "" if np.isnan(row.peak_mib) else f"{row.peak_mib:.0f}"
+            print(f"| {what} | {row.visits} | {row.cpu_s:.1f} | {peak} | {row.mb_read:.1f} "
+                  f"| {row.gflop:.2g} | {bound:.2g} |")  # fmt: skip
     axes.set_xlabel("Visits")
-    axes.set_ylabel("CPU time, s")
-    axes.legend(frameon=False, fontsize=8)
-    plt.rcParams["svg.hashsalt"] = "scale"
-    figure.savefig(table.with_suffix(".svg"), metadata={"Date": None})
+    axes.set_ylabel("CPU time, s (dotted: what the machine needs at least)")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    chart = REPOSITORY / "docs" / "images" / "scale.svg"
+    figure.savefig(chart, metadata={"Date": None})
 
 
 def main() -> None:

@@ -16,8 +16,11 @@ from corelab.imaging.geometry import (
     linear_at,
     linear_grid,
     orthonormal_affine,
+    smoothed,
     voxel_sizes_mm,
+    without_holes,
 )
+from corelab.segmentation.tissue import ball, enlarged
 
 
 def rotation(angles_deg):
@@ -227,3 +230,36 @@ def test_linear_interpolation_is_that_of_scipy_to_the_last_bit(mode, dtype):
     due = ndimage.map_coordinates(values, points, output=np.float64, **options)
     found = linear_at(values, points, mode=mode, beyond=3.0, dtype=np.float64)
     np.testing.assert_array_equal(found, due)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sigma", [0.06, 0.7, (2.3, 0.0, 4.1), (0.0, 9.0, 0.3)])
+def test_smoothing_is_that_of_scipy_to_the_last_bit(sigma, dtype):
+    rng = np.random.default_rng(3)
+    for shape in ((23, 31, 17), (5, 3, 1), (40, 2, 1100)):
+        values = (100 * rng.normal(size=shape)).astype(dtype)
+        for truncate in (3.0, 4.0):
+            due = ndimage.gaussian_filter(values, sigma, truncate=truncate)
+            found = smoothed(values, sigma, truncate=truncate)
+            np.testing.assert_array_equal(found, due)
+            assert found.dtype == due.dtype
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 0.95])
+def test_holes_are_those_of_scipy(share):
+    blobs = ndimage.gaussian_filter(np.random.default_rng(4).normal(size=(23, 31, 17)), 1)
+    mask = blobs > np.quantile(blobs, 1 - share)
+    for one in (mask, np.pad(mask, 4), mask.T, np.zeros_like(mask), np.ones_like(mask)):
+        np.testing.assert_array_equal(without_holes(one), ndimage.binary_fill_holes(one))
+        slices = [ndimage.binary_fill_holes(one[:, :, k]) for k in range(one.shape[2])]
+        found = without_holes(one, within_slices=True)
+        np.testing.assert_array_equal(found, np.stack(slices, axis=2))
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0, 1.0), (0.9375, 0.9375, 5.0), (0.43, 0.7, 2.0)])
+def test_a_mask_grows_as_by_a_ball(sizes):
+    blobs = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=(23, 31, 17)), 2) > 0.2
+    for mask in (blobs, np.zeros_like(blobs)):
+        for radius_mm in (0.4, 1.0, 2.0, 3.0, 4.1):
+            due = ndimage.binary_dilation(mask, ball(radius_mm, sizes))
+            np.testing.assert_array_equal(enlarged(mask, radius_mm, sizes), due)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from corelab.imaging.template import template_image
 from corelab.registration import apply_transforms, transform_points
 from corelab.registration.ants_backend import ants_library, to_ants
 from corelab.registration.nipype_backends import fsl_to_world
@@ -16,6 +17,7 @@ from corelab.registration.quality import (
     overlap,
 )
 from corelab.registration.registrar import Transform
+from corelab.registration.subject import _on_template, _OnAnchor
 from corelab.registration.transforms import (
     RAS_LPS,
     Affine,
@@ -262,6 +264,26 @@ class TestApply:
         boxed = np.asarray(apply_transforms(image, fixed, [matrix]).dataobj)
         whole = np.asarray(apply_transforms(image, fixed, [field, matrix]).dataobj)
         np.testing.assert_allclose(boxed, whole, atol=1e-4)
+
+    def test_masks_on_the_template_are_those_of_the_whole_grid(self):
+        """Places are computed in blocks around each mask, as far as the field can reach."""
+        field = np.diag([6.0, 6.0, 6.0, 1.0])
+        field[:3, 3] = -60, -80, -40
+        fit = Transform("deformable", ANALYTIC, smooth_warp(field, mm=25.0))
+        places = _OnAnchor(fit)
+        back = [Affine(turn(1, 7))]
+        steps = [Affine(np.linalg.inv(back[0].matrix))]
+        for seed, corner in ((3, (-20.0, 30.0, 11.0)), (4, (40.0, -90.0, 40.0)), (5, (0, 0, 900))):
+            affine = oblique()
+            affine[:3, 3] = corner
+            data = (np.asarray(blobs(affine, seed=seed).dataobj) > 8).astype(np.uint8)
+            mask = nib.Nifti1Image(data, affine)
+            found = _on_template(mask, steps, back, places)
+            every_fifth = template_image().slicer[::5, ::5, ::5]
+            due = apply_transforms(mask, every_fifth, [*fit.to_fixed, *steps], "label")
+            thin = np.asarray(found.dataobj)[::5, ::5, ::5]
+            np.testing.assert_array_equal(thin, np.asarray(due.dataobj))
+            assert np.asarray(found.dataobj).any() == (seed != 5)
 
     def test_empty_mask_gives_empty_mask(self):
         empty = nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4))

@@ -140,7 +140,7 @@ rule submission:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
     params:
         study=STUDY.part(*STUDY.config, sheets=ANALYSIS_SHEETS),
         # The procedure is written from the rules: an edit of one is another procedure.

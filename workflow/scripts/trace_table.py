@@ -8,17 +8,17 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.provenance.failures import listed_records
-        from corelab.provenance.manifest import TRACE, build_trace
-        from corelab.provenance.products import read_table, write_table
+        from corelab.provenance.manifest import TRACE, trace_rows
+        from corelab.provenance.products import read_table, write_rows
 
         given, folder = snakemake.input, Path(snakemake.params.folder)
         stages = {"prepare", "segment", "perfuse", "normalise"}
-        trace = build_trace(
+        trace = trace_rows(
             folder,
             read_table(given.measurements),
             listed_records(given.records, folder, stages),
         )
-        write_table(trace, snakemake.output.table, TRACE, sort=False)
+        write_rows(trace, snakemake.output.table, TRACE)
 
 
 main(snakemake)  # noqa: F821

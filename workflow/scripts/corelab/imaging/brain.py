@@ -28,9 +28,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import distance_mm, linear_grid, voxel_sizes_mm
-from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels, spread_and_floor
-from corelab.imaging.template import template_brain_mask, tissue_maps
+from corelab.imaging.geometry import (
+    distance_mm,
+    linear_grid,
+    smoothed,
+    voxel_sizes_mm,
+    without_holes,
+)
+from corelab.imaging.head_fit import (
+    CT_KINDS,
+    HeadFit,
+    fit_voxels,
+    spread_and_floor,
+    wide_template,
+)
 from corelab.terms.verdicts import FAIL, PASS, WARN
 
 Array = NDArray[np.floating]
@@ -195,7 +206,6 @@ def extract_brain(image: Any, kind: str) -> Brain:
 
 def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadFit) -> Mask:
     """The cut on a coarse grid, and its surface moved on the image's own."""
-    from scipy import ndimage
 
     given = voxel_sizes_mm(affine)
     blocks = np.maximum(1, (_FINE_ENOUGH_MM / given).astype(int))
@@ -226,7 +236,7 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
 
     sizes = given * blocks
     depth = finer(surface)
-    level = ndimage.gaussian_filter(inner / finer(field), np.where(sizes < 3, 0.7 / sizes, 0.0))
+    level = smoothed(inner / finer(field), np.where(sizes < 3, 0.7 / sizes, 0.0))
     found = _evidence(level, depth, limits) > _STAY_PER_MM * depth
     found &= finer(outside.astype(np.float32)) < 0.5
     if kind in _BRIGHT_FLUID:
@@ -242,15 +252,12 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
 @cache
 def _template_fields() -> tuple[NDArray[np.float32], NDArray[np.float32], Array]:
     """Signed distance (mm) to the template's brain, its share of tissue, and their affine: 2 mm."""
-    from scipy import ndimage
 
-    image = template_brain_mask()
-    parts = (np.asarray(image.dataobj), *tissue_maps())
-    brain, grey, white = (np.pad(part[::2, ::2, ::2], 20) for part in parts)
-    distance = ndimage.gaussian_filter(_signed(brain > 0, np.full(3, 2.0)), 1.0)
+    template = wide_template()
+    signed = template.away_mm - distance_mm(template.brain, 2.0)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[:3, 3] = image.affine[:3, 3] - 40
-    return distance, grey + white, affine
+    affine[:3, 3] = template.origin_mm
+    return smoothed(signed.astype(np.float32), 1.0), template.grey + template.white, affine
 
 
 def _onto(
@@ -442,15 +449,11 @@ def _bent(
 
 def _bend(apart: Array, found: Array, sizes: Array) -> NDArray[np.float32]:
     """Smooth displacement of the prior, mm, from its distance to what was found."""
-    from scipy import ndimage
 
     weight = np.exp(-0.5 * np.square(found / 4.0)).astype(np.float32) + np.float32(1e-6)
 
     def smooth(width_mm: float) -> Array:
-        sums = (
-            ndimage.gaussian_filter(part, width_mm / sizes, truncate=3.0)
-            for part in (apart * weight, weight)
-        )
+        sums = (smoothed(part, width_mm / sizes, truncate=3.0) for part in (apart * weight, weight))
         return np.divide(*sums)
 
     bend = np.minimum(smooth(_BEND_MM), np.maximum(smooth(_TREND_MM), 0) + _DENT_MM)
@@ -522,10 +525,9 @@ def _beside_bone(mask: Mask, hu: NDArray[np.float32], away: Array, sizes: Array)
 
     Only layers thicker than dura and the blurred edge of bone, with their rim, are taken in.
     """
-    from scipy import ndimage
 
     within = [*sizes[:2], _FAR_MM]
-    smooth = ndimage.gaussian_filter(hu, [*(0.7 / sizes[:2]), 0.0])
+    smooth = smoothed(hu, [*(0.7 / sizes[:2]), 0.0])
     soft = (smooth > _SOFT_HU[0]) & (hu < _SOFT_HU[1]) & (away < _WITHIN_SKULL_MM) & ~mask
     deep = distance_mm(soft, within) > _THIN_MM
     if not deep.any():
@@ -548,7 +550,6 @@ def _averaged(voxels: NDArray[np.float32], blocks: NDArray[np.integer]) -> NDArr
 
 def _stripped(voxels: NDArray[Any], sizes: NDArray[Any], kind: str) -> Mask | None:
     """The filled foreground of a skull-stripped image; None if it shows scalp or skull."""
-    from scipy import ndimage
 
     background = voxels.flat[0]
     foreground = voxels != background
@@ -560,7 +561,7 @@ def _stripped(voxels: NDArray[Any], sizes: NDArray[Any], kind: str) -> Mask | No
         return None
     if kind in CT_KINDS and (voxels[foreground] > _BONE_HU).mean() > 0.02:
         return None
-    return np.asarray(ndimage.binary_fill_holes(foreground), dtype=bool)
+    return without_holes(foreground)
 
 
 def _cut_free(
@@ -582,7 +583,6 @@ def _cut_free(
 
 def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> NDArray[np.bool_]:
     """Close sulci and fill ventricles, within slices."""
-    from scipy import ndimage
 
     if not mask.any():
         return mask
@@ -594,9 +594,7 @@ def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> ND
     closed = distance_mm(wide, in_plane) > close_mm
     closed = closed[padding[0] : -padding[0], padding[1] : -padding[1]]
     closed |= mask
-    for index in range(closed.shape[2]):
-        closed[:, :, index] = ndimage.binary_fill_holes(closed[:, :, index])
-    return np.asarray(ndimage.binary_fill_holes(closed), dtype=bool)
+    return without_holes(without_holes(closed, within_slices=True))
 
 
 def brain_shape(mask: Mask, affine: Array, fit: HeadFit) -> BrainShape:
@@ -615,6 +613,7 @@ def brain_shape(mask: Mask, affine: Array, fit: HeadFit) -> BrainShape:
 
     Examples
     --------
+    >>> from corelab.imaging.template import template_brain_mask
     >>> image = template_brain_mask().slicer[::3, ::3, ::3]
     >>> whole = np.asarray(image.dataobj) > 0
     >>> half = whole.copy(); half[:, 40:] = False          # the front is lost

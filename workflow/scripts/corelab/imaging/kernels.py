@@ -240,6 +240,84 @@ def least_surface(gain, share, per_mm, primal, dual, price, iterations):  # type
 
 
 @compiled(())
+def _mirrored(index, size):  # type: ignore[no-untyped-def]
+    """Index of the voxel that stands for one beyond the edge: c b a | a b c | c b a."""
+    index %= 2 * size
+    return index if index < size else 2 * size - 1 - index
+
+
+@compiled(())
+def smooth_axis(values, weights, out):  # type: ignore[no-untyped-def]
+    """Sums along the middle axis, mirrored at its ends; ``weights`` from the centre outwards."""
+    outer, n, inner = values.shape
+    reach = weights.shape[0] - 1
+    line, sums = np.empty(n + 2 * reach), np.empty(max(n, _BLOCK))
+    for o in range(outer):
+        if inner == 1:
+            for i in range(n + 2 * reach):
+                line[i] = values[o, _mirrored(i - reach, n), 0]
+            for i in range(n):
+                sums[i] = line[i + reach] * weights[0]
+            for away in range(reach, 0, -1):
+                for i in range(n):
+                    sums[i] += (line[i + reach - away] + line[i + reach + away]) * weights[away]
+            for i in range(n):
+                out[o, i, 0] = sums[i]
+            continue
+        for first in range(0, inner, _BLOCK):
+            size = min(_BLOCK, inner - first)
+            for i in range(n):
+                here = values[o, i, first : first + size]
+                for k in range(size):
+                    sums[k] = np.float64(here[k]) * weights[0]
+                for away in range(reach, 0, -1):
+                    low = values[o, _mirrored(i - away, n), first : first + size]
+                    high = values[o, _mirrored(i + away, n), first : first + size]
+                    for k in range(size):
+                        sums[k] += (np.float64(low[k]) + np.float64(high[k])) * weights[away]
+                for k in range(size):
+                    out[o, i, first + k] = sums[k]
+
+
+@compiled(())
+def around(mask, within_slices):  # type: ignore[no-untyped-def]
+    """What is not in a 3D mask and is connected by faces with the edge of the array, or slice."""
+    nx, ny, nz = mask.shape
+    held = mask.reshape(-1)
+    found = np.zeros(held.shape[0], np.bool_)
+    stack, count = np.empty(held.shape[0], np.int32), 0
+    for at in range(held.shape[0]):
+        x, y, z = at // (ny * nz), at // nz % ny, at % nz
+        edge = x == 0 or y == 0 or x == nx - 1 or y == ny - 1
+        if not within_slices:
+            edge = edge or z == 0 or z == nz - 1
+        if edge and not held[at]:
+            found[at] = True
+            stack[count] = at
+            count += 1
+    while count:
+        count -= 1
+        at = stack[count]
+        x, y, z = at // (ny * nz), at // nz % ny, at % nz
+        for side in range(4 if within_slices else 6):
+            if side < 2:
+                there, step = x + 2 * side - 1, ny * nz
+                inside = 0 <= there < nx
+            elif side < 4:
+                there, step = y + 2 * side - 5, nz
+                inside = 0 <= there < ny
+            else:
+                there, step = z + 2 * side - 9, 1
+                inside = 0 <= there < nz
+            beside = at + step if side & 1 else at - step
+            if inside and not held[beside] and not found[beside]:
+                found[beside] = True
+                stack[count] = beside
+                count += 1
+    return found.reshape(mask.shape)
+
+
+@compiled(())
 def _placed(values, points, origin, step, mode, beyond, cell, share, out):  # type: ignore[no-untyped-def]
     """Values at at most a block of places; ``cell`` and ``share`` are scratch of its size."""
     nx, ny, nz = values.shape

@@ -9,16 +9,15 @@ verdict is ``not_assessable``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.geometry import in_memory, resample_to, same_grid
+from corelab.imaging.geometry import resample_to, same_grid, smoothed
 from corelab.records.images import AcquisitionRow, Scan
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
@@ -61,7 +60,7 @@ class LeftRight:
 
 
 def left_right_rows(
-    scans: Sequence[Scan], brain_masks: Mapping[str, str], folder: Path
+    scans: Sequence[Scan], brain_masks: Mapping[str, str], read: Callable[[str], Any]
 ) -> list[AcquisitionRow]:
     """Rows of the criterion ``left_right``: each image of a visit against its reference.
 
@@ -71,8 +70,8 @@ def left_right_rows(
         Usable scans of the visit.
     brain_masks
         Grid -> path of its brain mask.
-    folder
-        Results folder, which paths are relative to.
+    read
+        Gives the image of a path of these.
 
     Returns
     -------
@@ -94,8 +93,8 @@ def left_right_rows(
         # Others of a grid are compared with its first one, which takes no fit.
         other = ranked[0] if scan is first else first
         if other.scan_id not in references:
-            references[other.scan_id] = _reference(*_image_and_mask(other, brain_masks, folder))
-        found = _compared(references[other.scan_id], _image_and_mask(scan, brain_masks, folder))
+            references[other.scan_id] = _reference(*_image_and_mask(other, brain_masks, read))
+        found = _compared(references[other.scan_id], _image_and_mask(scan, brain_masks, read))
         if scan is first:
             heads[scan.grid] = found
         else:
@@ -130,13 +129,15 @@ def _by_way_of(found: LeftRight, head: LeftRight | None) -> LeftRight:
     return LeftRight(gain, sign * found.z, PASS if gain > 0 else FAIL)
 
 
-def _image_and_mask(scan: Scan, brain_masks: Mapping[str, str], folder: Path) -> tuple[Any, Any]:
-    image: Any = in_memory(nib.load(folder / scan.file))
+def _image_and_mask(
+    scan: Scan, brain_masks: Mapping[str, str], read: Callable[[str], Any]
+) -> tuple[Any, Any]:
+    image = read(scan.file)
     if len(image.shape) == 4:
         image = nib.Nifti1Image(np.asarray(image.dataobj).mean(axis=3), image.affine)
     if scan.kind in CT_KINDS:
         image = nib.Nifti1Image(np.clip(_array(image), *BRAIN_WINDOW_HU), image.affine)
-    return image, in_memory(nib.load(folder / brain_masks[str(scan.grid)]))
+    return image, read(brain_masks[str(scan.grid)])
 
 
 #: An image, its mask, and both on the small grid.
@@ -247,9 +248,7 @@ def _small(image: Any, mask: Any) -> tuple[Any, Any]:
     grid = nib.Nifti1Image(np.zeros(shape, np.uint8), affine)
     values = np.asarray(image.dataobj, np.float32)
     # Block means before sampling, else small voxels would be skipped and noise kept.
-    from scipy import ndimage
-
-    blurred = ndimage.gaussian_filter(values, np.maximum(_VOXEL_MM / sizes / 2 - 0.5, 0) * 0.8)
+    blurred = smoothed(values, np.maximum(_VOXEL_MM / sizes / 2 - 0.5, 0) * 0.8)
     small = resample_to(nib.Nifti1Image(blurred, image.affine), grid, order=1)
     held = np.asarray(mask.dataobj, np.float32)
     return small, resample_to(nib.Nifti1Image(held, mask.affine), grid, order=1)

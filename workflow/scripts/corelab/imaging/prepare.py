@@ -27,11 +27,11 @@ from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
 from corelab.imaging.conversion import FoundScan, scans_of_folder
 from corelab.imaging.faults import ImageFault
-from corelab.imaging.geometry import in_memory, mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.lesion_checks import outside_brain, volume_fault
-from corelab.imaging.nifti import Conformed, conform, save_image
+from corelab.imaging.nifti import Conformed, conform, save_image, stored_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
 from corelab.imaging.values import (
@@ -94,6 +94,16 @@ class _Visit:
     scans: list[Scan] = field(default_factory=list)
     grids: dict[str, nib.Nifti1Image] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    series: dict[str, nib.Nifti1Image] = field(default_factory=dict)
+
+    def read(self, path: str) -> nib.Nifti1Image:
+        """A product of the visit; a series, which is dear to unpack, is kept."""
+        if path in self.series:
+            return self.series[path]
+        image = stored_image(self.folder / path)
+        if image.ndim == 4:
+            self.series[path] = image
+        return image
 
     def grid_of(self, image: Any, prefix: str) -> str:
         """Id of the grid that an image lies on; a new one where no earlier image has it."""
@@ -641,7 +651,7 @@ def _brain_masks(
         ranked = [kind for kind in BRAIN_ORDER if any(scan.kind == kind for scan in images)]
         kind = ranked[0] if ranked else images[0].kind
         source = next(scan for scan in images if scan.kind == kind)
-        image: Any = in_memory(nib.load(visit.folder / source.file))
+        image: Any = visit.read(source.file)
         if supplied:
             masks[grid] = supplied[0].file
             mask_image: Any = nib.load(visit.folder / supplied[0].file)
@@ -768,7 +778,7 @@ def _acquisition(
             lossy, proof = facts.get("lossy"), facts.get("pixels")
             rows.append(lossless_row(scan.kind, lossy, proof, scan.scan_id))
     if settings.left_right:
-        rows += left_right_rows(_usable(visit.scans), brain_masks, visit.folder)
+        rows += left_right_rows(_usable(visit.scans), brain_masks, visit.read)
     return rows
 
 

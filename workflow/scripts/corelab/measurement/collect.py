@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,7 +284,8 @@ def _contours_first(
 
     The contour can be measured again by anybody, the number cannot; it is kept in the reason.
     """
-    contours = {row.key for row in measured if row.status == "ok"}
+    named = {row.key for row in read}
+    contours = {row.key for row in measured if row.status == "ok" and row.key in named}
     numbers = {row.key: row.value for row in read if row.value is not None and row.key in contours}
     kept = [row for row in read if row.key not in contours]
     # A contour that could not be read does not hide the number that the reader gave.
@@ -450,15 +451,9 @@ def collect_study(
         "overlap_without_exclusions": whole["overlap"],
     }
     subjects = [record for record in measured if isinstance(record, Measured)]
-    prepared = f"/{Prepared.stage}.json"
-    visits = [
-        Prepared.read(study.folder / source)
-        for record in subjects
-        for source in record.sources
-        if source.endswith(prepared)
-    ]
-    tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
-    images = [(visit.participant_id, visit.visit, scan) for visit in visits for scan in visit.scans]
+    sources = [source for record in subjects for source in record.sources]
+    images = list(_prepared_scans(study.folder, sources))
+    tables["acquisition"] = _acquisition(tables["acquisition"], images, study)
     batches = [record for record in measured if isinstance(record, MeasuredSupplied)]
     supplied = [
         (scan.participant_id, scan.visit, scan) for batch in batches for scan in batch.scans
@@ -551,15 +546,25 @@ def _folder_findings(listing: DicomListing) -> list[tuple[str, str, str | None]]
     return found
 
 
-def _acquisition(frame: pd.DataFrame, visits: Sequence[Prepared], study: Study) -> pd.DataFrame:
+def _prepared_scans(folder: Path, sources: Iterable[str]) -> Iterator[tuple[str, str, Scan]]:
+    """Participant, visit and scan of the records of ``prepare``; of each record the scans alone."""
+    for source in sources:
+        if source.endswith(f"/{Prepared.stage}.json"):
+            visit = Prepared.read(folder / source)
+            for scan in visit.scans:
+                yield visit.participant_id, visit.visit, scan
+
+
+def _acquisition(
+    frame: pd.DataFrame, images: Iterable[tuple[str, str, Scan]], study: Study
+) -> pd.DataFrame:
     """Criteria of single scans and of the trial, with site, scanner and time of each scan."""
     scans = [
         TrialScan(
-            *(visit.participant_id, visit.visit, scan.kind, scan.scan_id),
+            *(participant_id, visit, scan.kind, scan.scan_id),
             *(scan.status, scan.reason, scan.metadata),
         )
-        for visit in visits
-        for scan in visit.scans
+        for participant_id, visit, scan in images
         if scan.label is None and scan.kind != "aif" and scan.space == "native"
     ]
     sheet = study.sheets["participants"]

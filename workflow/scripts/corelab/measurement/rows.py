@@ -60,6 +60,6 @@ def rows_frame(
     >>> rows_frame([row], ["visit", "value"]).values.tolist()
     [['day5', 12.5]]
     """
-    names = list(columns)
-    cells = [[getattr(row, name, None) for name in names] for row in rows]
+    names, given = list(columns), list(rows)
+    cells = {name: [getattr(row, name, None) for row in given] for name in names}
     return pd.DataFrame(cells, columns=names, dtype=dtype)

@@ -82,9 +82,12 @@ def trial_rows(
             str(scan.scan_id),
         ),
     )
+    scans_of: dict[str, list[TrialScan]] = {}
+    for scan in ordered:
+        scans_of.setdefault(scan.participant_id, []).append(scan)
     rows: list[AcquisitionRow] = []
     for participant_id in participants:
-        own = [scan for scan in ordered if scan.participant_id == participant_id]
+        own = scans_of.get(participant_id, [])
         person = participants[participant_id]
         rows += _window_rows(own, settings, person, baseline)
         rows += _constant_rows(own, settings)

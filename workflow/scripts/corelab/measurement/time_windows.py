@@ -172,10 +172,11 @@ def serial_rows(
         return []
     made: list[MeasurementRow] = []
     usable = rows[rows["region"] == "all"]
+    places = usable.groupby(["participant_id", "visit"], sort=False).indices
     for pair in _window_visits(scans, serial, baseline).to_dict("records"):
-        at = usable["participant_id"].eq(pair["participant_id"]) & usable["visit"].eq(pair["visit"])
+        at = usable.iloc[places.get((pair["participant_id"], pair["visit"]), [])]
         when = f"visit {pair['visit']}, {pair['hours']:.2f} h after the index scan"
-        for row in usable[at].to_dict("records"):
+        for row in at.to_dict("records"):
             reason = f"{when}; {row['reason']}" if row["reason"] else when
             cells = {str(name): cell for name, cell in row.items()}
             made.append(MeasurementRow(**cells | {"visit": pair["window"], "reason": reason}))

@@ -11,11 +11,10 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -403,18 +402,23 @@ class _Step(NamedTuple):
     detail: str = ""
 
 
-def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[_Step]:
-    """Steps that a stage record tells about the scans of a row."""
-    record = read_json(record_path)
+def _record_chain(
+    folder: Path, record: Mapping[str, Any], scan_ids: set[str], hashes: dict[str, str | None]
+) -> list[_Step]:
+    """Steps that a stage record tells about the scans of a row; ``hashes`` of files seen before."""
     steps: list[_Step] = []
     for mask in [*record.get("masks", []), *record.get("maps", [])]:
         ids = set(mask.get("scan_ids") or [])
         if mask.get("path") and (not scan_ids or not ids or ids & scan_ids):
-            file = folder / mask["path"]
-            sha256 = file_sha256(file) if file.is_file() else None
+            if mask["path"] not in hashes:
+                file = folder / mask["path"]
+                hashes[mask["path"]] = file_sha256(file) if file.is_file() else None
             settings = ", ".join(_settings_words(mask.get("parameters") or {}))
             steps.append(
-                _Step("mask" if "label" in mask else "map", mask["path"], sha256, settings)
+                _Step(
+                    *("mask" if "label" in mask else "map", mask["path"]),
+                    *(hashes[mask["path"]], settings),
+                )
             )
     for scan in record.get("scans", []):
         if scan.get("scan_id") in scan_ids:
@@ -423,8 +427,13 @@ def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[_
     return steps
 
 
-def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path]) -> pd.DataFrame:
+def trace_rows(
+    folder: Path, measurements: pd.DataFrame, records: Iterable[Path]
+) -> Iterator[tuple[Any, ...]]:
     """For every measurement row, the chain of files, parameters and versions that made it.
+
+    One row of the trace after the other: there are several for each measurement, so that the
+    trace of a large study is never held.
 
     Parameters
     ----------
@@ -435,10 +444,10 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
     records
         Stage records (JSON) of the visits.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of :data:`TRACE`.
+    Yields
+    ------
+    tuple
+        Cells in the columns of :data:`TRACE`.
     """
     by_visit: dict[tuple[str, str], list[Path]] = {}
     for path in records:
@@ -446,10 +455,15 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
         by_visit.setdefault((head["participant_id"], head.get("visit") or ""), []).append(path)
     versions = software_versions()
     software = ", ".join(f"{name} {version}" for name, version in versions.items())
-    rows: list[tuple[Any, ...]] = []
     cache: dict[tuple[str, str, str], list[_Step]] = {}
-    for record in measurements.to_dict("records"):
-        row = SimpleNamespace(**{str(name): cell for name, cell in record.items()})
+    contents: dict[Path, Any] = {}
+    hashes: dict[str, str | None] = {}
+    participant = None
+    rows: Iterable[Any] = measurements.itertuples(index=False)
+    for row in rows:
+        if row.participant_id != participant:
+            # Rows are sorted by participant: what was read for the last one is not needed again.
+            participant, cache, contents, hashes = row.participant_id, {}, {}, {}
         name = (
             f"{row.participant_id} {row.visit} {row.endpoint} {row.source} repeat {row.repeat} "
             f"{row.region}"
@@ -459,8 +473,11 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
         if key not in cache:
             ids = {part for part in (row.scan_ids or "").split(",") if part}
             records_of_visit = by_visit.get((row.participant_id, row.visit), []) if ids else []
+            contents |= {one: read_json(one) for one in records_of_visit if one not in contents}
             cache[key] = [
-                step for path in records_of_visit for step in _record_chain(folder, path, ids)
+                step
+                for path in records_of_visit
+                for step in _record_chain(folder, contents[path], ids, hashes)
             ] or [
                 _Step(
                     "sheet",
@@ -473,8 +490,8 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
             *cache[key],
             _Step("software", "versions", detail=software),
         ]
-        rows += [(row.row_id, number, *step) for number, step in enumerate(chain, 1)]
-    return pd.DataFrame(rows, columns=list(TRACE))
+        for number, step in enumerate(chain, 1):
+            yield row.row_id, number, *step
 
 
 def _statistic_lines(folder: Path, result_id: str) -> list[str]:

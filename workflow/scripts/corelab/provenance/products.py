@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ def plain(value: Any) -> Any:
     >>> plain({"a": np.float64(1.5), "b": np.array([1, 2]), "c": float("nan")})
     {'a': 1.5, 'b': [1, 2], 'c': None}
     """
+    # The cells of tables first: there are millions.
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -137,17 +141,46 @@ def write_table(
     rows = list(zip(*cells, strict=True)) if len(frame) else []
     if sort:
         rows.sort()
-    lines = ["\t".join(names), *("\t".join(row) for row in rows)]
+    _write_dictionary(path, columns, units or {})
+    return _write_lines(("\t".join(row) for row in chain([names], rows)), path)
+
+
+def write_rows(
+    rows: Iterable[Sequence[Any]], path: str | os.PathLike[str], columns: Mapping[str, str]
+) -> Path:
+    r"""Write a TSV table of rows as they come, which need not fit into memory, with its dictionary.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "t.tsv")
+    >>> write_rows(iter([("y", 2.5), ("x", None)]), path, {"a": "A", "b": "B"}).read_text()
+    'a\tb\ny\t2.5\nx\tn/a\n'
+    """
+    _write_dictionary(path, columns, {})
+    lines = ("\t".join(map(format_cell, row)) for row in rows)
+    return _write_lines(chain(["\t".join(columns)], lines), path)
+
+
+def _write_dictionary(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, str] | Sequence[str],
+    units: Mapping[str, str],
+) -> None:
+    """Data dictionary beside a table, where its columns are described."""
     if isinstance(columns, Mapping):
         dictionary = {
-            name: {
-                "Description": text,
-                **({"Units": units[name]} if units and name in units else {}),
-            }
+            name: {"Description": text, **({"Units": units[name]} if name in units else {})}
             for name, text in columns.items()
         }
         write_json(dictionary, Path(path).with_suffix(".json"))
-    return write_text("\n".join(lines) + "\n", path)
+
+
+def _write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> Path:
+    """Write lines one by one: the text of a large table is not held beside its rows."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return Path(path)
 
 
 def read_table(

@@ -8,6 +8,7 @@ dropping it would lose a fact in silence.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -44,7 +45,10 @@ def omitted() -> Any:
     return field(default=None, metadata={"omitted": True})
 
 
-def _tuples(value: Any) -> Any:
+def _plainly(value: Any) -> Any:
+    """A value as read: lists are tuples, and equal texts one object (of many rows, most are)."""
+    if isinstance(value, str):
+        return sys.intern(value)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -63,7 +67,7 @@ def _layout(kind: type[Record]) -> _Layout:
     if kind not in _LAYOUTS:
         own = fields(kind)
         _LAYOUTS[kind] = _Layout(
-            {one.name: one.metadata.get("read", _tuples) for one in own},
+            {one.name: one.metadata.get("read", _plainly) for one in own},
             frozenset(one.name for one in own if one.metadata.get("omitted")),
             tuple(f.name for f in own if f.default is MISSING and f.default_factory is MISSING),
         )

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from corelab.imaging.geometry import distance_mm, linear_at
+from corelab.imaging.geometry import distance_mm, linear_at, smoothed
 from corelab.registration.preparation import dilated, voxel_mm, widened
 from corelab.registration.transforms import Affine, Step, transform_points
 
@@ -101,7 +101,7 @@ def filled_lesion(
             continue
         # Up to its border the tissue is left as it is; the other side is a guess there.
         free = dilated(place, image.affine, 2 * RIM_MM) & (~lesion[box] | place) & (here > 0)
-        soft = ndimage.gaussian_filter(place.astype(np.float32), 1.0 / voxel_mm(image.affine))
+        soft = smoothed(place.astype(np.float32), 1.0 / voxel_mm(image.affine))
         result[box][free] = (here + soft * (np.polyval(line, here) - here))[free]
         own[box] |= place
     diseased = max(int(lesion.sum()), 1)
@@ -127,8 +127,8 @@ def _own_anatomy(
         return None, None
     # A millimetre of smoothing: the two sides lie that far apart, and noise is no anatomy.
     sigma = 1.0 / voxel_mm(affine)
-    here = ndimage.gaussian_filter(data, sigma)[inside]
-    there = ndimage.gaussian_filter(mirrored, sigma)[inside]
+    here = smoothed(data, sigma)[inside]
+    there = smoothed(mirrored, sigma)[inside]
     if here.std() == 0 or there.std() == 0:
         return None, None
     correlation = float(np.corrcoef(here, there)[0, 1])
@@ -159,8 +159,8 @@ def _from_other_side(
         return linear_at(data, voxel), linear_at(healthy, voxel) > 0.9
 
     sigma = 4.0 / voxel_mm(image.affine)
-    weight = ndimage.gaussian_filter(healthy, sigma)
-    local = ndimage.gaussian_filter(data * healthy, sigma) / np.maximum(weight, 1e-6)
+    weight = smoothed(healthy, sigma)
+    local = smoothed(data * healthy, sigma) / np.maximum(weight, 1e-6)
     result = np.where(region, np.where(weight > 1e-3, local, data), data)
     given = np.zeros(lesion.shape, bool)
     if not region.any() or not ring.any():

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from corelab.imaging.geometry import distance_mm, linear_grid
+from corelab.imaging.geometry import box_of, distance_mm, linear_grid, smoothed
 from corelab.imaging.laterality import BRAIN_WINDOW_HU, CT_KINDS
 from corelab.records.images import Scan
 from corelab.terms.kinds import TEMPLATE_ORDER
@@ -133,7 +133,7 @@ def coarsened(image: nib.Nifti1Image, spacing_mm: float) -> nib.Nifti1Image:
         return nib.Nifti1Image(data, image.affine)
     # Gaussian with the width of the new voxel: full width at half maximum = its size.
     sigmas = np.where(factors > 1.0, factors / 2.355, 0.0)
-    smooth = ndimage.gaussian_filter(data, sigmas)
+    smooth = smoothed(data, sigmas)
     shape = tuple(int(np.floor((n - 1) / f)) + 1 for n, f in zip(data.shape, factors, strict=True))
     result = linear_grid(smooth, np.diag(factors), np.zeros(3), shape, mode="nearest")
     return nib.Nifti1Image(result, image.affine @ np.diag([*factors, 1.0]))
@@ -173,9 +173,9 @@ def widened(box: Sequence[slice], margin: np.ndarray, shape: Sequence[int]) -> t
 
 
 def _box(mask: np.ndarray, margin: np.ndarray) -> tuple[slice, ...]:
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    whole = tuple(slice(0, size) for size in mask.shape)
-    return widened(found[0], margin, mask.shape) if found else whole
+    if not mask.any():
+        return tuple(slice(0, size) for size in mask.shape)
+    return widened(box_of(mask), margin, mask.shape)
 
 
 def _moved_origin(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:

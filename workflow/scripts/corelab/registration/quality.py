@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from corelab.imaging.geometry import linear_at
+from corelab.imaging.geometry import linear_at, smoothed
 from corelab.imaging.template import template_image, template_ventricles
 from corelab.registration.preparation import centred, widened
 from corelab.registration.registrar import Fit, Transform
@@ -407,7 +407,7 @@ def _ventricle_wall() -> tuple[np.ndarray, np.ndarray]:
     data = np.asarray(ventricles.dataobj) != 0
     box = widened(ndimage.find_objects(data.astype(np.uint8))[0], np.array([6, 6, 6]), data.shape)
     part = data[box]
-    outwards = -np.stack(np.gradient(ndimage.gaussian_filter(part.astype(np.float32), 1.5)), -1)
+    outwards = -np.stack(np.gradient(smoothed(part.astype(np.float32), 1.5)), -1)
     place = part & ~ndimage.binary_erosion(part)
     length = np.linalg.norm(outwards, axis=-1)
     place &= length > 0.02  # at thin edges the direction is undecided

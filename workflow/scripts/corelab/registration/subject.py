@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -25,10 +24,13 @@ from corelab.registration.preparation import best_scan
 from corelab.registration.presets import described
 from corelab.registration.quality import expected_volume_ml, local_scale
 from corelab.registration.registrar import Registrar, RegistrationFault
+from corelab.registration.registrar import Transform as FitTransform
 from corelab.registration.transforms import (
+    Affine,
     Sampler,
     Step,
     apply_transforms,
+    grid_box,
     grid_points,
     read_steps,
     transform_points,
@@ -408,13 +410,8 @@ def _bring_masks(
     subject: _Subject, fit: TemplateFit, masks: Sequence[VisitMask]
 ) -> list[NormalisedMask]:
     """Write every mask on the 1 mm grid of the template."""
-    template = template_image()
-    # The map of the fit is the same for all masks and the dear part: it is computed once.
-    on_anchor = np.empty((3, int(np.prod(template.shape))))
-    for part, points in grid_points(template.shape, template.affine):
-        for step in fit.transform.to_fixed:
-            points = step(points)
-        on_anchor[:, part] = points.T
+    # The map of the fit is the same for all masks and the dear part.
+    on_anchor = _OnAnchor(fit.transform)
     jacobian = local_scale(fit.transform.warp)
     entries = []
     for mask in masks:
@@ -437,7 +434,7 @@ def _bring(
     mask: VisitMask,
     image: nib.Nifti1Image,
     steps: Sequence[Step],
-    on_anchor: np.ndarray,
+    on_anchor: _OnAnchor,
     jacobian: nib.Nifti1Image | None,
 ) -> NormalisedMask:
     """Bring one mask to the template, check its volume, write it."""
@@ -484,26 +481,62 @@ def _bring(
 
 
 def _on_template(
-    mask: nib.Nifti1Image, steps: Sequence[Step], back: Sequence[Step], on_anchor: np.ndarray
+    mask: nib.Nifti1Image, steps: Sequence[Step], back: Sequence[Step], on_anchor: _OnAnchor
 ) -> nib.Nifti1Image:
     """Mask on the template's grid, whose points lie at ``on_anchor`` in the anchor scan."""
     template = template_image()
-    data = np.zeros(on_anchor.shape[1], np.uint8)
+    data = np.zeros(template.shape, np.uint8)
     sampler = Sampler(np.asarray(mask.dataobj), mask.affine, "label")
     if not sampler.empty:
         # From anchor to mask there are matrices only: the box around the mask, brought to the
         # anchor, limits which of the template's points can lie in it.
         corners = transform_points(sampler.corners_mm, back)
-        near: Any = slice(None)
-        for axis in range(3):
-            column = on_anchor[axis, near]
-            within = (column >= corners[:, axis].min()) & (column <= corners[:, axis].max())
-            near = np.flatnonzero(within) if axis == 0 else near[within]
-        points = on_anchor[:, near].T
+        box, places = on_anchor.around(corners)
+        near = np.all((places >= corners.min(axis=0)) & (places <= corners.max(axis=0)), axis=-1)
+        points = places[near]
         for step in steps:
             points = step(points)
-        data[near] = sampler(points)
-    return nib.Nifti1Image(data.reshape(template.shape), template.affine)
+        data[box][near] = sampler(points)
+    return nib.Nifti1Image(data, template.affine)
+
+
+class _OnAnchor:
+    """Places of the template's voxels in the anchor scan, computed where masks ask for them."""
+
+    #: Edge of the blocks that are computed at a time, in voxels.
+    _BLOCK = 32
+
+    def __init__(self, fit: FitTransform) -> None:
+        template = template_image()
+        self._affine, self._steps = template.affine, fit.to_fixed
+        self._places = np.empty((*template.shape, 3))
+        self._known = np.zeros([-(-size // self._BLOCK) for size in template.shape], bool)
+        self._back = Affine(np.linalg.inv(fit.matrix @ template.affine))
+        # How far, in voxels, the field may take a point on its way.
+        warp = fit.warp
+        reach = np.zeros(3) if warp is None else np.abs(warp.displacement_mm).max(axis=(1, 2, 3))
+        self._reach = np.abs(np.linalg.inv(template.affine)[:3, :3]) @ reach
+
+    def around(self, corners_mm: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
+        """Part of the template that holds all that lies between points of the anchor scan.
+
+        Its places (RAS mm) have the shape of the part, and three.
+        """
+        voxel = self._back(corners_mm)
+        ends = np.concatenate([voxel - self._reach, voxel + self._reach])
+        box = grid_box(ends, self._places.shape[:3])
+        blocks = tuple(slice(s.start // self._BLOCK, -(-s.stop // self._BLOCK)) for s in box)
+        for block in np.argwhere(~self._known[blocks]) + [s.start for s in blocks]:
+            self._known[tuple(block)] = True
+            part = tuple(slice(n * self._BLOCK, (n + 1) * self._BLOCK) for n in block)
+            places = self._places[part]
+            origin = self._affine.copy()
+            origin[:3, 3] += self._affine[:3, :3] @ [s.start for s in part]
+            for _, points in grid_points(places.shape[:3], origin):
+                for step in self._steps:
+                    points = step(points)
+                places[:] = points.reshape(places.shape)
+        return box, self._places[box]
 
 
 def _entry(mask: VisitMask, status: str, reason: str | None) -> NormalisedMask:

@@ -65,11 +65,10 @@ class Warp:
         voxel = (points_mm @ to_voxel[:3, :3].T + to_voxel[:3, 3]).T
         shape = np.array(self.displacement_mm.shape[1:])[:, None]
         inside = np.all((voxel >= -0.5) & (voxel <= shape - 0.5), axis=0)
+        places = np.ascontiguousarray(voxel[:, inside])
         moved = np.array(points_mm, dtype=float)
         for axis, component in enumerate(self.displacement_mm):
-            moved[inside, axis] += linear_at(
-                component, voxel[:, inside], mode="nearest", dtype=np.float64
-            )
+            moved[inside, axis] += linear_at(component, places, mode="nearest", dtype=np.float64)
         return moved
 
 
@@ -325,7 +324,7 @@ def apply_transforms(
         for step in steps:
             matrix = step.matrix @ matrix  # type: ignore[union-attr]
         corners = Affine(np.linalg.inv(matrix @ reference.affine))(sampler.corners_mm)
-        box = _box_of(corners, shape)
+        box = grid_box(corners, shape)
     part_shape = tuple(part.stop - part.start for part in box)
     origin = reference.affine.copy()
     origin[:3, 3] += reference.affine[:3, :3] @ [part.start for part in box]
@@ -438,8 +437,14 @@ def _as_steps(transforms: Sequence[Any], inverted: Sequence[bool] | None) -> lis
     return list(transforms)
 
 
-def _box_of(voxel: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...]:
-    """Part of a grid that holds voxel positions, with a rim of one; empty if there are none."""
+def grid_box(voxel: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...]:
+    """Part of a grid that holds voxel positions, with a rim of one; empty if there are none.
+
+    Examples
+    --------
+    >>> grid_box(np.array([[2.5, 3.0], [4.0, 9.0]]), (9, 9))
+    (slice(1, 6, None), slice(2, 9, None))
+    """
     if not len(voxel):
         return tuple(slice(0, 0) for _ in shape)
     low = np.clip(np.floor(voxel.min(axis=0)).astype(int) - 1, 0, shape)

@@ -252,6 +252,13 @@ class RefusedCell(NamedTuple):
     kept_in: str
 
 
+def _refusal(text: str) -> str:
+    """Why XPORT v5 cannot hold a text; empty if it can."""
+    if not text.isascii():
+        return "not ASCII"
+    return f"{len(text)} characters, {MAX_TEXT} fit" if len(text) > MAX_TEXT else ""
+
+
 def refused_cells(dataset: Dataset) -> list[RefusedCell]:
     r"""Texts that XPORT v5 cannot hold: which record, which variable, and why.
 
@@ -266,18 +273,17 @@ def refused_cells(dataset: Dataset) -> list[RefusedCell]:
     for variable in dataset.variables:
         if variable.kind != "text":
             continue
-        for number, value in enumerate(dataset.frame[variable.name], start=1):
-            if value is None:
-                continue
-            text = str(value)
-            reason = ""
-            if not text.isascii():
-                reason = "not ASCII"
-            elif len(text) > MAX_TEXT:
-                reason = f"{len(text)} characters, {MAX_TEXT} fit"
-            if reason:
-                kept_in = f"{dataset.name.lower()}.json"
-                found.append(RefusedCell(dataset.name, number, variable.name, reason, kept_in))
+        column = dataset.frame[variable.name]
+        # Texts repeat: each is looked at once, the records only where one is refused.
+        reasons = {value: _refusal(str(value)) for value in set(column) if value is not None}
+        if not any(reasons.values()):
+            continue
+        kept_in = f"{dataset.name.lower()}.json"
+        found += [
+            RefusedCell(dataset.name, number, variable.name, reason, kept_in)
+            for number, value in enumerate(column, start=1)
+            if (reason := reasons.get(value, ""))
+        ]
     return found
 
 

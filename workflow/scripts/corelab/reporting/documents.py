@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +36,13 @@ _COVERED = (
     (0x2018, 0x201E),
     (0x2020, 0x2022),
 )
-_COVERED_SIGNS = frozenset(
-    "\u2026\u2030\u2032\u2033\u20ac\u2122\u2190\u2191\u2192\u2193\u2212\u221a\u221e\u2248\u2260\u2264\u2265"
+_COVERED_SIGNS = (
+    "\u2026\u2030\u2032\u2033\u20ac\u2122\u2190\u2191\u2192"
+    "\u2193\u2212\u221a\u221e\u2248\u2260\u2264\u2265"
+)
+#: Any other character.
+_NOT_COVERED = re.compile(
+    "[^" + "".join(f"\\u{low:04x}-\\u{high:04x}" for low, high in _COVERED) + _COVERED_SIGNS + "]"
 )
 
 
@@ -154,14 +159,12 @@ def printable(text: Any) -> str:
     >>> printable("ρ = −0.35, 한"), printable(None)
     ('ρ = −0.35, [U+D55C]', '')
     """
-    if text is None:
-        return ""
-    return "".join(
-        char
-        if char in _COVERED_SIGNS or any(low <= ord(char) <= high for low, high in _COVERED)
-        else (" " if char.isspace() else f"[U+{ord(char):04X}]")
-        for char in str(text)
-    )
+    return "" if text is None else _NOT_COVERED.sub(_named, str(text))
+
+
+def _named(match: re.Match[str]) -> str:
+    """A space or the number of a character that the fonts lack."""
+    return " " if match[0].isspace() else f"[U+{ord(match[0]):04X}]"
 
 
 def _plain_svg(data: bytes) -> bytes:
@@ -169,23 +172,19 @@ def _plain_svg(data: bytes) -> bytes:
 
     def shown(match: re.Match[str]) -> str:
         words = html.unescape(match[1])
-        if all(char.isspace() for char in set(words) - set(printable(words))):
+        if not _strange(words):
             return match[0]
         return f">{html.escape(printable(words), quote=False)}<"
 
     return re.sub(r">([^<]+)<", shown, data.decode("utf-8")).encode("utf-8")
 
 
-def _strange(value: Any) -> Iterator[str]:
+def _strange(value: Any) -> set[str]:
     """Characters of texts, however nested, that the vendored fonts cannot show."""
     if isinstance(value, str):
-        yield from (char for char in value if not char.isspace() and printable(char) != char)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strange(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strange(item)
+        return {char for char in _NOT_COVERED.findall(value) if not char.isspace()}
+    items = value.values() if isinstance(value, dict) else value
+    return set().union(*map(_strange, items)) if isinstance(value, (dict, list, tuple)) else set()
 
 
 def characters_told(document: Document) -> str:
@@ -201,7 +200,7 @@ def characters_told(document: Document) -> str:
         if isinstance(block, Plate) and block.suffix == "svg":
             texts = re.findall(r">([^<]+)<", block.data.decode("utf-8"))
             words += [html.unescape(text) for text in texts]
-    found = sorted(set(_strange(words)))
+    found = sorted(_strange(words))
     if not found:
         return ""
     named = [f"[U+{ord(c):04X}] {unicodedata.name(c, 'unnamed').lower()}" for c in found]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.geometry import smoothed
 from corelab.imaging.values import ADC_TISSUE_MM2_S, histogram_mode
 from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.segmentation.segmenter import (
@@ -27,6 +28,7 @@ from corelab.segmentation.tissue import (
     brightest_mirrored,
     centre_and_spread,
     depth_mm,
+    enlarged,
     find_midplane,
     flatten_field,
     grow,
@@ -161,11 +163,11 @@ def local_contrast(
     (True, True)
     """
     sigma = [reach_mm / size for size in voxel_size_mm]
-    weight = ndimage.gaussian_filter(tissue.astype(np.float64), sigma, truncate=3.0)
+    weight = smoothed(tissue.astype(np.float64), sigma, truncate=3.0)
     weight = np.maximum(weight, 1e-6)
 
     def mean(values: Image) -> Image:
-        return ndimage.gaussian_filter(np.where(tissue, values, 0.0), sigma, truncate=3.0) / weight
+        return smoothed(np.where(tissue, values, 0.0), sigma, truncate=3.0) / weight
 
     centre = float(np.median(image[tissue]))
     clipped = np.clip(image, centre - 3.0 * spread, centre + 2.0 * spread)
@@ -569,7 +571,7 @@ def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, floa
     deep = fluid & (depth > 12.0)
     solid = ndimage.binary_opening(deep, ball(2.5, size))
     body = remove_small_components(grow(solid, deep), 1.0, float(np.prod(size)) / 1000.0)
-    return ndimage.binary_dilation(body, ball(2.0 * max(size[:2]) + 0.1, size))
+    return enlarged(body, 2.0 * max(size[:2]) + 0.1, size)
 
 
 def _mixed_with_fluid(mask: Mask, evidence: Evidence, parameters: InfarctThresholds) -> Mask:

@@ -31,12 +31,12 @@ from corelab.segmentation.segmenter import (
 )
 from corelab.segmentation.tissue import (
     IN_PLANE,
-    ball,
     brightest_mirrored,
     centre_and_spread,
     component_count,
     depth_mm,
     drop_artefacts,
+    enlarged,
     filled_slices,
     fit_field,
     flatten_field,
@@ -321,9 +321,7 @@ def _calcified(
     small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters.calcification_ml
     small[skull] = True
     small[0] = True
-    return ndimage.binary_dilation(
-        ~small[labels], ball(parameters.calcification_rim_mm, voxel_size_mm)
-    )
+    return enlarged(~small[labels], parameters.calcification_rim_mm, voxel_size_mm)
 
 
 def _near_bone(hu: Image, bone: Mask, low: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
@@ -335,7 +333,7 @@ def _near_bone(hu: Image, bone: Mask, low: Mask, voxel_size_mm: tuple[float, flo
     there may hold the vertex.
     """
     beside = (hu > _WHOLE_BONE_HU) | (bone & low)
-    near = ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+    near = enlarged(bone, 2.0, voxel_size_mm)
     near[:, :, 1:] |= beside[:, :, :-1]
     near[:, :, :-1] |= beside[:, :, 1:]
     near[:, :, [0, -1]] = True

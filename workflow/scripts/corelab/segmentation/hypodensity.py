@@ -22,10 +22,10 @@ from corelab.segmentation.segmenter import (
 from corelab.segmentation.tissue import (
     IN_PLANE,
     MidPlane,
-    ball,
     centre_and_spread,
     component_count,
     depth_mm,
+    enlarged,
     grow,
     inscribed_radius_mm,
     remove_small_components,
@@ -217,7 +217,7 @@ def old_cavity(
         return np.zeros(brain.shape, bool)
     fluid = brain & (light < csf + parameters.cavity_share * (tissue - csf))
     radius = parameters.cavity_radius_mm
-    near = ndimage.binary_dilation(fluid, ball(radius, voxel_size_mm))
+    near = enlarged(fluid, radius, voxel_size_mm)
     alone = fluid & ~(plane.reflect(near.astype(np.float32), voxel_size_mm) > 0.5)
     thick = alone & (inscribed_radius_mm(alone, voxel_size_mm) >= radius)
     voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
@@ -287,7 +287,7 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
                 "HU between them prove nothing; use DWI, or a scan without tilt and motion"
             )
         cavity = old_cavity(light, brain, plane, quality, voxel_size_mm, parameters)
-        around = ndimage.binary_dilation(cavity, ball(parameters.cavity_rim_mm, voxel_size_mm))
+        around = enlarged(cavity, parameters.cavity_rim_mm, voxel_size_mm)
         # The other side, over what is tissue there: sulci and ventricles do not meet exactly.
         weight = plane.reflect(tissue.astype(np.float32), voxel_size_mm)
         other = plane.reflect(np.where(tissue, smooth, 0.0), voxel_size_mm)

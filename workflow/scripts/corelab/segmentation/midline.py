@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from corelab.imaging.geometry import smoothed
 from corelab.segmentation.scans import Image, Mask
 from corelab.segmentation.tissue import (
     MidPlane,
@@ -115,7 +115,7 @@ def symmetry_of(
     True
     """
     sigma = [_SMOOTH_MM / edge if edge <= 2.0 * _SMOOTH_MM else 0.0 for edge in voxel_size_mm]
-    own = ndimage.gaussian_filter(np.asarray(feature, np.float32), sigma)
+    own = smoothed(np.asarray(feature, np.float32), sigma)
     other = plane.reflect(own, voxel_size_mm)
     apart = np.abs(own - other)
     head = (np.abs(own) > 0.5) | (np.abs(other) > 0.5)

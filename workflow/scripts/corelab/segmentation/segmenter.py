@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from scipy import ndimage
 
+from corelab.imaging.geometry import smoothed
 from corelab.records.images import Scan
 from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, Target, VisitScans
 from corelab.settings.base import Settings
@@ -334,7 +334,7 @@ def from_blocks(mask: Mask, n: int, shape: tuple[int, ...]) -> Mask:
         return fine
     box = bounding_box(fine, margin=2 * n)
     rounded = np.zeros(shape, bool)
-    rounded[box] = ndimage.gaussian_filter(fine[box].astype(np.float32), [n / 2, n / 2, 0]) > 0.5
+    rounded[box] = smoothed(fine[box].astype(np.float32), [n / 2, n / 2, 0]) > 0.5
     return rounded
 
 
