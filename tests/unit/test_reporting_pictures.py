@@ -102,7 +102,7 @@ def test_frequency_map_is_drawn_on_the_template_where_the_lesions_are(tmp_path):
     assert all(marked[r : r + 100, c : c + 100].any() for r in (0, 100) for c in range(0, 400, 100))
     for start, colour in scale:
         assert start == 2 or not (rgb == np.array(colour)).all(axis=2).any()
-    legend = [count for _, count in pic.frequency_picture(frequency, scale).legend]
+    legend = [count for _, count in pic.frequency_picture(frequency, scale, rgb).legend]
     assert legend == ["1", "2", "3", "4"]
 
 

@@ -71,7 +71,7 @@ def result_id(row: Mapping[Any, Any]) -> str:
 
 def _described(results: Results) -> list[dict[str, Any]]:
     rows = []
-    for d in descriptions(results):
+    for d in results.once(descriptions):
         for name in _DESCRIBED:
             value = getattr(d, name)
             rows.append(

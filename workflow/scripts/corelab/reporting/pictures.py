@@ -28,7 +28,7 @@ from corelab.provenance.products import atomic_path
 from corelab.records.base import Record
 from corelab.records.images import Mask
 from corelab.records.visits import VisitMask
-from corelab.reporting.results import FrequencyMap, Visit
+from corelab.reporting.results import FrequencyMap, Results, Visit
 from corelab.terms.kinds import SHOWN_ORDER
 from corelab.terms.labels import label as mask_label
 
@@ -593,6 +593,8 @@ def _template_on(affine: tuple[float, ...], shape: tuple[int, ...]) -> NDArray[n
     from scipy.ndimage import affine_transform
 
     image, template_affine = read_volume(template_path())
+    if image.shape == shape and np.array_equal(np.ravel(template_affine), affine):
+        return image
     to_template = np.linalg.inv(template_affine) @ np.reshape(affine, (4, 4))
     return affine_transform(
         image, to_template[:3, :3], to_template[:3, 3], output_shape=shape, order=1
@@ -683,6 +685,14 @@ def frequency_rgb(
     return rgb
 
 
+def frequency_pictures(
+    results: Results,
+) -> tuple[list[tuple[int, tuple[int, int, int]]], list[NDArray[np.uint8]]]:
+    """The common scale of a study's frequency maps, and each of them drawn."""
+    scale = frequency_scale(map(subjects_of_map, results.maps))
+    return scale, [frequency_rgb(frequency, scale) for frequency in results.maps]
+
+
 def frequency_caption(frequency: FrequencyMap) -> str:
     """Subjects of a map and its highest count, in words.
 
@@ -700,10 +710,11 @@ def frequency_caption(frequency: FrequencyMap) -> str:
 
 
 def frequency_picture(
-    frequency: FrequencyMap, scale: Sequence[tuple[int, tuple[int, int, int]]], *, slices: int = 7
+    frequency: FrequencyMap,
+    scale: Sequence[tuple[int, tuple[int, int, int]]],
+    rgb: NDArray[np.uint8],
 ) -> Picture:
-    """A frequency map as a picture, with the steps of its scale as legend."""
-    rgb = frequency_rgb(frequency, scale, slices=slices)
+    """A frequency map that was drawn as a picture, with the steps of its scale as legend."""
     n = subjects_of_map(frequency)
     alt = f"Axial slices of the MNI152 template: {frequency.label}. {frequency_caption(frequency)}"
     width = scale[1][0] - scale[0][0] if len(scale) > 1 else 1

@@ -88,14 +88,14 @@ class MapFigure:
 
 def _map_figures(results: Results) -> list[MapFigure]:
     """Frequency maps of the study as pictures on one common scale."""
-    scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
+    scale, drawn = results.once(pictures.frequency_pictures)
     return [
         MapFigure(
             f"Frequency of {label(frequency.label).words}",
             pictures.subjects_of_map(frequency),
-            pictures.frequency_picture(frequency, scale),
+            pictures.frequency_picture(frequency, scale, rgb),
         )
-        for frequency in results.maps
+        for frequency, rgb in zip(results.maps, drawn, strict=True)
     ]
 
 

@@ -151,7 +151,7 @@ def _importance(results: Results) -> dict[str, int]:
 
 def endpoints_table(results: Results, *, variants: bool) -> Table | None:
     """Endpoints by visit, source and arm: the pipeline's variants (cut-offs), or all others."""
-    found = [d for d in descriptions(results) if is_variant(d.source) == variants]
+    found = [d for d in results.once(descriptions) if is_variant(d.source) == variants]
     if not found:
         return None
     rank = _importance(results)

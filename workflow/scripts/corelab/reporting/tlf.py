@@ -172,12 +172,12 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
 
 
 def _maps(results: Results) -> list[Block]:
-    scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
+    scale, drawn = results.once(pictures.frequency_pictures)
     return [
         Plate(
             f"14.2.1.{position + 1}",
             f"Frequency of {label(frequency.label).words} in MNI152 space",
-            pictures.encode_png(pictures.frequency_rgb(frequency, scale)),
+            pictures.encode_png(rgb),
             "png",
             pictures.frequency_caption(frequency),
             pictures.frequency_caption(frequency)
@@ -185,7 +185,7 @@ def _maps(results: Results) -> list[Block]:
             " patient's right is on the left.",
             86,
         )
-        for position, frequency in enumerate(results.maps)
+        for position, (frequency, rgb) in enumerate(zip(results.maps, drawn, strict=True))
     ]
 
 
