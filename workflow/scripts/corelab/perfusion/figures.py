@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.perfusion.tissue import bounding_box
+from corelab.provenance.figure_style import PNG_OPTIONS
 from corelab.provenance.products import atomic_path
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ def _canvas(
 def _save(figure: Any, path: Path) -> None:
     with atomic_path(path) as temporary:
         # No time stamp and no version in the file: same input, same bytes.
-        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+        figure.savefig(
+            temporary, dpi=110, format="png", metadata={"Software": None}, pil_kwargs=PNG_OPTIONS
+        )
 
 
 def _slices(mask: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from corelab.perfusion.series import (
     repairs,
 )
 from corelab.perfusion.tissue import Plane, midsagittal_plane
-from corelab.provenance.products import read_table, write_json, write_table
+from corelab.provenance.products import read_table, write_json, write_rows
 from corelab.records.images import Mask, Prepared, Scan
 from corelab.records.perfusion import Cutoff, Gate, Perfused, PerfusionMap, Quantity, Registry
 from corelab.settings.perfusion import PerfusionSettings
@@ -707,18 +707,14 @@ def _write_maps(found: Series, maps: MapSet, job: _Job) -> None:
 
 def _write_curves(found: Series, job: _Job) -> None:
     """Arterial, venous and tissue curves, the voxels they were read in, and the motion."""
-    import pandas as pd
-
     source = found.input
     vein = source.vein
-    curves = pd.DataFrame(
-        {
-            "time_s": found.times_s,
-            "aif_unscaled": source.artery.curve,
-            "aif": source.curve,
-            "vof": np.nan if vein is None else vein.curve,
-            "tissue": found.concentration[found.tissue].mean(axis=0, dtype=np.float64),
-        }
+    curves = (
+        found.times_s,
+        source.artery.curve,
+        source.curve,
+        np.full(len(found.times_s), np.nan) if vein is None else vein.curve,
+        found.concentration[found.tissue].mean(axis=0, dtype=np.float64),
     )
     unit = "HU" if found.modality == "ctp" else "1/s"
     described = {
@@ -730,7 +726,7 @@ def _write_curves(found: Series, job: _Job) -> None:
     }
     path = job.file("curves", ".tsv", desc="vessels")
     units = {"time_s": "s"} | dict.fromkeys(list(described)[1:], unit)
-    write_table(curves, job.folder / path, described, units=units, sort=False)
+    write_rows(np.column_stack(curves), job.folder / path, described, units=units)
     job.figures["curves"] = path
     vessels = {
         "supplied": source.supplied,
@@ -758,11 +754,9 @@ def _write_curves(found: Series, job: _Job) -> None:
     job.figures["vessels"] = path
     moves = np.column_stack([found.motion.translation_mm, found.motion.rotation_degrees])
     columns = [f"{kind}_{axis}" for kind in ("translation_mm", "rotation_deg") for axis in "xyz"]
-    table = pd.DataFrame(np.round(moves, 4), columns=columns)
-    table.insert(0, "time_s", found.times_s)
-    table["framewise_mm"] = np.round(found.motion.framewise_mm, 4)
+    moves = np.round(np.column_stack([moves, found.motion.framewise_mm]), 4)
     path = job.file("motion", ".tsv", desc="frames")
     described = {"time_s": "Time"} | dict.fromkeys(columns, "Displacement from the baseline")
     described["framewise_mm"] = "Framewise displacement (Power 2012, 50 mm)"
-    write_table(table, job.folder / path, described, sort=False)
+    write_rows(np.column_stack([found.times_s, moves]), job.folder / path, described)
     job.figures["motion"] = path

@@ -146,9 +146,20 @@ def write_table(
 
 
 def write_rows(
-    rows: Iterable[Sequence[Any]], path: str | os.PathLike[str], columns: Mapping[str, str]
+    rows: Iterable[Sequence[Any]],
+    path: str | os.PathLike[str],
+    columns: Mapping[str, str],
+    *,
+    units: Mapping[str, str] | None = None,
 ) -> Path:
     r"""Write a TSV table of rows as they come, which need not fit into memory, with its dictionary.
+
+    Parameters
+    ----------
+    rows
+        Cells in the order of ``columns``.
+    path, columns, units
+        As of :func:`write_table`; no Pandas is loaded.
 
     Examples
     --------
@@ -157,7 +168,7 @@ def write_rows(
     >>> write_rows(iter([("y", 2.5), ("x", None)]), path, {"a": "A", "b": "B"}).read_text()
     'a\tb\ny\t2.5\nx\tn/a\n'
     """
-    _write_dictionary(path, columns, {})
+    _write_dictionary(path, columns, units or {})
     lines = ("\t".join(map(format_cell, row)) for row in rows)
     return _write_lines(chain(["\t".join(columns)], lines), path)
 

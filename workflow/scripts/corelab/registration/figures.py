@@ -5,20 +5,21 @@ Patients are shown as radiologists look at them: the patient's left on the viewe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.nifti import stored_image
 from corelab.imaging.template import template_image
+from corelab.provenance.figure_style import PNG_OPTIONS
 from corelab.provenance.products import atomic_path
 from corelab.records.images import Prepared
 from corelab.records.subjects import Anchor, Chain, Checked, Normalised
@@ -29,6 +30,9 @@ from corelab.registration.transforms import apply_transforms, read_steps, transf
 from corelab.study.naming import derivative
 from corelab.terms.kinds import kind_words
 from corelab.terms.words import in_sentence, label_words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Axial, coronal and sagittal planes of the template that are shown, in MNI152 mm.
 PLANES = ((2, -20.0), (2, 8.0), (2, 24.0), (2, 45.0), (1, -20.0), (0, -14.0))
@@ -106,12 +110,14 @@ def quality_figures(
         lesion=(normalised.lesion or {}).get("used"),
         quality=normalised.quality,
     )
+    # Most masks of a visit lie on a few scans.
+    read = lru_cache(partial(_scan_image, folder))
     anchor = normalised.anchor
     if anchor is not None:
         scan = best_scan(prepares[anchor.visit].scans, anchor.grid)
         assert scan is not None
         chain = normalised.transforms.get(anchor.visit, {}).get(anchor.grid)
-        planes = _planes(_scan_image(scan.file, scan.kind, folder), chain, folder)
+        planes = _planes(read(scan.file, scan.kind), chain, folder)
         fit, tile, layer = (
             _figure(subject, anchor.visit, name) for name in ("registration", "tile", "layer")
         )
@@ -121,7 +127,7 @@ def quality_figures(
         record = replace(record, fit=fit, tile=tile, layer=layer)
     masks = {}
     for visit in visits:
-        rows = _mask_rows(visit, folder)
+        rows = _mask_rows(visit, folder, read)
         if rows:
             masks[visit.visit] = _figure(subject, visit.visit, "masks")
             _draw_masks(rows, f"{subject}  {visit.visit}", folder / masks[visit.visit])
@@ -150,6 +156,8 @@ def quality_table(records: Sequence[Checked]) -> pd.DataFrame:
     ...     "participant_id"].tolist()
     ['b', 'a', 'c']
     """
+    import pandas as pd
+
     rows = []
     for record in records:
         anchor = record.anchor
@@ -247,9 +255,8 @@ def _tile_words(row: Mapping[Any, Any]) -> str:
 # --- one fit -----------------------------------------------------------------------------------
 
 
-def _scan_image(path: str, kind: str, folder: Path) -> nib.Nifti1Image:
-    series = kind in ("ctp", "dsc")
-    return windowed(load_image(folder / path, ndim=4 if series else 3), kind)
+def _scan_image(folder: Path, path: str, kind: str) -> nib.Nifti1Image:
+    return windowed(stored_image(folder / path), kind)
 
 
 def template_edges(plane: np.ndarray) -> np.ndarray:
@@ -440,7 +447,9 @@ class _MaskRow:
     masks: list[tuple[str, str, np.ndarray]]
 
 
-def _mask_rows(visit: VisitRecords, folder: Path) -> list[_MaskRow]:
+def _mask_rows(
+    visit: VisitRecords, folder: Path, read: Callable[[str, str], nib.Nifti1Image]
+) -> list[_MaskRow]:
     """Native masks of a visit by the scan that they lie on, brains each in a row of its own."""
     prepared = visit.prepare
     listed: list[tuple[str, str, str | None, str | None]] = [
@@ -450,8 +459,6 @@ def _mask_rows(visit: VisitRecords, folder: Path) -> list[_MaskRow]:
     for mask in sorted(native, key=lambda mask: mask.source != "pipeline"):
         kind = mask.on_kind if mask.origin == Prepared.stage else mask.kind
         listed.append((f"{mask.label}, {mask.source}", mask.file, mask.grid, kind))
-    # Most masks of a visit lie on a few scans; a perfusion series takes seconds to read.
-    read = lru_cache(lambda path, kind: _scan_image(path, kind, folder))
     rows: list[_MaskRow] = []
     last: dict[str, _MaskRow] = {}
     for words, file, grid, kind in listed:
@@ -562,6 +569,11 @@ def _canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
 
 
 def _save(figure: Any, path: Path) -> None:
+    # With its layout done the figure is drawn once, else once more for the layout.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
     with atomic_path(path) as temporary:
         # No time stamp and no version in the file: same input, same bytes.
-        figure.savefig(temporary, dpi=100, format="png", metadata={"Software": None})
+        figure.savefig(
+            temporary, dpi=100, format="png", metadata={"Software": None}, pil_kwargs=PNG_OPTIONS
+        )
