@@ -185,7 +185,9 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     data = np.asarray(image.dataobj, dtype=np.float32)
     if data.ndim > 3:
         data = data.reshape(*data.shape[:3], -1).mean(axis=3)
-    return np.nan_to_num(data, copy=not data.flags.writeable), np.asarray(image.affine)
+    if not np.isfinite(data).all():
+        data = np.nan_to_num(data)
+    return data, np.asarray(image.affine)
 
 
 def _spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
