@@ -203,7 +203,7 @@ def acquisition_table(
     if subject is not None:
         frame = results.rows_of("acquisition", subject)
     # Gates of perfusion series have a table of their own.
-    frame = frame[~frame["criterion"].fillna("").str.startswith("gate:")]
+    frame = frame[~frame["criterion"].astype(str).str.startswith("gate:")]
     if passed is not None:
         frame = frame[(frame["verdict"] == "pass") == passed]
     if frame.empty:
