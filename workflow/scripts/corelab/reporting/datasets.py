@@ -228,16 +228,15 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
         In order; a name is looked up among the variables of the data set.
     """
     variables = tuple(_variables()[name, v] if isinstance(v, str) else v for v, _ in columns)
-    values = {v.name: column for v, (_, column) in zip(variables, columns, strict=True)}
-    frame = pd.DataFrame(values, index=index)
-    for variable in variables:
+    values: dict[str, pd.Series] = {}
+    for variable, (_, cells) in zip(variables, columns, strict=True):
+        column = pd.Series(cells, index)
         if variable.kind == "text":
-            column = frame[variable.name].astype(object)
-            frame[variable.name] = column.where(column.notna(), None)
+            column = column.astype(object)
+            values[variable.name] = column.where(column.notna(), None)
         else:
-            frame[variable.name] = pd.to_numeric(frame[variable.name], errors="coerce").astype(
-                float
-            )
+            values[variable.name] = pd.to_numeric(column, errors="coerce").astype(float)
+    frame = pd.DataFrame(values, index=index, copy=False)
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
     (row,) = (row for row in page.asset_rows("datasets") if row["dataset"] == name)
@@ -330,7 +329,7 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
 
     _check_transport(dataset)
     blank = {(cell.record, cell.variable) for cell in refused_cells(dataset)}
-    frame = pd.DataFrame(index=dataset.frame.index)
+    columns: dict[str, pd.Series] = {}
     for variable in dataset.variables:
         column = dataset.frame[variable.name]
         if variable.kind == "text":
@@ -338,9 +337,10 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
                 "" if value is None or (number, variable.name) in blank else str(value)
                 for number, value in enumerate(column, start=1)
             ]
-            frame[variable.name] = pd.Series(texts, index=frame.index, dtype=object)
+            columns[variable.name] = pd.Series(texts, column.index, dtype=object)
         else:
-            frame[variable.name] = column.astype(float)
+            columns[variable.name] = column
+    frame = pd.DataFrame(columns, index=dataset.frame.index, copy=False)
     with atomic_path(path) as temporary:
         pyreadstat.write_xport(
             frame,
@@ -350,11 +350,12 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
             table_name=dataset.name,
             file_format_version=5,
         )
-        data = temporary.read_bytes()
         stamp = epoch().strftime("%d%b%y:%H:%M:%S").upper().encode("ascii")
-        # The two header blocks (library and member) end before the first namestr.
-        head, tail = data[:1200], data[1200:]
-        temporary.write_bytes(_TIME_STAMP.sub(stamp, head) + tail)
+        with open(temporary, "r+b") as file:
+            # The two header blocks (library and member) end before the first namestr.
+            head = file.read(1200)
+            file.seek(0)
+            file.write(_TIME_STAMP.sub(stamp, head))
     return Path(path)
 
 
