@@ -65,7 +65,8 @@ def reader_contour(
     # Voxels that no offset can reach cost nothing.
     reached = (potential < level + _REACH_MM + BORDER_MM) & (tissue > 0)
     voxels = np.flatnonzero(reached.reshape(-1, view.samples).any(axis=1))
-    potential, tissue = (part.reshape(-1, view.samples)[voxels] for part in (potential, tissue))
+    potential = potential.reshape(-1, view.samples)[voxels]
+    tissue = tissue.reshape(-1, view.samples)[voxels]
 
     def drawn(offset_mm: float) -> NDArray[np.bool_]:
         inside = np.clip((level + offset_mm - potential) / BORDER_MM + 0.5, 0, 1)

@@ -73,7 +73,7 @@ class View:
     shape: tuple[int, int, int]
     samples: int
     anatomy: Anatomy
-    to_subject: NDArray[np.float64]
+    to_subject: NDArray[np.floating]
 
     @cached_property
     def template_mm(self) -> Array:

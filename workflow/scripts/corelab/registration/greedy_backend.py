@@ -52,6 +52,8 @@ class GreedyRegistrar(Registrar):
 
     def _deformable(self, fit: Fit, start: np.ndarray) -> Transform:
         steps = self.preset.steps(self.name, fit.kind)
+        # The inverse by fixed-point iteration of the field itself (`-exp 0`): its 64th root, the
+        # default, takes half of the fit's time and misses more at steep places.
         with private_folder() as folder:
             files = self._inputs(fit, folder)
             np.savetxt(folder / "start.txt", start, fmt="%.17g")
@@ -59,12 +61,12 @@ class GreedyRegistrar(Registrar):
                 *("-i", *files, "-it", folder / "start.txt", "-m", steps["metric"]),
                 *("-n", "x".join(str(count) for count in steps["iterations"])),
                 *("-s", steps["smoothing"], "-wp", "0"),
-                *("-o", folder / "warp.nii.gz", "-oinv", folder / "inverse.nii.gz"),
+                *("-o", folder / "warp.nii", "-oinv", folder / "inverse.nii", "-exp", 0),
                 *self._mask(fit, start, folder),
             ]
             self._execute(command, fit.kind)
-            warp = read_warp(folder / "warp.nii.gz")
-            inverse = read_warp(folder / "inverse.nii.gz")
+            warp = read_warp(folder / "warp.nii")
+            inverse = read_warp(folder / "inverse.nii")
         return Transform("deformable", np.asarray(start), warp, inverse)
 
     def _linear(self, fit: Fit, parameters: int, start: np.ndarray | None) -> Transform:
