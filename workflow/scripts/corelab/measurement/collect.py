@@ -458,12 +458,15 @@ def _groups(
 ) -> Iterator[_Group]:
     """Participants in turn, so many that their rows fit into memory: first those with images."""
     supplied = [MeasuredSupplied.read(path) for path in batches]
-    left = {*study.participants, *(row.participant_id for row in (*study.scans, *further))}
+    left = {*study.participants, *(row.participant_id for row in study.scans)}
+    left |= {row.participant_id for row in further}
     for name in ("reads", "measurements"):
         if name in study.sheets:
             left |= set(study.sheets[name]["participant_id"].dropna())
     for batch in supplied:
-        left |= {one.participant_id for one in (*batch.rows, *batch.overlap, *batch.scans)}
+        left |= {row.participant_id for row in batch.rows}
+        left |= {row.participant_id for row in batch.overlap}
+        left |= {scan.participant_id for scan in batch.scans}
         left |= {str(row.participant_id) for row in batch.acquisition}
 
     def group(measured: Sequence[Measured], participants: Iterable[str]) -> _Group:

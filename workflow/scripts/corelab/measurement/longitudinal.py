@@ -177,7 +177,8 @@ class Given:
     def add(self, rows: pd.DataFrame) -> Given:
         """Add rows of further participants."""
         own = rows[(rows["region"] == "all") & (rows["repeat"].astype(int) == 1)]
-        for (source, endpoint), part in own.groupby(["source", "endpoint"], sort=False):
+        for key, part in own.groupby(["source", "endpoint"], sort=False):
+            source, endpoint = map(str, key)
             visits = self.subjects.setdefault((source, endpoint), {})
             for visit, at in part.groupby("visit", sort=False)["participant_id"]:
                 visits.setdefault(str(visit), set()).update(at)

@@ -70,13 +70,19 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
     >>> write_json({"b": 1, "a": None}, Path(tempfile.mkdtemp(), "a.json")).read_text()
     '{\n  "a": null,\n  "b": 1\n}\n'
     """
-    return write_text(json_text(content), path)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        # Piece by piece: the text of a large file is not held, nor the list of its pieces.
+        file.writelines(_ENCODER.iterencode(plain(content)))
+        file.write("\n")
+    return Path(path)
+
+
+_ENCODER = json.JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def json_text(content: Any) -> str:
     """Text of a JSON file, as :func:`write_json` writes it."""
-    text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text + "\n"
+    return _ENCODER.encode(plain(content)) + "\n"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
