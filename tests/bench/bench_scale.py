@@ -231,7 +231,7 @@ def tables(visits: int) -> None:
     """Collecting a table-level cohort: every visit has values of a pipeline and two readers."""
     from corelab.measurement.collect import collect_measurements
     from corelab.provenance.products import write_json
-    from corelab.records.measured import read_measured
+    from corelab.records.measured import Measured
     from corelab.settings.measurement import MeasurementSettings
 
     rng = np.random.default_rng(1)
@@ -255,7 +255,7 @@ def tables(visits: int) -> None:
             listed.append((subject, visit))
         start = time.process_time()
         collect_measurements(
-            map(read_measured, records), reads=None, supplied=None, listed=listed, visit_order=VISITS,
+            map(Measured.read, records), reads=None, supplied=None, listed=listed, visit_order=VISITS,
             baseline="baseline", settings=MeasurementSettings(),
         )  # fmt: skip
         cpu = time.process_time() - start

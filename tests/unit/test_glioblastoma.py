@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import combinations
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ import yaml
 from helpers import REPOSITORY
 from scipy import ndimage
 
-from corelab.measurement.collect import collect_study
+from corelab.measurement.collect import TABLES, collect_study, write_endpoints
 from corelab.measurement.exhibits import frequency_maps_exhibit
 from corelab.measurement.frequency_groups import (
     _permutation_test,
@@ -36,7 +37,7 @@ from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import FrequencyMap
 from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
-from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
+from corelab.study.columns import FEATURES
 from corelab.study.loading import load_study
 
 CONFIG = REPOSITORY / "config" / "glioblastoma" / "config.yaml"
@@ -60,9 +61,10 @@ def study(tmp_path_factory):
     read = load_study(config)
     assert read.sound, [str(finding) for finding in read.findings]
     endpoints = read.folder / "endpoints"
-    tables = collect_study(read, [], [])
-    write_table(tables["measurements"], endpoints / "measurements.tsv", MEASUREMENTS)
-    write_table(tables["overlap"], endpoints / "overlap.tsv", OVERLAP)
+    write_endpoints(
+        collect_study(read, []),
+        SimpleNamespace(**{name: endpoints / f"{name}.tsv" for name in (*TABLES, "flow")}),
+    )
     found = collect_features([], read.sheets["measurements"])
     write_table(found, endpoints / "features.tsv", FEATURES)
     return read

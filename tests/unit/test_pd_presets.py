@@ -127,7 +127,7 @@ def collected(tmp_path_factory):
 
             paths = {name: folder / f"{name}.tsv" for name in PRODUCTS}
             made[name] = SimpleNamespace(**paths)
-            write_endpoints(collect_study(study, [], []), made[name])
+            write_endpoints(collect_study(study, []), made[name])
         return study, made[name]
 
     return of

@@ -16,7 +16,7 @@ from corelab.records.images import (
     Segmented,
     Transform,
 )
-from corelab.records.measured import Measured, MeasurementRow, read_measured
+from corelab.records.measured import Measured, MeasurementRow
 from corelab.records.perfusion import Gate, Perfused
 from corelab.records.subjects import Chain, Normalised, NormalisedMask
 from corelab.records.visits import read_visits, visit_masks
@@ -135,4 +135,4 @@ def test_files_of_a_visit_are_told_apart_by_their_stage(tmp_path):
     (visit,) = read_visits(paths)
     assert (visit.prepare, visit.segment, visit.perfuse) == tuple(RECORDS[:3])
     RECORDS[4].write(tmp_path / "measure.json")
-    assert read_measured(tmp_path / "measure.json") == RECORDS[4]
+    assert Measured.read(tmp_path / "measure.json") == RECORDS[4]

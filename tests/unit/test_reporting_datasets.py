@@ -17,10 +17,11 @@ from fabricated_study import fabricated_results, fabricated_study, tables_only, 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_json, write_table
 from corelab.reporting import datasets as ds
-from corelab.reporting.adam import adsl
+from corelab.reporting.adam import adsl, datasets
 from corelab.reporting.define import DEF, ODM
 from corelab.reporting.exchange_checks import ars_faults, define_faults
 from corelab.reporting.submission import write_datasets
+from corelab.reporting.tabulation import tabulations
 from corelab.study.columns import MEASUREMENTS
 
 
@@ -28,7 +29,8 @@ from corelab.study.columns import MEASUREMENTS
 def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets")
     results = fabricated_results(*fabricated_study(root))
-    return results, write_datasets(results, root / "out"), root / "out"
+    write_datasets(results, root / "out")
+    return results, [*datasets(results), *tabulations(results)], root / "out"
 
 
 def test_data_sets_of_the_study(written):
@@ -72,9 +74,9 @@ def test_a_study_without_a_measurement_has_its_data_sets(tmp_path):
     results = fabricated_results(*fabricated_study(tmp_path))
     none = replace(results.tables, measurements=results.measurements.iloc[:0])
     empty = replace(results, tables=none)
-    found = write_datasets(empty, tmp_path / "out")
-    assert len(next(d for d in found if d.name == "ADSL").frame) == 36
-    assert not any(len(d.frame) for d in found if d.name in {"ADIMG", "ADREAD"})
+    found, _ = write_datasets(empty, tmp_path / "out")
+    assert next(d for d in found if d.name == "ADSL").records == 36
+    assert not {"ADIMG", "ADREAD"} & {d.name for d in found}
 
 
 def test_transport_file_reads_back_as_the_data_set(written):
@@ -158,10 +160,11 @@ def test_korean_ids_and_columns_survive(tmp_path):
     people["initials"] = "ZGXQ"
     people.loc[0, "participant_id"] = "환자-1"
     config = {**config, "analyses": [{**config["analyses"][0], "categorical": ["병원"]}]}
-    found = write_datasets(fabricated_results(folder, config, people), tmp_path / "out")
-    adsl = found[0]
-    assert all(v.name.isascii() and len(v.name) <= 8 for v in adsl.variables)
-    assert adsl.frame["USUBJID"].map(str.isascii).all() and adsl.frame["USUBJID"].is_unique
+    results = fabricated_results(folder, config, people)
+    write_datasets(results, tmp_path / "out")
+    people = adsl(results)
+    assert all(v.name.isascii() and len(v.name) <= 8 for v in people.variables)
+    assert people.frame["USUBJID"].map(str.isascii).all() and people.frame["USUBJID"].is_unique
     rows = json.loads((tmp_path / "out/adsl.json").read_text(encoding="utf-8"))["rows"]
     assert any("환자-1" in row for row in rows) and all("서울" in row for row in rows)
     # Nothing in the config names the initials: they identify a person and stay out.
@@ -233,8 +236,8 @@ def test_a_study_without_a_single_value_has_its_data_sets(tmp_path):
     folder, config, people = tables_only(tmp_path)
     write_table(pd.DataFrame(columns=list(MEASUREMENTS)), folder / "endpoints/measurements.tsv",
                 MEASUREMENTS)  # fmt: skip
-    found = write_datasets(fabricated_results(folder, config, people), tmp_path / "out")
-    assert [(d.name, len(d.frame)) for d in found] == [("ADSL", 2)]
+    found, _ = write_datasets(fabricated_results(folder, config, people), tmp_path / "out")
+    assert [(d.name, d.records) for d in found] == [("ADSL", 2)]
     messages = read_table(tmp_path / "out" / "conformance.tsv")
     assert messages[messages["severity"] == "error"].empty
 

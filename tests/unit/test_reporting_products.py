@@ -93,7 +93,7 @@ def test_numbered_tables_are_files_and_old_ones_go(tmp_path):
 
 
 def test_data_sets_conform_and_faults_are_found(results):
-    found = datasets(results) + tabulations(results)
+    found = [*datasets(results), *tabulations(results)]
     assert {"PR", "NV"} <= {d.name for d in found}
     errors = conformance(found)
     assert errors[errors["severity"] == "error"].empty, errors

@@ -94,7 +94,8 @@ rule collect:
     input:
         GATE,
         # They name the records of the stages before, which are therefore no inputs of their own.
-        records=lambda wildcards: TARGETS.measured_records(),
+        records=lambda wildcards: TARGETS.records("measure"),
+        batches=lambda wildcards: TARGETS.batch_records(),
         lock=LOCK,
         final=TARGETS.final_reads,
         sheets=sheet_files(*COLLECTED_SHEETS),

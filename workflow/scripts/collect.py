@@ -9,14 +9,15 @@ def main(snakemake):
         from corelab.study.model import read_study
 
         given = snakemake.input
-        tables = collect_study(
+        parts = collect_study(
             read_study(snakemake.params.study),
-            given.records,
+            list(given.records),
+            list(given.batches),
             list(given.final),
             next(iter(given.decisions), None),
             failed=snakemake.params.failed,
         )
-        write_endpoints(tables, snakemake.output)
+        write_endpoints(parts, snakemake.output)
 
 
 main(snakemake)  # noqa: F821

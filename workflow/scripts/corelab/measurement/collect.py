@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from corelab.measurement.longitudinal import (
+    Given,
     change_rows,
     ghost_core_rows,
     mismatch_rows,
@@ -29,14 +31,14 @@ from corelab.provenance.decisions import (
 )
 from corelab.provenance.job import UserError
 from corelab.provenance.manifest import row_identifier
-from corelab.provenance.products import read_table, write_table
-from corelab.records.images import DicomListing, Prepared, Scan, ScanRow
+from corelab.provenance.products import read_table, write_merged, write_part, write_table
+from corelab.records.images import AcquisitionRow, DicomListing, Prepared, Scan, ScanRow
 from corelab.records.measured import (
     Measured,
     MeasuredSupplied,
     MeasurementRow,
+    OverlapRow,
     SuppliedScan,
-    read_measured,
 )
 from corelab.settings.measurement import MeasurementSettings, SerialImagingSettings
 from corelab.study.columns import (
@@ -50,6 +52,10 @@ from corelab.study.columns import (
 )
 from corelab.study.model import Study
 from corelab.terms.endpoints import ENDPOINTS, in_own_unit
+
+#: Participants whose rows are in memory at one time.
+AT_ONCE = 200
+_Row = TypeVar("_Row", MeasurementRow, OverlapRow, AcquisitionRow, SuppliedScan, ScanRow)
 
 
 def _number(cell: Any) -> float | None:
@@ -160,40 +166,22 @@ def _supplied_rows(
 def collect_measurements(
     records: Iterable[Measured | MeasuredSupplied],
     *,
-    reads: pd.DataFrame | None,
-    supplied: pd.DataFrame | None,
     listed: Sequence[tuple[str, str]],
     visit_order: Sequence[str],
-    baseline: str | None,
-    settings: MeasurementSettings,
-    scans: Sequence[ScanRow] = (),
-    serial: SerialImagingSettings | None = None,
-    further: Sequence[MeasurementRow] = (),
-    grades: Mapping[str, Sequence[str]] | None = None,
-    excluded: Mapping[tuple[str, str, str], Decision] | None = None,
+    **given: Any,
 ) -> dict[str, pd.DataFrame]:
-    """Collect all rows of a study.
+    """Collect all rows of a study that fits into memory.
 
     Parameters
     ----------
     records
         Of visits and batches.
-    reads, supplied
-        Sheets as text.
     listed
         (participant_id, visit) of the scans sheet.
-    visit_order, baseline
+    visit_order
         Visits in time.
-    settings
-        ``measurement`` of the config.
-    scans, serial
-        Rows of the scans sheet and ``serial_imaging`` of the config, for windows.
-    further
-        Rows of the central read (``_central_rows``).
-    grades
-        Endpoint -> its grades in words, lowest first.
-    excluded
-        Values that people excluded; what follows from them is not computable.
+    **given
+        Of ``_rows_given``.
 
     Returns
     -------
@@ -205,8 +193,47 @@ def collect_measurements(
     ValueError
         If one key has two values.
     """
-    read = list(records)
-    rows = [row for record in read for row in record.rows]
+    tables = _rows_given(list(records), **given)
+    frame = tables["measurements"]
+    frame = _append(frame, missing_rows(Given().add(frame), listed, visit_order))
+    return {**tables, "measurements": _identified(frame)}
+
+
+def _rows_given(
+    records: Sequence[Measured | MeasuredSupplied],
+    *,
+    reads: pd.DataFrame | None,
+    supplied: pd.DataFrame | None,
+    baseline: str | None,
+    settings: MeasurementSettings,
+    scans: Sequence[ScanRow] = (),
+    serial: SerialImagingSettings | None = None,
+    further: Sequence[MeasurementRow] = (),
+    grades: Mapping[str, Sequence[str]] | None = None,
+    excluded: Mapping[tuple[str, str, str], Decision] | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Rows that are given or follow from given ones, without those for missing values.
+
+    Parameters
+    ----------
+    records
+        Of visits and batches.
+    reads, supplied
+        Sheets as text.
+    baseline
+        First visit.
+    settings
+        ``measurement`` of the config.
+    scans, serial
+        Rows of the scans sheet and ``serial_imaging`` of the config, for windows.
+    further
+        Rows of the central read (``_central_rows``).
+    grades
+        Endpoint -> its grades in words, lowest first.
+    excluded
+        Values that people excluded; what follows from them is not computable.
+    """
+    rows = [row for record in records for row in record.rows]
     rows = _contours_first(rows, _read_rows(reads, grades)) + _supplied_rows(supplied, grades)
     columns = [c for c in MEASUREMENTS if c != "row_id"]
     frame = rows_frame([*rows, *further], columns)
@@ -221,15 +248,14 @@ def collect_measurements(
         ghost_core_rows(frame, baseline, above_ml=settings.ghost_core_above_ml),
     ):
         frame = _append(frame, without_known(made, frame))
-    frame = _append(frame, without_known(missing_rows(frame, listed, visit_order), frame))
     return {
-        "measurements": _identified(frame),
+        "measurements": frame,
         "overlap": without_excluded(
-            rows_frame((row for record in read for row in record.overlap), OVERLAP),
+            rows_frame((row for record in records for row in record.overlap), OVERLAP),
             _whole_visits(excluded or {}),
         ),
         "acquisition": rows_frame(
-            (row for record in read for row in record.acquisition), ACQUISITION
+            (row for record in records for row in record.acquisition), ACQUISITION
         ),
     }
 
@@ -404,20 +430,104 @@ def _central_rows(study: Study, final: Sequence[str | Path]) -> list[Measurement
     return rows + _final_rows(both, grades, source="final:rereview")
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Some participants, and their records."""
+
+    participants: frozenset[str]
+    measured: tuple[Measured, ...]
+    batches: tuple[MeasuredSupplied, ...]
+
+    @property
+    def sources(self) -> list[str]:
+        """Records of the stages before."""
+        return [source for record in self.measured for source in record.sources]
+
+    def own(self, rows: Iterable[_Row]) -> tuple[_Row, ...]:
+        """Rows of these participants."""
+        return tuple(row for row in rows if row.participant_id in self.participants)
+
+    def sheet(self, study: Study, name: str) -> pd.DataFrame | None:
+        """Rows of these participants in a sheet."""
+        sheet = study.sheets.get(name)
+        return None if sheet is None else sheet[sheet["participant_id"].isin(self.participants)]
+
+
+def _groups(
+    study: Study, records: Sequence[str], batches: Sequence[str], further: Sequence[MeasurementRow]
+) -> Iterator[_Group]:
+    """Participants in turn, so many that their rows fit into memory: first those with images."""
+    supplied = [MeasuredSupplied.read(path) for path in batches]
+    left = {*study.participants, *(row.participant_id for row in study.scans)}
+    left |= {row.participant_id for row in further}
+    for name in ("reads", "measurements"):
+        if name in study.sheets:
+            left |= set(study.sheets[name]["participant_id"].dropna())
+    for batch in supplied:
+        left |= {row.participant_id for row in batch.rows}
+        left |= {row.participant_id for row in batch.overlap}
+        left |= {scan.participant_id for scan in batch.scans}
+        left |= {str(row.participant_id) for row in batch.acquisition}
+
+    def group(measured: Sequence[Measured], participants: Iterable[str]) -> _Group:
+        whole = _Group(frozenset(participants), tuple(measured), ())
+        parts = (
+            replace(
+                batch,
+                rows=whole.own(batch.rows),
+                overlap=whole.own(batch.overlap),
+                scans=whole.own(batch.scans),
+                acquisition=whole.own(batch.acquisition),
+            )
+            for batch in supplied
+        )
+        return replace(whole, batches=tuple(parts))
+
+    for start in range(0, len(records), AT_ONCE):
+        measured = [Measured.read(path) for path in records[start : start + AT_ONCE]]
+        people = {record.participant_id for record in measured}
+        left -= people
+        yield group(measured, people)
+    others = sorted(left)
+    for start in range(0, len(others) or int(not records), AT_ONCE):
+        yield group((), others[start : start + AT_ONCE])
+
+
+def _group_rows(
+    group: _Group, study: Study, further: Sequence[MeasurementRow], excluded: _Exclusions
+) -> dict[str, pd.DataFrame]:
+    return _rows_given(
+        [*group.measured, *group.batches],
+        reads=group.sheet(study, "reads"),
+        supplied=group.sheet(study, "measurements"),
+        baseline=study.baseline,
+        settings=study.settings.measurement,
+        scans=group.own(study.scans),
+        serial=study.settings.serial_imaging,
+        further=group.own(further),
+        grades=study.settings.grades,
+        excluded=excluded,
+    )
+
+
 def collect_study(
     study: Study,
     records: Sequence[str],
+    batches: Sequence[str] = (),
     final: Sequence[str | Path] = (),
     decisions: str | Path | None = None,
     failed: Mapping[str, str] | None = None,
-) -> dict[str, pd.DataFrame]:
-    """All endpoint tables of a study, as they are and without exclusions.
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """All endpoint tables of a study, as they are and without exclusions, part by part.
 
-    ``records`` are ``measure.json`` of participants, and records of batches; the records of
-    ``prepare`` that they name tell the status of each scan. ``final`` are the final reads and
-    those of a re-review (empty where nothing is adjudicated), ``decisions`` the table of the review
-    desk, ``failed`` ``participant_id|visit`` -> cause, for visits whose jobs failed and that the
-    study is to be finished without.
+    ``records`` are ``measure.json`` of participants, ``batches`` records of supplied masks; the
+    records of ``prepare`` that the former name tell the status of each scan. ``final`` are the
+    final reads and those of a re-review (empty where nothing is adjudicated), ``decisions`` the
+    table of the review desk, ``failed`` ``participant_id|visit`` -> cause, for visits whose jobs
+    failed and that the study is to be finished without.
+
+    A part has rows of some participants in some tables; a value is missing only by what others
+    have, so that measurements follow when all participants were seen, and the flow at last.
 
     Raises UserError if the chain of decisions is broken, or one names an unknown subject or visit.
     """
@@ -425,57 +535,55 @@ def collect_study(
         decided = exclusions(read_decisions(decisions)) if decisions else {}
     except DecisionFault as fault:
         raise UserError(str(fault)) from None
-    scans = study.scans
-    _known_visits(decided, study, scans)
-    given: dict[str, Any] = {
-        "reads": study.sheets.get("reads"),
-        "supplied": study.sheets.get("measurements"),
-        "listed": [(row.participant_id, row.visit) for row in scans],
-        "visit_order": study.visit_order,
-        "baseline": study.baseline,
-        "settings": study.settings.measurement,
-        "scans": scans,
-        "serial": study.settings.serial_imaging,
-        "further": _central_rows(study, final),
-        "grades": study.settings.grades,
-    }
-    measured = [read_measured(path) for path in records]
-    whole = collect_measurements(measured, **given)
-    tables = whole
-    if decided:
-        tables = collect_measurements(measured, **given, excluded=decided)
-        tables["measurements"] = _kept_in_sight(tables["measurements"], whole["measurements"])
-    tables = {
-        **tables,
-        "without_exclusions": whole["measurements"],
-        "overlap_without_exclusions": whole["overlap"],
-    }
-    subjects = [record for record in measured if isinstance(record, Measured)]
-    sources = [source for record in subjects for source in record.sources]
-    images = list(_prepared_scans(study.folder, sources))
-    tables["acquisition"] = _acquisition(tables["acquisition"], images, study)
-    batches = [record for record in measured if isinstance(record, MeasuredSupplied)]
-    supplied = [
-        (scan.participant_id, scan.visit, scan) for batch in batches for scan in batch.scans
-    ]
-    tables["image_findings"] = image_findings([*images, *supplied])
-    status = {scan.scan_id: (scan.status, scan.reason) for _, _, scan in supplied}
-    status |= {scan.scan_id: (scan.status, scan.reason) for _, _, scan in images}
-    failed = {
-        **(failed or {}),
-        **{
-            f"{record.participant_id}|{one.visit}": f"the job measure failed: {one.reason}"
-            for record in subjects
-            for one in record.unmeasured
-        },
-    }
-    for row in scans:
-        cause = failed.get(f"{row.participant_id}|{row.visit}")
-        if cause and row.scan_id not in status:
-            status[row.scan_id] = ("failed", cause)
-    tables["measurements"] = _with_causes(tables["measurements"], failed)
-    tables["flow"] = _flow_rows(study.participants, scans, status, tables["measurements"])
-    return tables
+    _known_visits(decided, study, study.scans)
+    further = _central_rows(study, final)
+    failed, status = dict(failed or {}), dict[str, tuple[str, str | None]]()
+    # As it is, and last with exclusions; without any these are the same.
+    exclusion_sets: list[_Exclusions] = [{}, decided] if decided else [{}]
+    given = [Given() for _ in exclusion_sets]
+    people: list[frozenset[str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for group in _groups(study, records, batches, further):
+            tables = [_group_rows(group, study, further, one) for one in exclusion_sets]
+            for which, table in enumerate(tables):
+                given[which].add(table["measurements"])
+                table["measurements"].to_pickle(Path(folder, f"{len(people)}-{which}"))
+            people.append(group.participants)
+            images = list(_prepared_scans(study.folder, group.sources))
+            supplied = [(s.participant_id, s.visit, s) for b in group.batches for s in b.scans]
+            status |= {scan.scan_id: (scan.status, scan.reason) for _, _, scan in supplied}
+            status |= {scan.scan_id: (scan.status, scan.reason) for _, _, scan in images}
+            failed |= {
+                f"{record.participant_id}|{one.visit}": f"the job measure failed: {one.reason}"
+                for record in group.measured
+                for one in record.unmeasured
+            }
+            acquisition = _acquisition(
+                tables[-1]["acquisition"], images, study, group.sheet(study, "participants")
+            )
+            yield {
+                "overlap": tables[-1]["overlap"],
+                "overlap_without_exclusions": tables[0]["overlap"],
+                "acquisition": acquisition,
+                "image_findings": image_findings([*images, *supplied]),
+            }
+        for row in study.scans:
+            cause = failed.get(f"{row.participant_id}|{row.visit}")
+            if cause and row.scan_id not in status:
+                status[row.scan_id] = ("failed", cause)
+        seen = []
+        listed = [(row.participant_id, row.visit) for row in study.scans]
+        for number, participants in enumerate(people):
+            frames = []
+            for which, known in enumerate(given):
+                frame = pd.read_pickle(Path(folder, f"{number}-{which}"))
+                missing = missing_rows(known, listed, study.visit_order, participants)
+                frames.append(_identified(_append(frame, missing)))
+            kept = _kept_in_sight(frames[-1], frames[0]) if decided else frames[0]
+            kept = _with_causes(kept, failed)
+            seen.append(kept[["participant_id", "status", "scan_ids"]].drop_duplicates())
+            yield {"measurements": kept, "without_exclusions": frames[0]}
+    yield {"flow": _flow_rows(study.participants, study.scans, status, pd.concat(seen))}
 
 
 def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame:
@@ -556,7 +664,10 @@ def _prepared_scans(folder: Path, sources: Iterable[str]) -> Iterator[tuple[str,
 
 
 def _acquisition(
-    frame: pd.DataFrame, images: Iterable[tuple[str, str, Scan]], study: Study
+    frame: pd.DataFrame,
+    images: Iterable[tuple[str, str, Scan]],
+    study: Study,
+    sheet: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """Criteria of single scans and of the trial, with site, scanner and time of each scan."""
     scans = [
@@ -567,8 +678,8 @@ def _acquisition(
         for participant_id, visit, scan in images
         if scan.label is None and scan.kind != "aif" and scan.space == "native"
     ]
-    sheet = study.sheets["participants"]
-    people: dict[str, Any] = {str(row["participant_id"]): row for row in sheet.to_dict("records")}
+    rows_of_people = [] if sheet is None else sheet.to_dict("records")
+    people: dict[str, Any] = {str(row["participant_id"]): row for row in rows_of_people}
     rows = trial_rows(
         scans,
         study.settings.acquisition.trial,
@@ -591,24 +702,36 @@ def _acquisition(
     return frame
 
 
-def write_endpoints(tables: Mapping[str, pd.DataFrame], paths: Any) -> None:
+#: Tables that a study is collected to, and the columns of their files.
+TABLES = {
+    "without_exclusions": MEASUREMENTS,
+    "overlap_without_exclusions": OVERLAP,
+    "measurements": MEASUREMENTS,
+    "overlap": OVERLAP,
+    "acquisition": ACQUISITION,
+    "image_findings": IMAGE_FINDINGS,
+}
+
+
+def write_endpoints(parts: Iterable[Mapping[str, pd.DataFrame]], paths: Any) -> None:
     """Write the endpoint tables with their data dictionaries.
 
     Parameters
     ----------
-    tables
+    parts
         Of :func:`collect_study`.
     paths
         Object with the attributes ``measurements``, ``without_exclusions``, ``overlap``,
         ``overlap_without_exclusions``, ``acquisition``, ``image_findings`` and ``flow``.
     """
-    for name, columns in (
-        ("without_exclusions", MEASUREMENTS),
-        ("overlap_without_exclusions", OVERLAP),
-        ("measurements", MEASUREMENTS),
-        ("overlap", OVERLAP),
-        ("acquisition", ACQUISITION),
-        ("image_findings", IMAGE_FINDINGS),
-        ("flow", FLOW),
-    ):
-        write_table(tables[name], getattr(paths, name), columns, sort=name != "flow")
+    written: dict[str, list[Path]] = {name: [] for name in TABLES}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in parts:
+            for name, frame in part.items():
+                if name == "flow":
+                    write_table(frame, paths.flow, FLOW, sort=False)
+                    continue
+                path = Path(folder, f"{name}-{len(written[name])}")
+                written[name].append(write_part(frame, path, TABLES[name]))
+        for name, columns in TABLES.items():
+            write_merged(written[name], getattr(paths, name), columns)

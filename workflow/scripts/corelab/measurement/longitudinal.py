@@ -5,8 +5,8 @@ They are computed from rows, not from images, so that a study with tables only h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -159,14 +159,46 @@ def mismatch_rows(rows: pd.DataFrame) -> list[MeasurementRow]:
     return made
 
 
+@dataclass
+class Given:
+    """Who gave which endpoint at which visit, of rows of whole lesions that were read once.
+
+    Attributes
+    ----------
+    subjects
+        Source and endpoint -> visit -> participants.
+    units
+        Source and endpoint -> unit of the first row that has one.
+    """
+
+    subjects: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
+    units: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, rows: pd.DataFrame) -> Given:
+        """Add rows of further participants."""
+        own = rows[(rows["region"] == "all") & (rows["repeat"].astype(int) == 1)]
+        for key, part in own.groupby(["source", "endpoint"], sort=False):
+            source, endpoint = map(str, key)
+            visits = self.subjects.setdefault((source, endpoint), {})
+            for visit, at in part.groupby("visit", sort=False)["participant_id"]:
+                visits.setdefault(str(visit), set()).update(at)
+            for unit in part["unit"].dropna()[:1] if "unit" in part else ():
+                self.units.setdefault((source, endpoint), unit)
+        return self
+
+
 def missing_rows(
-    rows: pd.DataFrame, listed: Sequence[tuple[str, str]], visit_order: Sequence[str]
+    given: Given,
+    listed: Sequence[tuple[str, str]],
+    visit_order: Sequence[str],
+    participants: Collection[str] | None = None,
 ) -> list[MeasurementRow]:
     """Rows for the values that a source should have given and has not.
 
     For every endpoint and source: at each visit where the source gave the endpoint for anybody,
     every participant whom that source measured at all should have a row. For the pipeline these
-    are the participants with any scan listed ((participant_id, visit) in ``listed``).
+    are the participants with any scan listed ((participant_id, visit) in ``listed``). Rows of
+    ``participants`` alone, where they are given.
 
     Examples
     --------
@@ -174,43 +206,40 @@ def missing_rows(
     ...     "participant_id": ["1", "2", "2"], "visit": ["a", "a", "b"],
     ...     "endpoint": "infarct_volume", "source": "r1", "repeat": 1, "region": "all",
     ...     "value": [1.0, 2.0, 3.0], "status": "ok"})
-    >>> [(r.participant_id, r.visit, r.status) for r in missing_rows(rows, [], ["a", "b"])]
+    >>> made = missing_rows(Given().add(rows), [], ["a", "b"])
+    >>> [(r.participant_id, r.visit, r.status) for r in made]
     [('1', 'b', 'missing')]
     """
     listed_visits = set(listed)
-    scanned = {participant_id for participant_id, _ in listed}
-    own = rows[(rows["region"] == "all") & (rows["repeat"].astype(int) == 1)]
+    measured: dict[str, set[str]] = {"pipeline": {subject for subject, _ in listed}}
+    for (source, _), visits in given.subjects.items():
+        measured.setdefault(source, set()).update(*visits.values())
+    if participants is not None:
+        measured = {source: found.intersection(participants) for source, found in measured.items()}
     made = []
-    for source, of_source in own.groupby("source", sort=True):
-        subjects = set(of_source["participant_id"])
-        pipeline = source == "pipeline"
-        if pipeline:
-            subjects |= scanned
-        elif str(source).startswith("pipeline:"):
+    for (source, endpoint), visits in sorted(given.subjects.items()):
+        if source.startswith("pipeline:"):
             # A variant stands beside the primary value; where that is missing, one row says so.
             continue
-        for endpoint, part in of_source.groupby("endpoint", sort=True):
-            unit = next(iter(part["unit"].dropna()), None) if "unit" in part else None
-            there = set(zip(part["participant_id"], part["visit"], strict=True))
-            for visit in [v for v in visit_order if v in set(part["visit"])]:
-                for subject in sorted(subjects):
-                    if (subject, visit) in there:
-                        continue
-                    if pipeline and (subject, visit) in listed_visits:
-                        reason = "no scan of the kind that this endpoint needs"
-                    elif pipeline:
-                        reason = "no scan at this visit"
-                    else:
-                        reason = f"{source} gave no value at this visit"
-                    made.append(
-                        measurement_row(
-                            *(subject, visit, str(endpoint), str(source), None, unit),
-                            status="missing",
-                            reason=reason,
-                            # Readers and software may have endpoints of their own.
-                            supplied=not pipeline,
-                        )
+        pipeline = source == "pipeline"
+        for visit in [one for one in visit_order if one in visits]:
+            for subject in sorted(measured[source] - visits[visit]):
+                if pipeline and (subject, visit) in listed_visits:
+                    reason = "no scan of the kind that this endpoint needs"
+                elif pipeline:
+                    reason = "no scan at this visit"
+                else:
+                    reason = f"{source} gave no value at this visit"
+                unit = given.units.get((source, endpoint))
+                made.append(
+                    measurement_row(
+                        *(subject, visit, endpoint, source, None, unit),
+                        status="missing",
+                        reason=reason,
+                        # Readers and software may have endpoints of their own.
+                        supplied=not pipeline,
                     )
+                )
     return made
 
 

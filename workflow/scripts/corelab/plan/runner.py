@@ -50,7 +50,10 @@ def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
     """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
     given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
-    return tables_of(EVERY, study, *given, features)
+    tables = tables_of(EVERY, study, *given, features)
+    # Read once: no analysis follows.
+    _parsed.cache_clear()
+    return tables
 
 
 def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:

@@ -6,10 +6,12 @@ Tables have a fixed column order, float format, ``n/a`` for missing and Unix lin
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +70,19 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
     >>> write_json({"b": 1, "a": None}, Path(tempfile.mkdtemp(), "a.json")).read_text()
     '{\n  "a": null,\n  "b": 1\n}\n'
     """
-    text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return write_text(text + "\n", path)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        # Piece by piece: the text of a large file is not held, nor the list of its pieces.
+        file.writelines(_ENCODER.iterencode(plain(content)))
+        file.write("\n")
+    return Path(path)
+
+
+_ENCODER = json.JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def json_text(content: Any) -> str:
+    """Text of a JSON file, as :func:`write_json` writes it."""
+    return _ENCODER.encode(plain(content)) + "\n"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -137,12 +150,47 @@ def write_table(
     if missing:
         raise ValueError(f"{path}: the table lacks the columns {missing}")
     names = [*columns, *(column for column in frame.columns if column not in columns)]
-    cells = [[format_cell(value) for value in frame[name]] for name in names]
-    rows = list(zip(*cells, strict=True)) if len(frame) else []
+    rows = _text_rows(frame, names)
     if sort:
         rows.sort()
     _write_dictionary(path, columns, units or {})
     return _write_lines(("\t".join(row) for row in chain([names], rows)), path)
+
+
+def _text_rows(frame: pd.DataFrame, names: Iterable[str]) -> list[tuple[str, ...]]:
+    cells = [[format_cell(value) for value in frame[name]] for name in names]
+    return list(zip(*cells, strict=True))
+
+
+def write_part(frame: pd.DataFrame, path: Path, columns: Iterable[str]) -> Path:
+    """Write sorted rows of a frame to a temporary file, for :func:`write_merged`."""
+    rows = sorted(_text_rows(frame, columns))
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines("\t".join(row) + "\n" for row in rows)
+    return path
+
+
+def write_merged(
+    parts: Sequence[Path], path: str | os.PathLike[str], columns: Mapping[str, str]
+) -> Path:
+    r"""Write a TSV table of sorted parts, which need not fit into memory, as `write_table` would.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> folder, columns = Path(tempfile.mkdtemp()), {"a": "A", "b": "B"}
+    >>> frames = [pd.DataFrame({"a": ["z", "x"], "b": 1}), pd.DataFrame({"a": ["y"], "b": [None]})]
+    >>> parts = [write_part(f, folder / f"{n}", columns) for n, f in enumerate(frames)]
+    >>> write_merged(parts, folder / "t.tsv", columns).read_text()
+    'a\tb\nx\t1\ny\tn/a\nz\t1\n'
+    """
+    _write_dictionary(path, columns, {})
+    with ExitStack() as opened:
+        # Cells may hold a carriage return: lines end at line feeds alone.
+        files = [opened.enter_context(open(one, encoding="utf-8", newline="\n")) for one in parts]
+        rows = heapq.merge(*((line[:-1].split("\t") for line in file) for file in files))
+        return _write_lines(("\t".join(row) for row in chain([list(columns)], rows)), path)
 
 
 def write_rows(

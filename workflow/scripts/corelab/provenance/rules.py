@@ -17,6 +17,7 @@ _MEANS = {
     "FINDINGS": "preflight",
     "GATE": "preflight",
     "measured_records": "measure measure_supplied",
+    "batch_records": "measure_supplied",
     'targets("endpoints")': "collect frequency_map",
     'targets("report")': "report",
     'targets("submission")': "submission",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from corelab.provenance.products import read_json
 from corelab.records.base import Record, many, omitted
 from corelab.records.images import AcquisitionRow
 
@@ -163,10 +161,3 @@ class Featured(Record):
     settings: Mapping[str, Any] = field(default_factory=dict)
     combinations: tuple[Mapping[str, Any], ...] = ()
     products: Mapping[str, str] | None = omitted()
-
-
-def read_measured(path: str | os.PathLike[str]) -> Measured | MeasuredSupplied:
-    """Record of a participant or of a batch of supplied masks."""
-    content = read_json(path)
-    kind = MeasuredSupplied if content.get("stage") == MeasuredSupplied.stage else Measured
-    return kind.from_json(content)

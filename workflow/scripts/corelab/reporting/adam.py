@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -17,8 +18,9 @@ from corelab.reporting.datasets import (
     ascii_label,
     make_dataset,
     number_or_nan,
-    unique_subject,
+    unique_subjects,
     variable_name,
+    with_records,
 )
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.study.expression import ExpressionError, select
@@ -58,8 +60,7 @@ def _sex_term(text: Any) -> str | None:
 
 
 def _head(results: Results, people: pd.Series) -> list[Column]:
-    subjects = [unique_subject(results, one) for one in people]
-    return [("STUDYID", results.study.id), ("USUBJID", subjects)]
+    return [("STUDYID", results.study.id), ("USUBJID", unique_subjects(results, people))]
 
 
 #: Flags of the populations of a trial, with the labels of ADaMIG 1.3.
@@ -163,9 +164,11 @@ def _visits(results: Results) -> dict[str, int]:
 def _value_columns(results: Results, rows: pd.DataFrame, code: ParameterCodes) -> list[Column]:
     """What every record of a measurement begins with."""
     visits = rows["visit"].fillna("").map(str)
-    words = rows["endpoint"].map(endpoint_words)
     units = rows["unit"].fillna("").map(str)
-    named = [f"{w} ({u})" if u else w for w, u in zip(words, units, strict=True)]
+    pairs = list(zip(rows["endpoint"], units, strict=True))
+    # Texts are made once: cells of equal content are one object.
+    words = {(e, u): endpoint_words(e) + (f" ({u})" if u else "") for e, u in set(pairs)}
+    named = [words[pair] for pair in pairs]
     people = results.participants
     arms = dict(zip(people["participant_id"].map(str), _given(people, "arm"), strict=True))
     return [
@@ -256,7 +259,8 @@ def _adimg(results: Results, code: ParameterCodes) -> Dataset:
 def _adseg(results: Results) -> Dataset:
     """Overlap of masks, case by case."""
     rows = results.overlap
-    codes = [variable_name(str(metric), []) for metric in rows["metric"]]
+    names = {metric: variable_name(str(metric), []) for metric in set(rows["metric"])}
+    codes = [names[metric] for metric in rows["metric"]]
     return make_dataset(
         "ADSEG",
         rows.index,
@@ -422,19 +426,14 @@ def _adard(results: Results) -> Dataset:
     )
 
 
-def datasets(results: Results) -> list[Dataset]:
-    """The data sets of a study; one without records is left out (ADSL never)."""
+def datasets(results: Results) -> Iterator[Dataset]:
+    """The data sets of a study, each made when it is its turn; one without records is left out."""
     code = ParameterCodes()
-    found = [
-        adsl(results),
-        _adimg(results, code),
-        _adread(results, code),
-        _adseg(results),
-        _adpd(results),
-        _adtr(results, code),
-        _adrs(results),
-        _adtte(results),
-        _adrisk(results),
-        _adard(results),
-    ]
-    return [dataset for dataset in found if len(dataset.frame) or dataset.name == "ADSL"]
+    yield adsl(results)
+    yield from with_records(_adimg(results, code))
+    yield from with_records(_adread(results, code))
+    yield from with_records(_adseg(results))
+    yield from with_records(_adpd(results))
+    yield from with_records(_adtr(results, code))
+    for make in (_adrs, _adtte, _adrisk, _adard):
+        yield from with_records(make(results))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import pandas as pd
 
@@ -74,7 +75,7 @@ def _terms(dataset: Dataset) -> Iterator[Issue]:
                 yield Issue("note", dataset.name, variable.name, rule, str(value), int(number))
 
 
-def _structure(dataset: Dataset, subjects: set[str]) -> Iterator[Issue]:
+def _structure(dataset: Dataset, subjects: Collection[str]) -> Iterator[Issue]:
     frame = dataset.frame
     keys = [v.name for v in sorted((v for v in dataset.variables if v.key), key=lambda v: v.key)]
     doubled = int(frame.duplicated(keys).sum()) if keys else 0
@@ -99,17 +100,13 @@ def _structure(dataset: Dataset, subjects: set[str]) -> Iterator[Issue]:
             yield Issue("error", dataset.name, variable.name, rule, variable.label, 1)
 
 
-def conformance(
-    datasets: Sequence[Dataset], documents: Mapping[str, Sequence[str]] | None = None
-) -> pd.DataFrame:
+def conformance(datasets: Sequence[Dataset]) -> pd.DataFrame:
     """Everything that does not conform, errors first.
 
     Parameters
     ----------
     datasets
         Analysis data sets and tabulation domains.
-    documents
-        File that describes them -> its faults, of :mod:`corelab.reporting.exchange_checks`.
 
     Examples
     --------
@@ -122,17 +119,31 @@ def conformance(
     """
     people = next((d for d in datasets if d.name == "ADSL"), None)
     subjects = set(people.frame["USUBJID"]) if people is not None else set()
-    found: list[Issue] = []
-    for dataset in datasets:
-        found += _terms(dataset)
-        found += _structure(dataset, subjects)
-        cells = Counter((cell.variable, cell.reason) for cell in refused_cells(dataset))
-        for (variable, reason), number in sorted(cells.items()):
-            rule = "text that SAS transport can hold; whole in Dataset-JSON"
-            found.append(Issue("warning", dataset.name, variable, rule, reason, number))
-    for name, faults in (documents or {}).items():
-        rule = "structure of the standard, and references that resolve"
-        found += [Issue("error", name, "", rule, fault, 1) for fault in faults]
+    return issues_table(chain.from_iterable(dataset_issues(d, subjects) for d in datasets))
+
+
+def dataset_issues(dataset: Dataset, subjects: Collection[str]) -> list[Issue]:
+    """What does not conform in a data set; ``subjects`` are those of ADSL."""
+    found = [*_terms(dataset), *_structure(dataset, subjects)]
+    cells = Counter((cell.variable, cell.reason) for cell in refused_cells(dataset))
+    for (variable, reason), number in sorted(cells.items()):
+        rule = "text that SAS transport can hold; whole in Dataset-JSON"
+        found.append(Issue("warning", dataset.name, variable, rule, reason, number))
+    return found
+
+
+def document_issues(documents: Mapping[str, Sequence[str]]) -> list[Issue]:
+    """Faults of files that describe data sets, of :mod:`corelab.reporting.exchange_checks`."""
+    rule = "structure of the standard, and references that resolve"
+    return [
+        Issue("error", name, "", rule, fault, 1)
+        for name, faults in documents.items()
+        for fault in faults
+    ]
+
+
+def issues_table(found: Iterable[Issue]) -> pd.DataFrame:
+    """Issues as a table, errors first."""
     frame = pd.DataFrame([asdict(issue) for issue in found], columns=list(CONFORMANCE))
     rank = frame["severity"].map({"error": 0, "warning": 1, "note": 2})
     return (

@@ -6,9 +6,10 @@ refused there, listed, and carried whole in Dataset-JSON.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from corelab import __version__
-from corelab.provenance.products import atomic_path, write_json
+from corelab.provenance.products import atomic_path, json_text, plain
 from corelab.reporting import page
 from corelab.reporting.documents import epoch
 from corelab.reporting.results import Results
@@ -80,20 +81,37 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set: variables and their records."""
+class Description:
+    """A data set without its records."""
 
     name: str
     label: str
     structure: str
     adam_class: str
     variables: tuple[Variable, ...]
-    frame: pd.DataFrame
 
     @property
     def tabulation(self) -> bool:
         """Whether it is an SDTM-like domain (a name of two letters)."""
         return len(self.name) == 2
+
+
+@dataclass(frozen=True)
+class Dataset(Description):
+    """A data set: variables and their records."""
+
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Written(Description):
+    """A data set that was written; its records, of which there can be millions, are not held.
+
+    ``lengths`` has the bytes of the longest text of each variable, 8 for a number.
+    """
+
+    records: int
+    lengths: Mapping[str, int]
 
 
 @dataclass
@@ -160,6 +178,19 @@ def unique_subject(results: Results, participant_id: Any) -> str:
     return f"{results.study.id}-{safe}"
 
 
+def unique_subjects(results: Results, people: Iterable[Any]) -> list[str]:
+    """USUBJID of each record; those of one subject are one object."""
+    ids = list(people)
+    known = {one: unique_subject(results, one) for one in set(ids)}
+    return [known[one] for one in ids]
+
+
+def with_records(dataset: Dataset) -> Iterator[Dataset]:
+    """The data set, if it has records; it is not held when the next one is made."""
+    if len(dataset.frame):
+        yield dataset
+
+
 def number_or_nan(value: Any) -> float:
     """A cell as a number, NaN where it holds none."""
     try:
@@ -197,16 +228,15 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
         In order; a name is looked up among the variables of the data set.
     """
     variables = tuple(_variables()[name, v] if isinstance(v, str) else v for v, _ in columns)
-    values = {v.name: column for v, (_, column) in zip(variables, columns, strict=True)}
-    frame = pd.DataFrame(values, index=index)
-    for variable in variables:
+    values: dict[str, pd.Series] = {}
+    for variable, (_, cells) in zip(variables, columns, strict=True):
+        column = pd.Series(cells, index)
         if variable.kind == "text":
-            column = frame[variable.name].astype(object)
-            frame[variable.name] = column.where(column.notna(), None)
+            column = column.astype(object)
+            values[variable.name] = column.where(column.notna(), None)
         else:
-            frame[variable.name] = pd.to_numeric(frame[variable.name], errors="coerce").astype(
-                float
-            )
+            values[variable.name] = pd.to_numeric(column, errors="coerce").astype(float)
+    frame = pd.DataFrame(values, index=index, copy=False)
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
     (row,) = (row for row in page.asset_rows("datasets") if row["dataset"] == name)
@@ -299,7 +329,7 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
 
     _check_transport(dataset)
     blank = {(cell.record, cell.variable) for cell in refused_cells(dataset)}
-    frame = pd.DataFrame(index=dataset.frame.index)
+    columns: dict[str, pd.Series] = {}
     for variable in dataset.variables:
         column = dataset.frame[variable.name]
         if variable.kind == "text":
@@ -307,9 +337,10 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
                 "" if value is None or (number, variable.name) in blank else str(value)
                 for number, value in enumerate(column, start=1)
             ]
-            frame[variable.name] = pd.Series(texts, index=frame.index, dtype=object)
+            columns[variable.name] = pd.Series(texts, column.index, dtype=object)
         else:
-            frame[variable.name] = column.astype(float)
+            columns[variable.name] = column
+    frame = pd.DataFrame(columns, index=dataset.frame.index, copy=False)
     with atomic_path(path) as temporary:
         pyreadstat.write_xport(
             frame,
@@ -319,11 +350,12 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
             table_name=dataset.name,
             file_format_version=5,
         )
-        data = temporary.read_bytes()
         stamp = epoch().strftime("%d%b%y:%H:%M:%S").upper().encode("ascii")
-        # The two header blocks (library and member) end before the first namestr.
-        head, tail = data[:1200], data[1200:]
-        temporary.write_bytes(_TIME_STAMP.sub(stamp, head) + tail)
+        with open(temporary, "r+b") as file:
+            # The two header blocks (library and member) end before the first namestr.
+            head = file.read(1200)
+            file.seek(0)
+            file.write(_TIME_STAMP.sub(stamp, head))
     return Path(path)
 
 
@@ -344,8 +376,12 @@ def text_length(dataset: Dataset, variable: Variable) -> int:
     """
     if variable.kind != "text":
         return 8
-    lengths = [len(str(v).encode("utf-8")) for v in dataset.frame[variable.name] if v is not None]
-    return max([1, *lengths])
+    texts = {str(value) for value in dataset.frame[variable.name] if value is not None}
+    return max([1, *(len(text.encode("utf-8")) for text in texts)])
+
+
+def _encoded(cell: Any) -> str:
+    return json.dumps(plain(cell), ensure_ascii=False, allow_nan=False)
 
 
 def _json_value(value: Any, kind: str) -> Any:
@@ -357,7 +393,7 @@ def _json_value(value: Any, kind: str) -> Any:
 
 
 def write_dataset_json(dataset: Dataset, study_id: str, path: str | Path) -> Path:
-    """Write a data set as Dataset-JSON 1.1."""
+    """Write a data set as Dataset-JSON 1.1, record by record."""
     columns = []
     for variable in dataset.variables:
         column: dict[str, Any] = {
@@ -386,9 +422,15 @@ def write_dataset_json(dataset: Dataset, study_id: str, path: str | Path) -> Pat
         "name": dataset.name,
         "label": dataset.label,
         "columns": columns,
-        "rows": [
-            [_json_value(value, kind) for value, kind in zip(row, kinds, strict=True)]
-            for row in dataset.frame.itertuples(index=False, name=None)
-        ],
+        "rows": [],
     }
-    return write_json(content, path)
+    before, empty, after = json_text(content).partition('"rows": []')
+    records = dataset.frame.itertuples(index=False, name=None)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.write(before + empty[:-1])
+        for number, record in enumerate(records):
+            cells = [_json_value(value, kind) for value, kind in zip(record, kinds, strict=True)]
+            lines = ",\n      ".join(map(_encoded, cells))
+            file.write(f"{',' * bool(number)}\n    [\n      {lines}\n    ]")
+        file.write("\n  " * bool(len(dataset.frame)) + "]" + after)
+    return Path(path)

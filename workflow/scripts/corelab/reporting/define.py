@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corelab.provenance.products import atomic_path, write_text
 from corelab.reporting import page
-from corelab.reporting.datasets import CODELISTS, Dataset, Variable, text_length
+from corelab.reporting.datasets import CODELISTS, Description, Variable, Written
 from corelab.reporting.documents import TEMPLATES, epoch, program
 from corelab.reporting.exhibits import common_content
 from corelab.reporting.results import Results
@@ -33,7 +33,7 @@ def _description(parent: ET.Element, text: str) -> None:
     words.text = text
 
 
-def _group(version: ET.Element, dataset: Dataset) -> None:
+def _group(version: ET.Element, dataset: Description) -> None:
     name = dataset.name
     group = _odm(
         version,
@@ -69,14 +69,14 @@ def _group(version: ET.Element, dataset: Dataset) -> None:
     _def(leaf, "title").text = f"{name.lower()}.xpt"
 
 
-def _item(version: ET.Element, dataset: Dataset, variable: Variable) -> None:
+def _item(version: ET.Element, dataset: Written, variable: Variable) -> None:
     item = _odm(
         version,
         "ItemDef",
         OID=f"IT.{dataset.name}.{variable.name}",
         Name=variable.name,
         DataType=variable.kind,
-        Length=str(text_length(dataset, variable)),
+        Length=str(dataset.lengths[variable.name]),
         SASFieldName=variable.name,
     )
     if variable.kind == "float":
@@ -94,7 +94,7 @@ def _item(version: ET.Element, dataset: Dataset, variable: Variable) -> None:
         _description(origin, "Sheet of the study or endpoints/measurements.tsv")
 
 
-def _codelists(version: ET.Element, datasets: Sequence[Dataset]) -> None:
+def _codelists(version: ET.Element, datasets: Sequence[Written]) -> None:
     for name, terms in CODELISTS.items():
         if not _uses(datasets, name):
             continue
@@ -108,7 +108,7 @@ def _codelists(version: ET.Element, datasets: Sequence[Dataset]) -> None:
             words.text = meaning
 
 
-def _define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
+def _define_tree(datasets: Sequence[Written], results: Results) -> ET.Element:
     """The document's root element."""
     for prefix, uri in (("", ODM), ("def", DEF), ("xlink", XLINK)):
         ET.register_namespace(prefix, uri)
@@ -170,7 +170,7 @@ def _define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
     return root
 
 
-def write_define(datasets: Sequence[Dataset], results: Results, path: str | Path) -> Path:
+def write_define(datasets: Sequence[Written], results: Results, path: str | Path) -> Path:
     """Write define.xml, its stylesheet ``define.xsl`` beside it, and the same as ``define.html``.
 
     Browsers refuse a stylesheet of a file that was opened from disk: the page is for them.
@@ -189,7 +189,7 @@ def write_define(datasets: Sequence[Dataset], results: Results, path: str | Path
     return target
 
 
-def _define_page(datasets: Sequence[Dataset], results: Results) -> str:
+def _define_page(datasets: Sequence[Written], results: Results) -> str:
     """The data definitions as one page without scripts."""
     terms = {name: CODELISTS[name] for name in CODELISTS if _uses(datasets, name)}
     return page.render(
@@ -204,5 +204,5 @@ def _define_page(datasets: Sequence[Dataset], results: Results) -> str:
     )
 
 
-def _uses(datasets: Sequence[Dataset], codelist: str) -> bool:
+def _uses(datasets: Sequence[Written], codelist: str) -> bool:
     return any(v.codelist == codelist for dataset in datasets for v in dataset.variables)

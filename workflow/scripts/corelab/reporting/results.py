@@ -295,6 +295,15 @@ def _order_key(order: Sequence[str]) -> Any:
     return lambda visit: (rank.get(visit, len(rank)), visit)
 
 
+#: Parts of records that only the stages use; rows of acquisition are in the study's table.
+_NOT_SHOWN: dict[str, dict[str, Any]] = {
+    Prepared.stage: {"acquisition": (), "brain_mask_quality": {}, "transforms": {}},
+    Segmented.stage: {},
+    Perfused.stage: {"registry": None, "quantities": ()},
+    Normalised.stage: {"transforms": {}},
+}
+
+
 def _whole_records(kind: type[_Kind], paths: Iterable[Path]) -> Iterator[_Kind]:
     """Records that can be read; a damaged one is none, and ``status`` names it."""
     for path in sorted(paths):
@@ -302,8 +311,8 @@ def _whole_records(kind: type[_Kind], paths: Iterable[Path]) -> Iterator[_Kind]:
             record = kind.read(path)
         except ValueError:
             continue
-        # Held for every visit of the study: without hashes, which no page shows.
-        yield replace(record, products=None)
+        # Held for every visit of the study: without what no page shows.
+        yield replace(record, products=None, **_NOT_SHOWN[record.stage])
 
 
 def read_visits(
@@ -500,7 +509,7 @@ def read_results(
             )
         )
     normalised = {
-        record.participant_id: replace(record, transforms={})
+        record.participant_id: record
         for record in _whole_records(
             Normalised, (root / "derivatives").glob("sub-*/normalise.json")
         )

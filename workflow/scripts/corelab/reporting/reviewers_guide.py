@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from corelab.reporting.conformance import conformance
-from corelab.reporting.datasets import Dataset
+import pandas as pd
+
+from corelab.reporting.datasets import Written
 from corelab.reporting.documents import (
     Block,
     Bullets,
@@ -88,7 +89,7 @@ def _considerations() -> list[Block]:
     ]
 
 
-def _listed(found: Sequence[Dataset]) -> tuple[tuple[str, ...], ...]:
+def _listed(found: Sequence[Written]) -> tuple[tuple[str, ...], ...]:
     """One row per data set."""
     return tuple(
         (
@@ -97,15 +98,14 @@ def _listed(found: Sequence[Dataset]) -> tuple[tuple[str, ...], ...]:
             d.structure,
             d.adam_class.capitalize(),
             ", ".join(v.name for v in sorted(d.variables, key=lambda v: v.key) if v.key),
-            str(len(d.frame)),
+            str(d.records),
         )
         for d in found
     )
 
 
-def _conformance(found: Sequence[Dataset]) -> list[Block]:
+def _conformance(issues: pd.DataFrame) -> list[Block]:
     """What does not conform, counted and listed."""
-    issues = conformance(found)
     if issues.empty:
         return [
             Paragraph("Keys, controlled terms, labels, lengths and references: nothing to report.")
@@ -122,7 +122,9 @@ def _conformance(found: Sequence[Dataset]) -> list[Block]:
     ]
 
 
-def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...]:
+def guide_blocks(
+    results: Results, found: Sequence[Written], issues: pd.DataFrame
+) -> tuple[Block, ...]:
     """The guide to a study's data sets, in the chapters of the usual template (ADRG)."""
     blocks = [*_introduction(), *_study(results), *_considerations(), Heading("5 Data sets")]
     for title, tabulation in (("Analysis data sets", False), ("Tabulation domains", True)):
@@ -130,7 +132,7 @@ def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...
         if those or not tabulation:
             rows = _listed(those)
             blocks.append(DataTable("", title, _COLUMNS, rows, "datasets/define.xml"))
-    blocks += [Heading("6 Conformance"), *_conformance(found)]
+    blocks += [Heading("6 Conformance"), *_conformance(issues)]
     blocks += [
         Heading("7 Programs"),
         Paragraph(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,19 @@ from corelab.reporting.charter import (
     readers,
     unfixed_limits,
 )
-from corelab.reporting.conformance import CONFORMANCE, conformance
+from corelab.reporting.conformance import (
+    CONFORMANCE,
+    Issue,
+    dataset_issues,
+    document_issues,
+    issues_table,
+)
 from corelab.reporting.datasets import (
     Dataset,
     RefusedCell,
+    Written,
     refused_cells,
+    text_length,
     write_dataset_json,
     write_transport,
 )
@@ -102,22 +111,35 @@ _REFUSED = {
 }
 
 
-def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
+def write_datasets(results: Results, folder: str | Path) -> tuple[list[Written], pd.DataFrame]:
     """Write every data set as ``.xpt`` and ``.json``, and what describes them.
 
     ``define.xml`` with its stylesheet and as a page, ``refused.tsv`` (texts that SAS transport
     cannot hold), ``conformance.tsv`` (keys, controlled terms, labels, faults of define.xml and
-    ars.json) and ``ars.json`` (every result with its method).
+    ars.json) and ``ars.json`` (every result with its method). One data set at a time is in memory;
+    returned is what was written, and what of the data sets does not conform.
     """
     target = Path(folder)
-    found = datasets(results) + tabulations(results)
-    study_id = results.study.id
     refused: list[RefusedCell] = []
-    for dataset in found:
+    wrong: list[Issue] = []
+    subjects: set[str] = set()
+
+    def write(dataset: Dataset) -> Written:
         name = dataset.name.lower()
+        if dataset.name == "ADSL":
+            subjects.update(dataset.frame["USUBJID"])
         write_transport(dataset, target / f"{name}.xpt")
-        write_dataset_json(dataset, study_id, target / f"{name}.json")
-        refused += refused_cells(dataset)
+        write_dataset_json(dataset, results.study.id, target / f"{name}.json")
+        refused.extend(refused_cells(dataset))
+        wrong.extend(dataset_issues(dataset, subjects))
+        return Written(
+            *(dataset.name, dataset.label, dataset.structure, dataset.adam_class),
+            *(dataset.variables, len(dataset.frame)),
+            {one.name: text_length(dataset, one) for one in dataset.variables},
+        )
+
+    # A loop's variable would hold a data set while the next one is made.
+    found = list(map(write, chain(datasets(results), tabulations(results))))
     frame = pd.DataFrame(refused, columns=list(_REFUSED))
     write_table(frame, target / "refused.tsv", list(_REFUSED))
     names = frozenset(dataset.name for dataset in found)
@@ -128,9 +150,9 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
         "define.xml": define_faults(ET.parse(define).getroot()),
         "ars.json": ars_faults(event, names),
     }
-    issues = conformance(found, faults)
+    issues = issues_table([*wrong, *document_issues(faults)])
     write_table(issues, target / "conformance.tsv", list(CONFORMANCE), sort=False)
-    return found
+    return found, issues_table(wrong)
 
 
 def _acquisition(results: Results) -> tuple[Block, ...]:
@@ -203,9 +225,9 @@ def _deviations(results: Results) -> tuple[Block, ...]:
     return (Paragraph(f"{plural(len(printed.rows), 'deviation')}."), printed)
 
 
-def _database(found: list[Dataset]) -> tuple[Block, ...]:
+def _database(found: list[Written]) -> tuple[Block, ...]:
     rows = tuple(
-        (d.name, d.label, d.structure, str(len(d.frame)), f"datasets/{d.name.lower()}.xpt, .json")
+        (d.name, d.label, d.structure, str(d.records), f"datasets/{d.name.lower()}.xpt, .json")
         for d in found
     )
     columns = ("Data set", "Label", "Structure", ">Records", "Files")
@@ -326,7 +348,7 @@ def write_submission(results: Results, steps: Collection[str] | None = None) -> 
         ``submission/index.json``: every document and data set with its SHA-256.
     """
     target = results.folder / "submission"
-    found = write_datasets(results, target / "datasets")
+    found, issues = write_datasets(results, target / "datasets")
     procedure = sop_blocks(results, steps)
     writers: dict[str, Callable[[], tuple[Block, ...]]] = {
         "charter": lambda: charter_blocks(results),
@@ -344,7 +366,7 @@ def write_submission(results: Results, steps: Collection[str] | None = None) -> 
     done.append((ENTRIES[-1], _write(results, ENTRIES[-1], _summary(results, done), target)))
 
     guide = Entry(0, "reviewers_guide", "Reviewer's guide to the data sets", "data")
-    guides = _write(results, guide, guide_blocks(results, found), target / "datasets")
+    guides = _write(results, guide, guide_blocks(results, found, issues), target / "datasets")
     sop = Entry(0, "sop", "Standard operating procedure", "operational compliance")
     sops = _write(results, sop, procedure, target)
 
@@ -370,7 +392,7 @@ def write_submission(results: Results, steps: Collection[str] | None = None) -> 
             {
                 "name": dataset.name,
                 "label": dataset.label,
-                "records": len(dataset.frame),
+                "records": dataset.records,
                 "files": [
                     described(target / "datasets" / f"{dataset.name.lower()}{suffix}")
                     for suffix in (".xpt", ".json")

@@ -8,7 +8,7 @@ knows, and no date of birth, visit day or investigator that it was never given.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,8 @@ from corelab.reporting.datasets import (
     ParameterCodes,
     make_dataset,
     number_or_nan,
-    unique_subject,
+    unique_subjects,
+    with_records,
 )
 from corelab.reporting.results import Results
 from corelab.terms.kinds import kind_words
@@ -40,7 +41,7 @@ def _unit_term(unit: Any) -> str | None:
 
 def _head(results: Results, domain: str, people: Sequence[object]) -> list[Column]:
     """Study, domain, subject, and the number of the record within the subject."""
-    subjects = pd.Series([unique_subject(results, one) for one in people], dtype=object)
+    subjects = pd.Series(unique_subjects(results, people), dtype=object)
     numbers = subjects.groupby(subjects).cumcount() + 1
     head = [("STUDYID", results.study.id), ("DOMAIN", domain)]
     return [*head, ("USUBJID", list(subjects)), (f"{domain}SEQ", list(numbers))]
@@ -86,7 +87,7 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
     values = rows["value"].where(known)
     found: list[tuple[str, object]] = [
         ("TESTCD", [code(name) for name in endpoints]),
-        ("TEST", [endpoint_words(name)[:40] for name in endpoints]),
+        ("TEST", [*endpoints.map({e: endpoint_words(e)[:40] for e in set(endpoints)})]),
         (
             "ORRES",
             [f"{v:.15g}" if ok else None for v, ok in zip(values, known, strict=True)],
@@ -112,7 +113,8 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
     )
 
 
-def tabulations(results: Results) -> list[Dataset]:
-    """The domains of a study; one without records is left out."""
-    found = [pr(results), _findings(results, "NV", False), _findings(results, "TR", True)]
-    return [dataset for dataset in found if len(dataset.frame)]
+def tabulations(results: Results) -> Iterator[Dataset]:
+    """The domains of a study, made when it is their turn; one without records is left out."""
+    yield from with_records(pr(results))
+    yield from with_records(_findings(results, "NV", False))
+    yield from with_records(_findings(results, "TR", True))

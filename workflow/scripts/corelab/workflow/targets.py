@@ -107,9 +107,13 @@ class Targets:
         """Numbers of the batches of supplied masks."""
         return [f"{number:04d}" for number in range(len(self.study.mask_batches))]
 
+    def batch_records(self) -> list[str]:
+        """Records of supplied masks of visits without images."""
+        return self.listed("endpoints/batches/{}.json", self.batches)
+
     def measured_records(self) -> list[str]:
         """Records that hold measurement rows."""
-        return self.records("measure") + self.listed("endpoints/batches/{}.json", self.batches)
+        return self.records("measure") + self.batch_records()
 
     def status_records(self) -> list[str]:
         """Records with the status of scans, masks and registrations."""
