@@ -22,7 +22,7 @@ rule first_page:
         records=first_records,
         normalised=[stage("normalise", one) for one in TARGETS.first],
         measured=[stage("measure", one) for one in TARGETS.first],
-        figures=TARGETS.quality_records()[:1],
+        figures=TARGETS.quality_records_of(TARGETS.first),
     output:
         record=under("report", "first_subject.json"),
     log:

@@ -118,12 +118,32 @@ STAGE_PRIORITIES = {
     "measure": 10,
     "quality_figures": 5,
 }
-#: Added to the jobs of the first participant, whose images are then the first result to look at.
+#: Added to the jobs of one participant, whose images are then the first result to look at.
 FIRST = 100
 #: Most that is added to the jobs of a participant with many scans: less than stages are apart.
 LONG = 4
 #: Participants up to which they have an order: a function costs planning time for every job.
 FEW_PARTICIPANTS = 50
+
+
+def first_subject(cohort: Cohort, scans_mb: Callable[[Any], float]) -> str:
+    """The participant whose images come first: one with the least, for an early result.
+
+    Parameters
+    ----------
+    cohort, scans_mb
+        As of :func:`priorities`.
+
+    Examples
+    --------
+    >>> cohort = Cohort({}, {f"sub-{n}": (n, ["a"]) for n in "312"}, {}, {}, ())
+    >>> first_subject(cohort, lambda job: 26.0 * int(job.subject[-1]))
+    'sub-1'
+    """
+    return min(
+        list(cohort.subjects)[:FEW_PARTICIPANTS],
+        key=lambda subject: scans_mb(SimpleNamespace(subject=subject)),
+    )
 
 
 def priorities(
@@ -134,7 +154,7 @@ def priorities(
     Parameters
     ----------
     cohort
-        Its first participant comes first.
+        Its :func:`first_subject` comes first.
     scans_mb
         Size of the scans of a participant (:meth:`Limits.scans_mb`). Of the others, those with
         most come first: the last chain of jobs, beside which little else is left, is a short one.
@@ -151,7 +171,7 @@ def priorities(
     subjects = list(cohort.subjects)
     by_size = sorted(subjects, key=lambda subject: scans_mb(SimpleNamespace(subject=subject)))
     more = {name: LONG * rank // len(subjects) for rank, name in enumerate(by_size, start=1)}
-    more[subjects[0]] += FIRST
+    more[first_subject(cohort, scans_mb)] += FIRST
 
     def of_stage(priority: int) -> Callable[[Any], int]:
         def of_job(wildcards: Any) -> int:

@@ -19,7 +19,13 @@ from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
 from corelab.workflow.cohort import Cohort
-from corelab.workflow.costs import MOST_PARTICIPANTS, MOST_TOGETHER, takes_long
+from corelab.workflow.costs import (
+    MOST_PARTICIPANTS,
+    MOST_TOGETHER,
+    Limits,
+    first_subject,
+    takes_long,
+)
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.
 GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
@@ -122,12 +128,18 @@ class Targets:
     @functools.cached_property
     def first(self) -> list[str]:
         """The participant whose images come first, for a first result; none without images."""
-        return list(self.cohort.subjects)[:1]
+        if not self.cohort.subjects:
+            return []
+        return [first_subject(self.cohort, Limits(self.study, self.cohort).scans_mb)]
 
     def quality_records(self) -> list[str]:
         """Records of the quality figures; none if the config has figures off."""
+        return self.quality_records_of(self.cohort.subjects)
+
+    def quality_records_of(self, subjects: Iterable[str]) -> list[str]:
+        """Those of some participants."""
         wanted = self.study.settings.registration.figures
-        return [self.stage("quality", subject) for subject in self.cohort.subjects if wanted]
+        return [self.stage("quality", subject) for subject in subjects if wanted]
 
     def noise_repeats(self) -> list[str]:
         """Records of the repeats for computational repeatability; none without chosen subjects."""
