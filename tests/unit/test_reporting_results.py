@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tables_only
 
-from corelab.provenance.products import write_table
+from corelab.provenance.products import read_table, write_table
 from corelab.records.images import Mask, Scan
 from corelab.records.perfusion import Gate, Perfused
 from corelab.reporting import attention as att
@@ -178,6 +178,16 @@ def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
     warned = replace(results, normalised={**results.normalised, subject: changed})
     (item,) = [item for item in att.attention(warned) if words in item.text]
     assert item.severity == "warning" and item.subjects == (subject,)
+
+
+def test_numbers_of_tables_are_read_to_the_last_digit(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    path = folder / "endpoints" / "overlap.tsv"
+    frame = read_table(path, numeric=["value"])
+    # The fast parser of Pandas reads ...104.
+    frame["value"] = 0.9368491025925105
+    write_table(frame, path)
+    assert set(fabricated_results(folder, config, people).overlap["value"]) == {0.9368491025925105}
 
 
 def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,12 +70,10 @@ def empty_table(columns: Iterable[str]) -> pd.DataFrame:
 def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) -> pd.DataFrame:
     if not path.is_file():
         return empty_table(columns).astype(dict.fromkeys(numeric, float))
-    frame = read_table(path)
+    frame = read_table(path, numeric=numeric)
     for name in columns:
         if name not in frame:
-            frame[name] = None
-    for name in numeric:
-        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+            frame[name] = math.nan if name in numeric else None
     return frame
 
 
