@@ -186,7 +186,7 @@ def test_numbers_of_tables_are_read_to_the_last_digit(tmp_path):
     frame = read_table(path, numeric=["value"])
     # The fast parser of Pandas reads ...104.
     frame["value"] = 0.9368491025925105
-    write_table(frame, path)
+    write_table(frame, path, list(frame))
     assert set(fabricated_results(folder, config, people).overlap["value"]) == {0.9368491025925105}
 
 

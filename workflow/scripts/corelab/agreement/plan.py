@@ -18,6 +18,7 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
+    cube_root,
     measured,
 )
 from corelab.settings.analyses.agreement import AgreementSpec
@@ -40,7 +41,7 @@ def readings(
             raise NotComputable(f"logarithm of a value that is not positive ({count} readings)")
         rows["value"] = np.log(rows["value"])
     elif scale == "cube_root":
-        rows["value"] = np.cbrt(rows["value"])
+        rows["value"] = cube_root(rows["value"])
     elif scale != "identity":
         raise ValueError(f"unknown scale '{scale}': identity, log or cube_root")
     if derivation != "value":

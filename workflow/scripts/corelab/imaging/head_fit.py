@@ -173,7 +173,7 @@ def wide_template() -> WideTemplate:
     (139, 157, 135)
     """
     whole = template_brain_mask()
-    parts = (np.asarray(whole.dataobj)[::_MAP_MM, ::_MAP_MM, ::_MAP_MM] > 0, *tissue_maps())
+    parts = (np.asarray(whole.dataobj)[::_MAP_MM, ::_MAP_MM, ::_MAP_MM] > 0, *tissue_maps(_MAP_MM))
     brain, grey, white = (np.pad(part, _AROUND_MM // _MAP_MM) for part in parts)
     away_mm = distance_mm(~brain, _MAP_MM)
     return WideTemplate(brain, grey, white, away_mm, whole.affine[:3, 3] - _AROUND_MM)

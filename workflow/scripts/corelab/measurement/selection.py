@@ -86,6 +86,18 @@ RATIOS = frozenset({"percent_change", "log_ratio"})
 ZERO_WORDS = "have a value of 0"
 
 
+def cube_root(values: pd.Series) -> pd.Series:
+    """Cube roots, rounded from extended precision: `np.cbrt` depends on the processor.
+
+    Examples
+    --------
+    >>> cube_root(pd.Series([27.0, -8.0, 0.0])).tolist()
+    [3.0, -2.0, 0.0]
+    """
+    roots = np.cbrt(values.to_numpy(np.longdouble)).astype(float)
+    return pd.Series(roots, values.index, name=values.name)
+
+
 def zeros_rule(analysis: AnalysisSpec) -> tuple[str, float]:
     """Handling of values of 0 on a ratio scale: the rule and the offset.
 

@@ -19,7 +19,7 @@ import pandas as pd
 import scipy  # loads its submodules when they are used
 
 from corelab.agreement.estimates import p_from_normal
-from corelab.measurement.selection import NotComputable, Tables, as_list
+from corelab.measurement.selection import NotComputable, Tables, as_list, cube_root
 from corelab.pharmacodynamics.analysis_set import (
     adjusted_words,
     complete_cases,
@@ -514,7 +514,7 @@ def _on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
             )
         rows.loc[own, "value"] = np.log(values)
     else:
-        rows.loc[own, "value"] = np.cbrt(values)
+        rows.loc[own, "value"] = cube_root(values)
     return replace(tables, measurements=rows)
 
 

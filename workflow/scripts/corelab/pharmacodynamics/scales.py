@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.selection import NotComputable, zeros_rule
+from corelab.measurement.selection import NotComputable, cube_root, zeros_rule
 from corelab.settings.analyses.base import AnalysisSpec
 
 
@@ -46,10 +46,10 @@ def on_scale(
                 )
         return frame.assign(**{c: np.log(frame[c]) for c in columns})
     if derivation == "change":
-        before = np.cbrt(frame["baseline"])
-        after = np.cbrt(frame["value"] + frame["baseline"])
+        before = cube_root(frame["baseline"])
+        after = cube_root(frame["value"] + frame["baseline"])
         return frame.assign(value=after - before, baseline=before)
-    return frame.assign(**{c: np.cbrt(frame[c]) for c in columns})
+    return frame.assign(**{c: cube_root(frame[c]) for c in columns})
 
 
 def scaled(analysis: AnalysisSpec, frame: pd.DataFrame) -> pd.DataFrame:
