@@ -117,7 +117,7 @@ def imaged(visits: int) -> None:
 
 
 def main() -> None:
-    """At the sizes asked for; a small one in ``make bench``."""
+    """At the requested sizes; a small one in ``make bench``."""
     if not (DEMO / "derivatives" / f"sub-{MODEL}" / "measure.json").is_file():
         print("skipped: no finished demo in results/demo")
         return
