@@ -172,7 +172,7 @@ class Session:
             self._informed = plan
             # A limit of submissions is for clusters. Here it would make the scheduler look at all
             # ready jobs once a second for every job that has ended so far (schedule, Snakemake
-            # 9.27): a fifth of a core after 50 jobs.
+            # 9.27).
             if self.workflow.local_exec and self.workflow.scheduling_settings:
                 self.workflow.scheduling_settings.max_jobs_per_timespan = None
         return [ancient(path) if path in self.same else path for path in paths]
