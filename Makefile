@@ -29,6 +29,7 @@ $(STAMP): requirements.lock
 	  echo "Setting up $(VENV) (about 2 minutes, once)"; \
 	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(PIP) -r requirements.lock && \
 	  echo "$(CURDIR)/workflow/scripts" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/corelab.pth" && \
+	  $(BIN)/python -m corelab.workflow.compile_loops && \
 	  sha256sum requirements.lock > $(STAMP); fi
 
 $(DEV): requirements-dev.lock $(STAMP)

@@ -210,7 +210,7 @@ def test_every_backend_loads_only_what_the_digest_follows():
         ("registration/ants_backend.py", {"prepare", "normalise"}),
         ("registration/greedy_backend.py", {"prepare", "normalise"}),
         ("registration/nipype_backends.py", {"prepare", "normalise"}),
-        ("reporting/tlf.py", {"report"}),
+        ("reporting/tlf.py", {"printed_report", "submission"}),
     ],
 )
 def test_an_edit_changes_the_digest_of_the_rules_that_run_it(module, rules, tmp_path):

@@ -23,6 +23,7 @@ COHORT = {
     "certificate": 1,
     "failures": 1,
     "report": 1,
+    "printed_report": 1,
     "submission": 1,
     "trace_table": 1,
     "manifest": 1,

@@ -43,25 +43,31 @@ rule first_page:
         "../scripts/first_page.py"
 
 
+#: What the report and its printed form are made of.
+REPORTED = {
+    "lock": LOCK,
+    "endpoints": targets("endpoints"),
+    "features": [FEATURES] * STUDY.has_features,
+    "statistics": targets("statistics"),
+    "findings": FINDINGS,
+    "records": under("quality", "records.json"),
+    "certificate": under("verification", "certificate.tsv"),
+    "exhibits": TARGETS.exhibits(),
+    "sensitivity": under("statistics", "sensitivity.tsv"),
+    "exclusions": under("endpoints", "exclusions.tsv"),
+    # Its data sets' conformance is part of the report.
+    "submission": under("submission", "index.json"),
+}
+
+
 rule report:
-    """Write the offline report: one page for the study and one per subject, and the PDF."""
+    """Write the offline report: one page for the study and one per subject."""
     input:
-        lock=LOCK,
-        endpoints=targets("endpoints"),
-        features=[FEATURES] * STUDY.has_features,
-        statistics=targets("statistics"),
-        findings=FINDINGS,
-        records=under("quality", "records.json"),
-        certificate=under("verification", "certificate.tsv"),
-        exhibits=TARGETS.exhibits(),
-        sensitivity=under("statistics", "sensitivity.tsv"),
-        exclusions=under("endpoints", "exclusions.tsv"),
+        **REPORTED,
         decisions=given(TARGETS.decision_files()),
         trace=under("provenance", "trace.tsv"),
         # It is written again here, after that.
         first=[under("report", "first_subject.json")] * bool(TARGETS.first),
-        # Its data sets' conformance is part of the report.
-        submission=under("submission", "index.json"),
     output:
         page=report(
             under("report", "index.html"),
@@ -70,8 +76,6 @@ rule report:
             labels={"what": "report"},
         ),
         desk=under("report", "review.html"),
-        pdf=under("report", "report.pdf"),
-        results=under("report", "analysis_results.tsv"),
     log:
         log_of("report"),
     benchmark:
@@ -88,6 +92,31 @@ rule report:
         f"Writing the report of {STUDY.id}"
     script:
         "../scripts/report.py"
+
+
+rule printed_report:
+    """Write the report as a PDF, its tables as RTF and HTML, and every statistic in one table."""
+    input:
+        **REPORTED,
+    output:
+        pdf=under("report", "report.pdf"),
+        results=under("report", "analysis_results.tsv"),
+    log:
+        log_of("printed_report"),
+    benchmark:
+        benchmark_of("printed_report")
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=growing(3000),
+        runtime="60m",
+    params:
+        study=STUDY.part(*STUDY.config, sheets=ANALYSIS_SHEETS),
+        code=code("printed_report"),
+    message:
+        f"Writing the printed report of {STUDY.id}"
+    script:
+        "../scripts/printed_report.py"
 
 
 rule review:

@@ -1,29 +1,21 @@
-"""Rule report: the offline report and its PDF."""
+"""Rule report: the offline report."""
 
 from corelab.provenance.job import job
 
 
 def main(snakemake):
     with job(snakemake):
-        from pathlib import Path
-
-        from corelab.plan.runner import study_tables
         from corelab.reporting.report import write_report
-        from corelab.reporting.results import read_results
-        from corelab.reporting.tlf import write_pdf
-        from corelab.study.model import read_study
+        from corelab.reporting.study_results import study_results
 
-        study = read_study(snakemake.params.study)
         given = snakemake.input
-        results = read_results(
-            study.folder,
-            study.settings,
-            study_tables(study, given.features),
-            exhibits=list(given.exhibits),
-            conformance=Path(given.submission).parent / "datasets" / "conformance.tsv",
+        results = study_results(
+            snakemake.params.study,
+            features=given.features,
+            exhibits=given.exhibits,
+            submission=given.submission,
         )
         write_report(results, decisions=next(iter(given.decisions), None), trace=given.trace)
-        write_pdf(results)
 
 
 main(snakemake)  # noqa: F821

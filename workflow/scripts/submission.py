@@ -5,16 +5,12 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.plan.runner import study_tables
-        from corelab.reporting.results import read_results
+        from corelab.reporting.study_results import study_results
         from corelab.reporting.submission import write_submission
-        from corelab.study.model import read_study
 
-        study = read_study(snakemake.params.study)
-        given = snakemake.input
-        tables = study_tables(study, given.features)
-        results = read_results(study.folder, study.settings, tables, exhibits=list(given.exhibits))
-        write_submission(results, snakemake.params.steps)
+        given, params = snakemake.input, snakemake.params
+        results = study_results(params.study, features=given.features, exhibits=given.exhibits)
+        write_submission(results, params.steps)
 
 
 main(snakemake)  # noqa: F821

@@ -48,7 +48,7 @@ def _lowest(line, size, kept, bounds, out):  # type: ignore[no-untyped-def]
         out[p] = line[kept[at]] + away * away
 
 
-@compiled(())
+@compiled((), "b1[:,:,::1], f8[::1]")
 def squared_distances(mask, sizes):  # type: ignore[no-untyped-def]
     """Squared distance of every voxel of a 3D mask to the nearest voxel that is not in it."""
     nx, ny, nz = mask.shape
@@ -142,7 +142,11 @@ def _linear(values, x, y, z, mode, beyond):  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled(())
+@compiled(
+    (),
+    "f4[:,:,::1], f8[:,::1], f8[::1], i8, f8, f4[:,:,::1]",
+    "f8[:,:,::1], f8[:,::1], f8[::1], i8, f8, f8[:,:,::1]",
+)
 def linear_grid(values, matrix, shift, mode, beyond, out):  # type: ignore[no-untyped-def]
     """Values at ``matrix @ index + shift`` for every voxel of ``out``."""
     for i in range(out.shape[0]):
@@ -154,7 +158,12 @@ def linear_grid(values, matrix, shift, mode, beyond, out):  # type: ignore[no-un
                 out[i, j, k] = _linear(values, x, y, z, mode, beyond)
 
 
-@compiled(())
+@compiled(
+    (),
+    "f4[:,:,::1], f8[:,::1], i8, f8, f4[::1]",
+    "f4[:,:,::1], f8[:,::1], i8, f8, f8[::1]",
+    "f8[:,:,::1], f8[:,::1], i8, f8, f8[::1]",
+)
 def linear_points(values, points, mode, beyond, out):  # type: ignore[no-untyped-def]
     """Values at places in voxels, (3, n)."""
     for n in range(out.shape[0]):
@@ -166,7 +175,10 @@ def linear_points(values, points, mode, beyond, out):  # type: ignore[no-untyped
 _BLOCK = 1024
 
 
-@compiled({"contract"})
+@compiled(
+    {"contract"},
+    "f4[:,::1], f4[:,::1], f4[::1], f4, u1[::1], UniTuple(i8, 3), u1[::1], i8[:,::1]",
+)
 def class_counts(matrix, points, origin, per_mm, table, shape, bins, counts):  # type: ignore[no-untyped-def]
     """Count points by the class of the voxel (``table``) in which they lie, and by their bin.
 
@@ -193,7 +205,7 @@ def class_counts(matrix, points, origin, per_mm, table, shape, bins, counts):  #
             counts[table[cell[i]], bins[first + i]] += 1
 
 
-@compiled(())
+@compiled((), "f4[:,:,::1], f4[:,:,::1], f4[::1], f4, f4, f4, i8")
 def least_surface(gain, share, per_mm, primal, dual, price, iterations):  # type: ignore[no-untyped-def]
     """Primal-dual iterations of the cut of :mod:`corelab.imaging.brain`; ``share`` is changed."""
     nx, ny, nz = gain.shape
@@ -246,7 +258,11 @@ def _mirrored(index, size):  # type: ignore[no-untyped-def]
     return index if index < size else 2 * size - 1 - index
 
 
-@compiled(())
+@compiled(
+    (),
+    "f4[:,:,::1], f8[::1], f4[:,:,::1]",
+    "f8[:,:,::1], f8[::1], f8[:,:,::1]",
+)
 def smooth_axis(values, weights, out):  # type: ignore[no-untyped-def]
     """Sums along the middle axis, mirrored at its ends; ``weights`` from the centre outwards."""
     outer, n, inner = values.shape
@@ -279,7 +295,7 @@ def smooth_axis(values, weights, out):  # type: ignore[no-untyped-def]
                     out[o, i, first + k] = sums[k]
 
 
-@compiled(())
+@compiled((), "b1[:,:,::1], b1")
 def around(mask, within_slices):  # type: ignore[no-untyped-def]
     """What is not in a 3D mask and is connected by faces with the edge of the array, or slice."""
     nx, ny, nz = mask.shape
@@ -357,7 +373,7 @@ def _placed(values, points, origin, step, mode, beyond, cell, share, out):  # ty
         out[n] = total + h * x1 * y1 * z1
 
 
-@compiled(())
+@compiled((), "f4[:,:,::1], f4[:,::1], f4[::1], f4, i8, f8, f4[::1]")
 def linear_placed(values, points, origin, step, mode, beyond, out):  # type: ignore[no-untyped-def]
     """Values at places in mm, (3, n), of a grid along the axes from ``origin`` in steps."""
     cell, share = np.empty(_BLOCK, np.int32), np.empty((3, _BLOCK), np.float64)
@@ -366,7 +382,7 @@ def linear_placed(values, points, origin, step, mode, beyond, out):  # type: ign
         _placed(values, part, origin, step, mode, beyond, cell, share, to)
 
 
-@compiled(())
+@compiled((), "f4[:,:,::1], f4[:,::1], f4[::1], f4, f8[:,::1], f4[::1], f4, f4[:,::1]")
 def soft_shares(values, points, origin, step, box, levels, width, out):  # type: ignore[no-untyped-def]
     """How far values at places in mm lie below levels, 0 to 1 over ``width``: (levels, n).
 
@@ -394,7 +410,11 @@ def soft_shares(values, points, origin, step, box, levels, width, out):  # type:
                 to[level, n] = min(max((levels[level] - here[n]) / width + half, zero), one)
 
 
-@compiled(())
+@compiled(
+    (),
+    "f4[:,:,:,::1], f8[:,::1], f8[::1], f8, f8[:,::1]",
+    "f4[:,:,:,::1], f8[::1,:], f8[::1], f8, f8[:,::1]",
+)
 def displacements(field, points, origin, step, out):  # type: ignore[no-untyped-def]
     """Vectors (n, 3) of a field (3, ...) at points (n, 3) in mm."""
     for n in range(out.shape[0]):
@@ -405,7 +425,7 @@ def displacements(field, points, origin, step, out):  # type: ignore[no-untyped-
             out[n, axis] = _linear(field[axis], x, y, z, np.int64(NEAREST), 0.0)
 
 
-@compiled(())
+@compiled((), "f4[:,:,:,::1], UniTuple(i8[::1], 3), UniTuple(f4[::1], 3), f4[:,:,:,::1]")
 def stretched(knots, left, share, out):  # type: ignore[no-untyped-def]
     """Fields (c, ...) between knots, linear along the first axis, then the second and third.
 
@@ -429,7 +449,7 @@ def stretched(knots, left, share, out):  # type: ignore[no-untyped-def]
                     out[c, x, y, z] = (line[a + 1] - line[a]) * part + line[a]
 
 
-@compiled(())
+@compiled((), "f4[:,:,::1], UniTuple(f4[:,:,::1], 4), f4[::1], f4[:,:,::1]")
 def composed(outer, head, values, out):  # type: ignore[no-untyped-def]
     """Mix an image of a 2 mm grid, which fills what is not brain, and tissues of the 1 mm grid.
 
@@ -459,7 +479,7 @@ def composed(outer, head, values, out):  # type: ignore[no-untyped-def]
                 out[x, y, z] = value + third[x, y, z] * values[2]
 
 
-@compiled(())
+@compiled((), "f4[:,:,::1], f8[:,::1], f8, i8")
 def stamp_tube(field, points, radius, reach):  # type: ignore[no-untyped-def]
     """Fill balls about points (n, 3), in voxels, into a field of fractions."""
     for n in range(points.shape[0]):
@@ -473,7 +493,7 @@ def stamp_tube(field, points, radius, reach):  # type: ignore[no-untyped-def]
                     field[x, y, z] = max(np.float64(field[x, y, z]), share)
 
 
-@compiled(())
+@compiled((), "f4[:,::1], f8[::1], f8[::1], f8[::1], f8, f4[::1], f4[:,::1]")
 def table_curves(table, place, delay, times, step, amplitude, out):  # type: ignore[no-untyped-def]
     """Curves (n, t): rows of a table between its rows, later by a delay, times an amplitude."""
     rows, columns = table.shape
@@ -499,7 +519,7 @@ def table_curves(table, place, delay, times, step, amplitude, out):  # type: ign
             out[n, t] = np.float32(value) * amplitude[n]
 
 
-@compiled(())
+@compiled((), "f8[:,:,::1], i8, f8[:,::1], f8[:,:,::1]")
 def cubic_between(coefficients, first, weights, out):  # type: ignore[no-untyped-def]
     """Cubic splines at and midway between nodes, of which node 0 is ``first`` in coefficients.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from corelab.provenance.compiled import compiled
 
 #: Output channels computed together: three sets of nine weights fill the registers of AVX-512.
 TOGETHER = 3
@@ -19,7 +20,7 @@ LINEAR, RELU, ELU, GELU = range(4)
 _FUSED = {"contract", "nsz", "arcp"}
 
 
-@njit(nogil=True, fastmath=_FUSED)
+@compiled(_FUSED)
 def erf(x: Any) -> Any:
     """Error function in float32, to 5e-7: a rational function, so that loops become vectors."""
     x = min(max(x, np.float32(-4.0)), np.float32(4.0))
@@ -39,7 +40,7 @@ def erf(x: Any) -> Any:
     return x * top / below
 
 
-@njit(nogil=True, fastmath=_FUSED)
+@compiled(_FUSED, "f4[:,:,::1], f4[::1], f4[::1], i8, f4[:,:,::1], i8")
 def activate(
     raw: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -76,7 +77,7 @@ def activate(
                     target[x] = source[x] * a + b
 
 
-@njit(nogil=True, fastmath=_FUSED)
+@compiled(_FUSED)
 def _add_taps(
     plane: NDArray[np.float32],
     weights: NDArray[np.float32],
@@ -122,7 +123,7 @@ def _add_taps(
             )  # fmt: skip
 
 
-@njit(nogil=True, fastmath=_FUSED)
+@compiled(_FUSED, "UniTuple(f4[:,:,::1], 3), f4[:,:,:,:,::1], i8, f4[:,:,::1]")
 def convolve(
     planes: Any,
     weights: NDArray[np.float32],
@@ -156,7 +157,7 @@ def convolve(
                 out[TOGETHER * g + j, y] = sums[j]
 
 
-@njit(nogil=True, fastmath=True)
+@compiled({"fast"}, "f4[:,:,::1], f8[:,::1]")
 def moments(plane: NDArray[np.float32], total: NDArray[np.float64]) -> None:
     """Add the sum and the sum of squares of each channel of a plane to ``total`` (channels, 2)."""
     for c in range(plane.shape[0]):

@@ -48,7 +48,7 @@ def _peak(residue, wrap):  # type: ignore[no-untyped-def]
     return height, position
 
 
-@compiled(_FAST)
+@compiled(_FAST, "i8, i8, f4[:,::1], f8[::1], i8[::1]")
 def summary(first, last, curves, area, top):  # type: ignore[no-untyped-def]
     """Sum and index of the highest frame of each curve."""
     for v in range(first, last):
@@ -85,7 +85,7 @@ def _product(curve, matrix, out):  # type: ignore[no-untyped-def]
             out[m] += x0 * matrix[k, m]
 
 
-@compiled(_FAST)
+@compiled(_FAST, "i8, i8, f4[:,::1], f4[:,::1], b1, f4[::1], f4[::1]")
 def linear(first, last, curves, operator, wrap, height, position):  # type: ignore[no-untyped-def]
     """Residue ``curves @ operator`` of each voxel; its peak into height and position."""
     residue = np.empty(operator.shape[1], np.float32)
@@ -105,7 +105,10 @@ def _roughness(residue):  # type: ignore[no-untyped-def]
     return top, total
 
 
-@compiled(_FAST)
+@compiled(
+    _FAST,
+    "i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], i8[::1], f4[::1], f4[::1], f4[::1], i4[::1]",
+)
 def oscillation(  # type: ignore[no-untyped-def]
     first, last, curves, analysis, synthesis, counts, limits, height, position, level_used
 ):
@@ -224,7 +227,10 @@ def _sums(match, weight, delays, unit, variance):  # type: ignore[no-untyped-def
     return s_one, s_delay, s_delay2, s_area, s_area2
 
 
-@compiled(_FAST)
+@compiled(
+    _FAST,
+    "i8, i8, f4[:,::1], f4[:,::1], f8[::1], f4[::1], f4[:,::1], f4[:,::1], f8, f8, f4[:,::1]",
+)
 def posterior(  # type: ignore[no-untyped-def]
     first, last, curves, atoms, transit, delays, unit, alive, sigma, freedom, out
 ):
@@ -328,7 +334,10 @@ def _alike(  # type: ignore[no-untyped-def]
     return n
 
 
-@compiled(_FAST)
+@compiled(
+    _FAST,
+    "i8, i8, i8[::1], i4[::1], f4[:,::1], f4[:,::1], i8[::1], f4[::1], f4, f4, f4[:,::1]",
+)
 def similar(  # type: ignore[no-untyped-def]
     first, last, index, row_of, series, guide, offsets, weights, half_precision, bias, out
 ):

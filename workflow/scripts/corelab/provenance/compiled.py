@@ -38,7 +38,11 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
+#: Loops that were defined, and the types of arguments that they are called with.
+_DEFINED: list[tuple[Any, tuple[str, ...]]] = []
+
+
+def compiled(fastmath: Iterable[str], *types: str) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: ``numba.njit`` without the interpreter's lock, kept on disk where possible.
 
     The same source, processor and version of numba give the same machine code, kept or not.
@@ -47,6 +51,9 @@ def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
     ----------
     fastmath
         Freedoms of floating-point arithmetic (flags of LLVM).
+    types
+        Types of the arguments as numba writes them (``f4[:, ::1], f8``), of each way in which the
+        loop is called, for :func:`compile_ahead`. With others it is compiled when it is called.
 
     Examples
     --------
@@ -61,6 +68,19 @@ def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         keep = folder is not None and Path(function.__code__.co_filename).is_file()
-        return numba.njit(nogil=True, fastmath=set(fastmath), cache=keep)(function)
+        made = numba.njit(nogil=True, fastmath=set(fastmath), cache=keep)(function)
+        _DEFINED.append((made, types))
+        return made
 
     return decorate
+
+
+def compile_ahead() -> int:
+    """Compile every loop that was imported for the types that it names; how many there were."""
+    from numba.core.sigutils import normalize_signature
+
+    wanted = [(loop, one) for loop, types in _DEFINED for one in types]
+    for loop, one in wanted:
+        # Kept under what it is given: the types themselves, as of a call.
+        loop.compile(normalize_signature(f"({one})")[0])
+    return len(wanted)

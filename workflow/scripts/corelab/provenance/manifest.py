@@ -190,6 +190,7 @@ WRITERS = (
     (r"maps/.*_maps[._]", "frequency_groups"),
     (r"maps/", "frequency_map"),
     (r"report/first_subject\.", "first_page"),
+    (r"report/(report\.pdf|analysis_results\.|tables/)", "printed_report"),
     (r"report/", "report"),
     (r"submission/", "submission"),
     (r"verification/certificate", "certificate"),
