@@ -649,7 +649,7 @@ The numbers of patients are small: a figure here says that a method holds on tha
 - **Judged on**: no setting was chosen on it. A case that an earlier version's tests used is marked.
 - A network's mask is a reference, not the truth.
 - BRATS cases: `z...` as given (z-scored), `p...` the same images with the background at 0.
-- A section is written when its test has run, and names the commit; what is missing here has not been run since.
+- A section is written when its test has run, and names the commit that it was run on; others stay as they were.
 - ISLES22: one embolus was placed by somebody who had not seen the result, three come from overlays seen during development.
 - Planted lesions: the seed is unseen, the scans are not: misses of an earlier planting into the head CT (29 of 32 from 2 mL found) led to changed rules.
 - Another template: on the first run the centre was 2.9 and 4.2 mm off for the two lesions nearest to 15 and 40 mL; the landmarks know these
@@ -658,35 +658,34 @@ The numbers of patients are small: a figure here says that a method holds on tha
 """
 
 
-def page(cases: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page of all cases' figures, in Markdown, with the commit that each was run on."""
-    lines = [_HEAD]
-    for case, kept in cases.items():
-        figures = kept["figures"]
-        lines += [f"## {TITLES.get(case, case)}", ""]
-        lines += [f"Run on commit {kept['commit']}.", ""] if kept["commit"] else []
-        lines += ["| case | use | quantity | ours | reference | limit | met |", "| --- " * 7 + "|"]
-        for f in figures:
-            met = {True: "yes", False: "**no**", None: ""}[f["met"]]
-            cells = [
-                f["case"],
-                f["role"],
-                f["quantity"],
-                f["ours"],
-                f["reference"],
-                f["limit"],
-                met,
-            ]
-            lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
-        words = dict.fromkeys(
-            f"- {f['case']}, {f['quantity'].split(',')[0]}: {f['words']}"
-            for f in figures
-            if f["words"]
-        )
-        if words:
-            lines += ["", "The run's own words:", "", *words]
-        lines.append("")
-    return "\n".join(lines)
+def page(cases: Mapping[str, Mapping[str, Any]], before: str = "") -> str:
+    """The page: sections of cases that were run, in Markdown, and the others as they were."""
+    old = {part.split("\n", 1)[0]: part for part in before.split("\n## ")[1:]}
+    parts = [_HEAD]
+    for case, title in TITLES.items():
+        if case in cases:
+            parts.append(_section(title, cases[case]))
+        elif title in old:
+            parts.append(f"## {old[title].rstrip()}\n")
+    return "\n".join(parts)
+
+
+def _section(title: str, kept: Mapping[str, Any]) -> str:
+    """A case's figures with the commit that they were made on."""
+    figures = kept["figures"]
+    lines = [f"## {title}", ""]
+    lines += [f"Run on commit {kept['commit']}.", ""] if kept["commit"] else []
+    lines += ["| case | use | quantity | ours | reference | limit | met |", "| --- " * 7 + "|"]
+    for f in figures:
+        met = {True: "yes", False: "**no**", None: ""}[f["met"]]
+        cells = [f["case"], f["role"], f["quantity"], f["ours"], f["reference"], f["limit"], met]
+        lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
+    words = dict.fromkeys(
+        f"- {f['case']}, {f['quantity'].split(',')[0]}: {f['words']}" for f in figures if f["words"]
+    )
+    if words:
+        lines += ["", "The run's own words:", "", *words]
+    return "\n".join([*lines, ""])
 
 
 TITLES = {
@@ -709,7 +708,7 @@ def _kept() -> Iterator[tuple[str, dict[str, Any]]]:
 if __name__ == "__main__":
     found = dict(_kept())
     if found:
-        DOCUMENT.write_text(page(found), encoding="utf-8")
+        DOCUMENT.write_text(page(found, DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"{DOCUMENT.relative_to(REPOSITORY)}: {', '.join(found)}")
     else:
         print("docs/real_data.md is left as it is: no test on real data has run")

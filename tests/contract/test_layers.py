@@ -29,7 +29,7 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 
 #: Packages whose own modules are imported at the top of a file only.
 TOP_ONLY = (
-    *("imaging", "registration", "segmentation", "measurement", "radiomics", "reading"),
+    *("imaging", "learned", "registration", "segmentation", "measurement", "radiomics", "reading"),
     "agreement",
     *("phantom", "workflow"),
 )
@@ -95,12 +95,16 @@ def may_import(package, other):
     """Whether modules of a package may import from another one ("": the library itself)."""
     if package == "terms":
         return other in {"", "terms"}
-    if other in {"", package, "provenance"} or other not in {*PACKAGES, "phantom"}:
+    if other in {"", package, "provenance"} or other not in {*PACKAGES, "phantom", "learned"}:
         return True
     if package == "provenance":
         return other in {"terms", "settings"}
     if other in {"phantom", "workflow"}:
         return False
+    if other == "learned":
+        return package in {"imaging", "segmentation"}
+    if package == "learned":
+        return PACKAGES.index(other) <= PACKAGES.index("imaging")
     if other == "reporting":
         return package == "workflow"
     if package == "phantom":
@@ -127,6 +131,8 @@ def test_an_import_upwards_is_found():
     assert may_import("imaging", "study") and not may_import("study", "imaging")
     assert not may_import("terms", "settings") and not may_import("provenance", "study")
     assert not may_import("plan", "reporting") and may_import("workflow", "reporting")
+    assert may_import("learned", "imaging") and not may_import("learned", "segmentation")
+    assert may_import("segmentation", "learned") and not may_import("study", "learned")
     assert not may_import("phantom", "plan") and not may_import("plan", "phantom")
 
 

@@ -285,7 +285,7 @@ def predict(
     planes. Each plane is overwritten as soon as no other plane needs it: planes are taken in steps
     of the dilation, and copies of the last two are kept.
     """
-    from corelab.imaging.meshnet_kernels import activate, convolve, moments
+    from corelab.imaging.meshnet_kernels import activate, convolve, grouped, moments
 
     inside = np.ascontiguousarray(volume[box], dtype=np.float32)
     depth, rows, columns = inside.shape
@@ -297,7 +297,7 @@ def predict(
     for number, layer in enumerate(network.layers):
         last = number == len(network.layers) - 1
         outputs, step = layer.weights.shape[4], layer.dilation
-        weights = _grouped(layer.weights)
+        weights = grouped(layer.weights)
         total = np.zeros((outputs, 2))
         result = np.empty((outputs, rows, columns), np.float32)
         beyond, nothing = _surroundings(empty, box, volume.shape, step)
@@ -327,18 +327,6 @@ def predict(
             scale, shift = factor.astype(np.float32), offset.astype(np.float32)
             source, channels, code = state, outputs, _CODES[layer.activation]
     return labels
-
-
-def _grouped(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Weights as the kernel reads them: (groups of three outputs, z, inputs, y and x, three)."""
-    from corelab.imaging.meshnet_kernels import TOGETHER
-
-    inputs, outputs = weights.shape[3:]
-    groups = -(-outputs // TOGETHER)
-    padded = np.zeros((3, 9, inputs, groups * TOGETHER), np.float32)
-    padded[..., :outputs] = weights.reshape(3, 9, inputs, outputs)
-    split = padded.reshape(3, 9, inputs, groups, TOGETHER)
-    return np.ascontiguousarray(split.transpose(3, 0, 2, 1, 4))
 
 
 def _surroundings(

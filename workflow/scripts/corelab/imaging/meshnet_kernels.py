@@ -139,7 +139,7 @@ def convolve(
         dilation.
     weights
         (groups of three output channels, 3, channels, 9, 3), see
-        :func:`corelab.imaging.meshnet._grouped`.
+        :func:`grouped`.
     dilation
         In voxels.
     out
@@ -155,6 +155,19 @@ def convolve(
             _add_taps(planes[2], weights[g, 2], y, dilation, sums)
             for j in range(min(TOGETHER, channels - TOGETHER * g)):
                 out[TOGETHER * g + j, y] = sums[j]
+
+
+def grouped(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights as :func:`convolve` reads them: (groups of outputs, 3, inputs, 9, three outputs).
+
+    ``weights`` is (3, 3, 3, inputs, outputs); missing outputs of the last group are 0.
+    """
+    inputs, outputs = weights.shape[3:]
+    groups = -(-outputs // TOGETHER)
+    padded = np.zeros((3, 9, inputs, groups * TOGETHER), np.float32)
+    padded[..., :outputs] = weights.reshape(3, 9, inputs, outputs)
+    split = padded.reshape(3, 9, inputs, groups, TOGETHER)
+    return np.ascontiguousarray(split.transpose(3, 0, 2, 1, 4))
 
 
 @compiled({"fast"}, "f4[:,:,::1], f8[:,::1]")

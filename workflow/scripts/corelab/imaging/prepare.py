@@ -40,6 +40,8 @@ from corelab.imaging.values import (
     central_volume_ratio,
     chosen_labels,
 )
+from corelab.learned import brain as learned
+from corelab.provenance.places import own_weights
 from corelab.provenance.products import file_sha256, read_table, write_table
 from corelab.records.images import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
 from corelab.settings.prepare import PrepareSettings
@@ -741,6 +743,13 @@ def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, An
     return extract, {}
 
 
+def _learned(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
+    def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+        return learned.brain_mask(image, kind), None
+
+    return extract, {"weights_sha256": file_sha256(own_weights("brain"))}
+
+
 def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
     from corelab.imaging.meshnet import network_mask, read_meshnet
 
@@ -755,7 +764,9 @@ def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]
 #: Brain extractors by their names in the config: of its block ``brain_extraction``, the function
 #: and what to record of it.
 EXTRACTORS: Mapping[str, Callable[[BrainExtractionSettings], tuple[Extract, dict[str, Any]]]] = (
-    registry("brain_extractors", {"classical": _classical, "mindgrab": _network})
+    registry(
+        "brain_extractors", {"classical": _classical, "learned": _learned, "mindgrab": _network}
+    )
 )
 
 

@@ -15,3 +15,14 @@ def _root() -> Path:
 #: The clone of the repository; of an installed library (``pip install .``) the same folders below
 #: ``share/corelab`` of its environment.
 ROOT = _root()
+
+
+def own_weights(task: str) -> Path:
+    """Weights of the network of a task that is part of Corelab; its card lies beside them.
+
+    Examples
+    --------
+    >>> own_weights("brain").relative_to(ROOT).as_posix()
+    'resources/models/brain/weights.npz'
+    """
+    return ROOT / "resources" / "models" / task / "weights.npz"

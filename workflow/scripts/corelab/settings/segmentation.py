@@ -17,11 +17,11 @@ class BrainExtractionSettings(Settings):
     """How brain masks are made where none is supplied."""
 
     method: Annotated[str, Registered("brain_extractors")] = "classical"
-    """classical (built in), or mindgrab: the network of weights, which the user supplies
-    (docs/models.md)
+    """classical, learned (the network that is part of Corelab), or mindgrab (the network of
+    weights, which the user supplies); docs/models.md
     """
     weights: str | None = None
-    """The network's model.json (TensorFlow.js layers model; its weights file lies beside it);
+    """Of mindgrab: its model.json (TensorFlow.js layers model; its weights file lies beside it);
     absolute, from the working directory, or from data_dir
     """
 
@@ -436,6 +436,18 @@ class ExternalProgram(Settings):
                     },
                 },
                 {
+                    "if": {"properties": {"kind": {"const": "learned"}}, "required": ["kind"]},
+                    "then": {
+                        "properties": {
+                            "label": {"const": "infarct"},
+                            "inputs": {
+                                "required": ["dwi"],
+                                "propertyNames": {"enum": ["dwi", "adc"]},
+                            },
+                        },
+                    },
+                },
+                {
                     "if": {"properties": {"kind": {"const": "command"}}},
                     "then": {"required": ["command", "output"]},
                 },
@@ -443,8 +455,8 @@ class ExternalProgram(Settings):
         }
     )
     kind: Annotated[str, Registered("segmenters")] = "command"
-    """command (a program), meshnet (a TensorFlow.js layers model, run here; docs/models.md), or the
-    segmenter of another package
+    """command (a program), meshnet (a TensorFlow.js layers model, run here), learned (the network
+    that is part of Corelab, of label infarct), or the segmenter of another package; docs/models.md
     """
     weights: str | Absent = None
     """Of kind meshnet: its model.json"""
@@ -459,8 +471,8 @@ class ExternalProgram(Settings):
     inputs: Annotated[
         Mapping[str, Annotated[str, pattern(r"^[^/.][^:]*[.]nii([.]gz)?$")]], Field(min_length=1)
     ]
-    """Kind of scan -> file name under {folder} (kind meshnet: one kind of scan, the name is not
-    used); the grid is that of the first
+    """Kind of scan -> file name under {folder} (kind meshnet: one kind of scan, kind learned: dwi,
+    or dwi and adc; the names are not used); the grid is that of the first
     """
     command: Annotated[Texts, Field(min_length=1)] | Absent = None
     """Words of the command; {folder} is the folder of inputs and output, brain.nii.gz in it the

@@ -6,7 +6,7 @@ import compileall
 
 import corelab.imaging.kernels
 import corelab.imaging.meshnet_kernels
-import corelab.perfusion.kernels  # noqa: F401
+import corelab.perfusion.kernels
 from corelab.provenance.compiled import compile_ahead
 
 if __name__ == "__main__":

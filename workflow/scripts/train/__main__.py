@@ -1,0 +1,221 @@
+"""Train a network, or write what was trained to ``resources/models``.
+
+    python -m train TASK FOLDER [--steps N] [--seed S]
+    python -m train TASK FOLDER --export
+
+Checkpoints go to FOLDER; the same command goes on from the last one. Nothing of it is needed to run
+a study. Each head has a seed of its own, so that the seeds alone say what the network saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
+
+from corelab.provenance.places import own_weights
+from train.heads import brain_sample
+from train.infarcts import infarct_sample
+from train.unet import UNet
+
+Sample = Callable[[int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network learns: its heads, its channels and classes."""
+
+    sample: Sample
+    inputs: int
+    classes: int
+    widths: tuple[int, ...] = (16, 32, 32)
+    rate: float = 2e-3
+    more: float = 0.0
+
+
+TASKS = {
+    "brain": Task(brain_sample, 1, 2),
+    "infarct": Task(infarct_sample, 2, 2, rate=1e-3, more=30.0),
+}
+#: Heads that judge: seeds that training never reaches.
+HELD_OUT, JUDGED = 1_000_000_000, 24
+#: Recent heads that are learnt from a second time.
+KEPT = 64
+
+
+class Heads(torch.utils.data.IterableDataset[Any]):
+    """Heads of consecutive seeds."""
+
+    def __init__(self, sample: Sample, first: int, count: int) -> None:
+        self.sample, self.first, self.count = sample, first, count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        step = worker.num_workers if worker else 1
+        for number in range(worker.id if worker else 0, self.count, step):
+            image, labels = self.sample(self.first + number)
+            image = image[None] if image.ndim == 3 else image
+            yield torch.from_numpy(image), torch.from_numpy(labels.astype(np.int64))
+
+
+def loss_of(score: Tensor, truth: Tensor, more: float = 0.0) -> Tensor:
+    """Cross entropy and one minus the mean Dice of the classes but the first.
+
+    ``more`` is the weight that these have beyond 1 in the cross entropy: without it, a network that
+    begins with small lesions finds nothing and stays there.
+    """
+    share = score.softmax(1)[:, 1:]
+    wanted = one_hot(truth, score.shape[1]).movedim(-1, 1)[:, 1:].to(share.dtype)
+    axes = (0, 2, 3, 4)
+    overlap = 2 * (share * wanted).sum(axes) + 1
+    dice = overlap / (share.sum(axes) + wanted.sum(axes) + 1)
+    weight = torch.full([score.shape[1]], 1 + more)
+    weight[0] = 1
+    return cross_entropy(score, truth, weight) + 1 - dice.mean()
+
+
+def dice_of(score: Tensor, truth: Tensor) -> list[float]:
+    """Dice of each class but the first."""
+    label = score.argmax(1)
+    found = []
+    for one in range(1, score.shape[1]):
+        a, b = label == one, truth == one
+        found.append(float(2 * (a & b).sum() / max(1, int(a.sum() + b.sum()))))
+    return found
+
+
+def judged(network: UNet, task: Task) -> list[float]:
+    """Median and least Dice over the held-out heads, first class."""
+    network.eval()
+    dice = []
+    with torch.no_grad():
+        for image, truth in Heads(task.sample, HELD_OUT, JUDGED):
+            score = network(image[None].to(memory_format=torch.channels_last_3d))
+            dice.append(dice_of(score, truth[None])[0])
+    network.train()
+    return [float(np.median(dice)), min(dice)]
+
+
+def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
+    """Train to ``steps`` heads, from the last checkpoint if there is one."""
+    task = TASKS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    network = UNet(task.inputs, task.classes, task.widths)
+    network = network.to(memory_format=torch.channels_last_3d)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=task.rate, weight_decay=1e-4)
+    done, place = 0, folder / "checkpoint.pt"
+    if place.is_file():
+        state = torch.load(place, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        done = state["done"]
+    first = seed * 10_000_000
+    heads = torch.utils.data.DataLoader(
+        Heads(task.sample, first + done, steps - done), batch_size=1, num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    again, choose = [], np.random.default_rng([seed, done])
+    begun, sums = time.time(), []
+    for head in heads:
+        rate = task.rate * min(1, (done + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done / steps))
+        for group in optimiser.param_groups:
+            group["lr"] = max(rate, 1e-5)
+        # Making a head takes longer than learning from it: each new one comes with a recent one.
+        again = [*again[-KEPT + 1 :], head]
+        more = task.more * math.exp(-done / 200)
+        sums.append(learn(network, optimiser, *head, more))
+        learn(network, optimiser, *again[choose.integers(len(again))], more)
+        done += 1
+        if done % 50 == 0 or done == steps:
+            row: dict[str, Any] = {"step": done, "seconds": round(time.time() - begun, 1)}
+            row["loss"], row["dice"] = (round(float(v), 4) for v in np.mean(sums, 0)[:2])
+            if done % 500 == 0 or done == steps:
+                row["held_out"] = judged(network, task)
+            print(json.dumps(row), flush=True)
+            with (folder / "curve.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            sums = []
+            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save({**state, "done": done}, folder / "new.pt")
+            (folder / "new.pt").replace(place)
+
+
+def learn(
+    network: UNet, optimiser: torch.optim.Optimizer, image: Tensor, truth: Tensor, more: float
+) -> tuple[float, ...]:
+    """One step; loss and Dice before it."""
+    image = image.to(memory_format=torch.channels_last_3d)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        score = network(image)
+    score = score.float()
+    loss = loss_of(score, truth, more)
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+    return (float(loss.detach()), *dice_of(score.detach(), truth))
+
+
+def export(name: str, folder: Path) -> Path:
+    """Write weights (half precision) and the facts of the training beside the card's words."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    half = {key: value.numpy().astype(np.float16) for key, value in state["network"].items()}
+    packed = io.BytesIO()
+    np.savez(packed, **half)
+    target = own_weights(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(packed.getvalue())
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    facts = {
+        "task": name,
+        "sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
+        "parameters": sum(value.size for value in half.values()),
+        "widths": TASKS[name].widths,
+        "heads": state["done"],
+        "steps": 2 * state["done"],
+        "loss": "cross entropy + 1 - mean Dice",
+        "optimiser": f"AdamW, rate {TASKS[name].rate}, cosine",
+        "held_out_heads": JUDGED,
+        "torch": torch.__version__,
+        "curve": [[row["step"], row["loss"], row["dice"]] for row in curve],
+        "held_out": [[row["step"], *row["held_out"]] for row in curve if "held_out" in row],
+    }
+    path = target.with_name("training.json")
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="train")
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", action="store_true", help="write resources/models/TASK")
+    given = parser.parse_args()
+    if given.export:
+        print(export(given.task, given.folder))
+        return
+    torch.set_num_threads(given.threads)
+    train(given.task, given.folder, given.steps, given.seed, given.workers)
+
+
+if __name__ == "__main__":
+    main()
