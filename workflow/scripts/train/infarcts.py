@@ -93,10 +93,10 @@ def _signals(rng: np.random.Generator, known: Anatomy) -> tuple[Array, Array, Ar
         share = _region(rng, known, volume, tissue * (infarct < 0.1))
         infarct = np.maximum(infarct, share)
     if number:
-        uneven = 1 + np.float32(rng.uniform(0, 0.25)) * smooth_noise(rng, shape, 5, 2)
-        depth = np.float32(rng.uniform(0.12, 0.55)) * np.clip(uneven, 0.4, 1.6)
+        uneven = 1 + np.float32(rng.uniform(0, 0.2)) * smooth_noise(rng, shape, 5, 2)
+        depth = np.float32(rng.uniform(0.22, 0.58)) * np.clip(uneven, 0.7, 1.4)
         d *= 1 - infarct * depth
-        s0 *= 1 + infarct * np.float32(rng.uniform(-0.05, 0.5))
+        s0 *= 1 + infarct * np.float32(rng.uniform(-0.03, 0.5))
     csf, csf_d = np.float32(t2["csf"]), np.float32(rng.uniform(2.2, 3.3))
     fluid = csf * (1 + np.float32(0.1) * smooth_noise(rng, shape, 10))
     film = ramp(np.float32(rng.uniform(0.5, 5)) - known.depth, 2)
@@ -160,7 +160,7 @@ def infarct_sample(seed: int) -> tuple[Array, NDArray[np.uint8]]:
         thick = (axis, float(rng.uniform(1.2, 3.5)), float(rng.random()))
     bias = np.exp(smooth_noise(rng, SHAPE, rng.uniform(25, 50)) * np.float32(rng.uniform(0, 0.35)))
     level = float(np.median(weighted[brain > 0.5]))
-    sigma = np.float32(level * np.exp(rng.uniform(np.log(0.008), np.log(0.09))))
+    sigma = np.float32(level * np.exp(rng.uniform(np.log(0.008), np.log(0.06))))
     made = []
     for image in (plain, weighted):
         if blur is not None:
