@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from corelab.learned.unet import mirrored_logits, read_unet
 from corelab.provenance.places import own_weights
 from train.heads import brain_sample
-from train.infarcts import infarct_sample
 from train.unet import UNet
 
 Sample = Callable[[int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
@@ -44,19 +42,13 @@ class Task:
     classes: int
     widths: tuple[int, ...] = (16, 32, 32)
     rate: float = 2e-3
-    more: float = 0.0
 
 
-TASKS = {
-    "brain": Task(brain_sample, 1, 2),
-    "infarct": Task(infarct_sample, 2, 2, more=30.0),
-}
+TASKS = {"brain": Task(brain_sample, 1, 2)}
 #: Heads that judge: seeds that training never reaches.
 HELD_OUT, JUDGED = 1_000_000_000, 24
 #: Recent heads that are learnt from a second time.
 KEPT = 64
-#: Scans that the limits of volumes are chosen on; as many others judge them.
-CALIBRATED = 100
 
 
 class Heads(torch.utils.data.IterableDataset[Any]):
@@ -74,20 +66,14 @@ class Heads(torch.utils.data.IterableDataset[Any]):
             yield torch.from_numpy(image), torch.from_numpy(labels.astype(np.int64))
 
 
-def loss_of(score: Tensor, truth: Tensor, more: float = 0.0) -> Tensor:
-    """Cross entropy and one minus the mean Dice of the classes but the first.
-
-    ``more`` is the weight that these have beyond 1 in the cross entropy: without it, a network that
-    begins with small lesions finds nothing and stays there.
-    """
+def loss_of(score: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy and one minus the mean Dice of the classes but the first."""
     share = score.softmax(1)[:, 1:]
     wanted = one_hot(truth, score.shape[1]).movedim(-1, 1)[:, 1:].to(share.dtype)
     axes = (0, 2, 3, 4)
     overlap = 2 * (share * wanted).sum(axes) + 1
     dice = overlap / (share.sum(axes) + wanted.sum(axes) + 1)
-    weight = torch.full([score.shape[1]], 1 + more)
-    weight[0] = 1
-    return cross_entropy(score, truth, weight) + 1 - dice.mean()
+    return cross_entropy(score, truth) + 1 - dice.mean()
 
 
 def dice_of(score: Tensor, truth: Tensor) -> list[float]:
@@ -139,9 +125,8 @@ def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
             group["lr"] = max(rate, 1e-5)
         # Making a head takes longer than learning from it: each new one comes with a recent one.
         again = [*again[-KEPT + 1 :], head]
-        more = task.more * math.exp(-done / 200)
-        sums.append(learn(network, optimiser, *head, more))
-        learn(network, optimiser, *again[choose.integers(len(again))], more)
+        sums.append(learn(network, optimiser, *head))
+        learn(network, optimiser, *again[choose.integers(len(again))])
         done += 1
         if done % 50 == 0 or done == steps:
             row: dict[str, Any] = {"step": done, "seconds": round(time.time() - begun, 1)}
@@ -158,46 +143,19 @@ def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
 
 
 def learn(
-    network: UNet, optimiser: torch.optim.Optimizer, image: Tensor, truth: Tensor, more: float
+    network: UNet, optimiser: torch.optim.Optimizer, image: Tensor, truth: Tensor
 ) -> tuple[float, ...]:
     """One step; loss and Dice before it."""
     image = image.to(memory_format=torch.channels_last_3d)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         score = network(image)
     score = score.float()
-    loss = loss_of(score, truth, more)
+    loss = loss_of(score, truth)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
     return (float(loss.detach()), *dice_of(score.detach(), truth))
-
-
-def covered(name: str, first: int, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of simulated scans whose true volume lies within the limits, for each pair of levels.
-
-    Limits are the volumes above a logit and above its negative, as inference takes them; scans
-    without a lesion are left out.
-    """
-    network, found = read_unet(own_weights(name)), []
-    for seed in range(first, first + CALIBRATED):
-        image, labels = TASKS[name].sample(seed)
-        if not labels.any():
-            continue
-        one, other = mirrored_logits(network, image)
-        inside = (one + other) / 2 * (image[0] > 0)
-        volumes = [[(inside > sign * one).sum() for one in levels] for sign in (1, -1)]
-        found.append((volumes[0] <= labels.sum()) & (labels.sum() <= volumes[1]))
-    return np.mean(found, axis=0)
-
-
-def calibrated(name: str) -> dict[str, float]:
-    """Level whose limits hold 90 % of volumes, and the share that they hold of other scans."""
-    levels = np.arange(0.1, 4.0, 0.1)
-    shares = covered(name, 2_000_000_000, levels)
-    level = float(levels[min(int(np.searchsorted(shares, 0.9)), len(levels) - 1)])
-    judged_share = float(covered(name, 2_100_000_000, np.array([level]))[0])
-    return {"logit": round(level, 1), "covered": float(shares.max()), "judged": judged_share}
 
 
 def export(name: str, folder: Path) -> Path:
@@ -224,8 +182,6 @@ def export(name: str, folder: Path) -> Path:
         "curve": [[row["step"], row["loss"], row["dice"]] for row in curve],
         "held_out": [[row["step"], *row["held_out"]] for row in curve if "held_out" in row],
     }
-    if name == "infarct":
-        facts["limits"] = calibrated(name)
     path = target.with_name("training.json")
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,6 @@ from nipype.interfaces.base import (
 )
 
 from corelab.imaging import resample_to, same_grid
-from corelab.learned.infarct import LIMIT_LOGIT, infarct_logits
-from corelab.provenance.places import own_weights
 from corelab.provenance.products import file_sha256
 from corelab.registration.nipype_backends import last_error
 from corelab.segmentation.scans import Image, Mask, NotSegmentable
@@ -230,29 +228,6 @@ class MeshNetSegmenter(_Entry):
         return self._segmentation(mask, voxel, parameters, quality)
 
 
-class LearnedSegmenter(_Entry):
-    """The network for infarcts that is part of Corelab (kind ``learned``)."""
-
-    def __call__(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: Sequence[float],
-        parameters: ExternalProgram,
-    ) -> Segmentation:
-        """Segment DWI, with the ADC where it is among the images; limits enclose 90 %."""
-        voxel = check_grid(images, brain, voxel_size_mm)
-        one, other = infarct_logits(images["dwi"], images.get("adc"), brain, self.affine)
-        logit = (one + other) / 2
-        weights = file_sha256(own_weights("infarct"))
-        found = self._segmentation(logit > 0, voxel, parameters, {"weights_sha256": weights})
-        voxel_ml = float(np.prod(voxel)) / 1000.0
-        low, high = (
-            float((logit > level).sum()) * voxel_ml for level in (LIMIT_LOGIT, -LIMIT_LOGIT)
-        )
-        return replace(found, volume_low_ml=low, volume_high_ml=high)
-
-
 def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(values, affine), path)
@@ -262,8 +237,5 @@ def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
 #: Segmenters by ``kind`` of an entry of ``segmentation.external``: made of the entry and the affine
 #: of its images.
 SEGMENTERS: Mapping[str, Callable[[ExternalProgram, np.ndarray], Segmenter[ExternalProgram]]] = (
-    registry(
-        "segmenters",
-        {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter, "learned": LearnedSegmenter},
-    )
+    registry("segmenters", {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter})
 )

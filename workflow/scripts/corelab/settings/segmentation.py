@@ -436,18 +436,6 @@ class ExternalProgram(Settings):
                     },
                 },
                 {
-                    "if": {"properties": {"kind": {"const": "learned"}}, "required": ["kind"]},
-                    "then": {
-                        "properties": {
-                            "label": {"const": "infarct"},
-                            "inputs": {
-                                "required": ["dwi"],
-                                "propertyNames": {"enum": ["dwi", "adc"]},
-                            },
-                        },
-                    },
-                },
-                {
                     "if": {"properties": {"kind": {"const": "command"}}},
                     "then": {"required": ["command", "output"]},
                 },
@@ -455,8 +443,8 @@ class ExternalProgram(Settings):
         }
     )
     kind: Annotated[str, Registered("segmenters")] = "command"
-    """command (a program), meshnet (a TensorFlow.js layers model, run here), learned (the network
-    that is part of Corelab, of label infarct), or the segmenter of another package; docs/models.md
+    """command (a program), meshnet (a TensorFlow.js layers model, run here; docs/models.md), or the
+    segmenter of another package
     """
     weights: str | Absent = None
     """Of kind meshnet: its model.json"""
@@ -471,8 +459,8 @@ class ExternalProgram(Settings):
     inputs: Annotated[
         Mapping[str, Annotated[str, pattern(r"^[^/.][^:]*[.]nii([.]gz)?$")]], Field(min_length=1)
     ]
-    """Kind of scan -> file name under {folder} (kind meshnet: one kind of scan, kind learned: dwi,
-    or dwi and adc; the names are not used); the grid is that of the first
+    """Kind of scan -> file name under {folder} (kind meshnet: one kind of scan, the name is not
+    used); the grid is that of the first
     """
     command: Annotated[Texts, Field(min_length=1)] | Absent = None
     """Words of the command; {folder} is the folder of inputs and output, brain.nii.gz in it the

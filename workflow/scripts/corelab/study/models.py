@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from corelab.provenance.places import ROOT, own_weights
+from corelab.provenance.places import ROOT
 from corelab.provenance.products import file_sha256, read_table
 from corelab.settings.config import Config
 from corelab.study.findings import Finding, in_config
@@ -69,15 +69,6 @@ def configured_models(config: Config) -> Iterator[tuple[str, str]]:
     for number, entry in enumerate(config.segmentation.external):
         if entry.kind == "meshnet" and entry.weights:
             yield f"segmentation.external.{number}.weights", entry.weights
-
-
-def own_models(config: Config) -> Iterator[tuple[str, Path]]:
-    """Key of every network of Corelab's own that a config names, and the file of its weights."""
-    if config.brain_extraction.method == "learned":
-        yield "brain_extraction.method", own_weights("brain")
-    for number, entry in enumerate(config.segmentation.external):
-        if entry.kind == "learned":
-            yield f"segmentation.external.{number}.kind", own_weights(entry.label)
 
 
 def model_findings(config: Config) -> Iterator[Finding]:

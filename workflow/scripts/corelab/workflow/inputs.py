@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from corelab.provenance.places import own_weights
 from corelab.records.images import InsertRow, ScanRow
 from corelab.study.model import Study
-from corelab.study.models import configured_models, model_files, own_models
+from corelab.study.models import configured_models, model_files
 
 #: Columns of a scan's row that change when other rows of the sheet, or its file, do.
 _HIDDEN = {"line", "exists", "bytes", "simulated"}
@@ -56,14 +57,15 @@ def sheet_files(study: Study, *names: str) -> list[str]:
 
 def network_files(study: Study, block: str) -> list[str]:
     """Files of the networks that a block of the config names; a missing one is a finding."""
-    supplied = [
+    files = [
         file
         for key, weights in configured_models(study.settings)
         if key.startswith(block)
         for file in model_files(weights)
     ]
-    own = [file for key, file in own_models(study.settings) if key.startswith(block)]
-    return [str(file) for file in [*supplied, *own] if file.is_file()]
+    if study.settings.brain_extraction.method == "learned" and block == "brain_extraction.":
+        files.append(own_weights("brain"))
+    return [str(file) for file in files if file.is_file()]
 
 
 def program_files(study: Study) -> list[str]:
