@@ -10,6 +10,7 @@ Nothing here comes from a patient: the template is an average, all else is drawn
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -168,6 +169,13 @@ def _exterior(rng: np.random.Generator, known: Anatomy, value: dict[str, float])
     skull = skull + np.float32(rng.uniform(0, 4)) * ramp(-y - 70, 60)
     scalp = skull + np.maximum(rng.uniform(2.5, 11) + noise[2] * rng.uniform(0, 2), 1.5)
     scalp = scalp + np.float32(rng.uniform(0, 8)) * ramp(-z - 10, 60)
+    # Muscle beside the temporal lobes, and of the neck below the occiput.
+    ends = rng.uniform((0, 30, 40), (30, 55, 65))
+    cheek = ramp(np.abs(x) - 36, 14) * ramp(ends[0] - z, 16)
+    cheek = cheek * ramp(y + ends[1], 16) * ramp(ends[2] - y, 16)
+    nape = ramp(-y - 30, 24) * ramp(-z - np.float32(rng.uniform(15, 45)), 16)
+    flesh = np.float32(rng.uniform(2, 26)) * cheek + np.float32(rng.uniform(0, 30)) * nape
+    scalp = scalp + flesh
     depth = known.depth
     image = np.full(shape, value["air"], np.float32)
 
@@ -188,12 +196,14 @@ def _exterior(rng: np.random.Generator, known: Anatomy, value: dict[str, float])
     paint("scalp", within)
     parts = smooth_noise(rng, shape, rng.uniform(4, 10), 2)
     other = smooth_noise(rng, shape, rng.uniform(4, 12), 2)
-    inner = soft * ramp(depth - film, 2)
+    beside = ramp(depth - skull, 2) * ramp(skull + flesh - depth, 2)
+    inner = np.maximum(soft * ramp(depth - film, 2), beside)
     deep = ndimage.uniform_filter(within, 5) > 0.98
     paint("muscle", inner * ramp(parts + 0.8, 0.3) * deep)
     paint("fat", inner * ramp(other - 0.6, 0.3) * deep)
     paint("bone", inner * ramp(-other - 1.0, 0.2) * ramp(-parts + 0.5, 0.3) * deep)
-    lowest = np.float32(rng.uniform(-75, -40))
+    _spine(rng, known, paint)
+    lowest = np.float32(rng.uniform(-80, -56))
     paint("bone", ramp(depth - film, 2) * ramp(skull - depth, 2) * ramp(z - lowest, 6))
     table = (skull - film) * np.float32(rng.uniform(0.15, 0.45))
     if rng.random() < 0.85:
@@ -219,6 +229,19 @@ def _exterior(rng: np.random.Generator, known: Anatomy, value: dict[str, float])
     paint("film", ramp(film - depth, 2))
     paint("vein", known.veins * np.float32(rng.uniform(0, 1)))
     return image
+
+
+def _spine(
+    rng: np.random.Generator, known: Anatomy, paint: Callable[[str, Array], None]
+) -> None:
+    """Vertebrae, fluid and cord, which is no brain, below the end of the template's brain stem."""
+    x, y, z = known.axes
+    lean = np.float32(rng.uniform(-0.35, 0.15))
+    away = np.hypot(x, y + 42 - lean * (z + 72)) + 0 * z
+    below = ramp(-z - np.float32(rng.uniform(64, 74)), 4)
+    paint("bone", ramp(np.float32(rng.uniform(15, 24)) - away, 3) * below)
+    paint("film", ramp(np.float32(rng.uniform(8, 11)) - away, 2) * below)
+    paint("white", ramp(np.float32(rng.uniform(4.5, 6.5)) - away, 2) * ramp(-z - 70, 2))
 
 
 def _painted(rng: np.random.Generator, known: Anatomy) -> tuple[Array, bool, float]:
