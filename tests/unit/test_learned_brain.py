@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers import prepare_rows
-from test_imaging_brain import THICK, dice, ellipsoid_head, head
+from unit.test_imaging_brain import THICK, dice, ellipsoid_head, head
 
 from corelab.learned.brain import brain_mask
 from corelab.provenance.places import own_weights
@@ -47,7 +47,9 @@ def test_a_visit_by_the_network_names_its_weights(tmp_path):
     nib.save(image, tmp_path / "t1.nii.gz")
     row = {"participant_id": "1", "visit": "v", "kind": "T1w", "scan_id": "s"}
     settings = PrepareSettings.model_validate({"brain_extraction": {"method": "learned"}})
-    record = prepare_rows([{**row, "path": str(tmp_path / "t1.nii.gz")}], tmp_path, settings=settings)
+    record = prepare_rows(
+        [{**row, "path": str(tmp_path / "t1.nii.gz")}], tmp_path, settings=settings
+    )
     assert record.brain_mask_quality["g1"].method == "learned"
     path = tmp_path / record.brain_masks["g1"]
     assert dice(np.asarray(nib.load(path).dataobj) > 0, truth) >= 0.96

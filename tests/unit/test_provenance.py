@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import REPOSITORY
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelab.provenance import manifest
@@ -52,6 +52,7 @@ def test_numbers_read_back_as_they_were(number):
     assert float(format_cell(number)) == number
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
 def test_tables_keep_every_bit(numbers):
     import tempfile

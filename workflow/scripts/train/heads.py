@@ -231,9 +231,7 @@ def _exterior(rng: np.random.Generator, known: Anatomy, value: dict[str, float])
     return image
 
 
-def _spine(
-    rng: np.random.Generator, known: Anatomy, paint: Callable[[str, Array], None]
-) -> None:
+def _spine(rng: np.random.Generator, known: Anatomy, paint: Callable[[str, Array], None]) -> None:
     """Vertebrae, fluid and cord, which is no brain, below the end of the template's brain stem."""
     x, y, z = known.axes
     lean = np.float32(rng.uniform(-0.35, 0.15))

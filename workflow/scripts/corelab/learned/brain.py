@@ -41,10 +41,15 @@ def scaled(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _plain(image: Any, kind: str) -> nib.Nifti1Image:
-    """The image with air (or its least value) at 0, smoothed where it is finer than the grid."""
+    """The image with air (or its least value) at 0, smoothed where it is finer than the grid.
+
+    Its axes run to the right, forward and up, so that the mask does not depend on their order.
+    """
     values = np.asarray(image.dataobj, dtype=np.float32)
     if values.ndim == 4:
         values = values.mean(axis=3, dtype=np.float32)
+    image = nib.as_closest_canonical(nib.Nifti1Image(values, image.affine))
+    values = np.asarray(image.dataobj)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if kind in CT_KINDS:
         values = np.clip(values, *CT_WINDOW_HU)
