@@ -8,14 +8,7 @@ def main(snakemake):
         from corelab.reporting.study_results import study_results
         from corelab.reporting.tlf import write_pdf
 
-        given = snakemake.input
-        results = study_results(
-            snakemake.params.study,
-            features=given.features,
-            exhibits=given.exhibits,
-            submission=given.submission,
-        )
-        write_pdf(results)
+        write_pdf(study_results(snakemake.params.study, snakemake.input))
 
 
 main(snakemake)  # noqa: F821

@@ -9,12 +9,7 @@ def main(snakemake):
         from corelab.reporting.study_results import study_results
 
         given = snakemake.input
-        results = study_results(
-            snakemake.params.study,
-            features=given.features,
-            exhibits=given.exhibits,
-            submission=given.submission,
-        )
+        results = study_results(snakemake.params.study, given)
         write_report(results, decisions=next(iter(given.decisions), None), trace=given.trace)
 
 

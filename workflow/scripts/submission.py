@@ -8,9 +8,8 @@ def main(snakemake):
         from corelab.reporting.study_results import study_results
         from corelab.reporting.submission import write_submission
 
-        given, params = snakemake.input, snakemake.params
-        results = study_results(params.study, features=given.features, exhibits=given.exhibits)
-        write_submission(results, params.steps)
+        params = snakemake.params
+        write_submission(study_results(params.study, snakemake.input), params.steps)
 
 
 main(snakemake)  # noqa: F821

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,23 @@ from corelab.reporting.results import Results, read_results
 from corelab.study.model import read_study
 
 
-def study_results(
-    part: Mapping[str, Any],
-    *,
-    features: Sequence[str | Path],
-    exhibits: Iterable[str | Path],
-    submission: str | Path | None = None,
-) -> Results:
+def study_results(part: Mapping[str, Any], files: Any) -> Results:
     """Results as a job reads them.
 
     Parameters
     ----------
     part
         Parameter ``study`` of the job (:meth:`corelab.study.model.Study.part`).
-    features, exhibits
-        Files of the job.
-    submission
-        ``submission/index.json``, where the job follows it.
+    files
+        Input of the job: ``features``, ``exhibits``, and ``submission`` (its index) where the job
+        follows it.
     """
     study = read_study(part)
-    conformance = submission and Path(submission).parent / "datasets" / "conformance.tsv"
-    tables = study_tables(study, features)
+    submission = getattr(files, "submission", None)
     return read_results(
-        study.folder, study.settings, tables, exhibits=list(exhibits), conformance=conformance
+        study.folder,
+        study.settings,
+        study_tables(study, files.features),
+        exhibits=list(files.exhibits),
+        conformance=submission and Path(submission).parent / "datasets" / "conformance.tsv",
     )
