@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from corelab.imaging import kernels
 from corelab.imaging.geometry import distance_mm
+from corelab.imaging.template import tissue_maps
 from corelab.learned.brain import CT_WINDOW_HU, SHAPE, scaled
 from corelab.learned.unet import STEP_MM
 from corelab.phantom.head import ORIGIN_MM, arteries, load_head, veins
@@ -77,8 +78,6 @@ def anatomy() -> Anatomy:
     around = [(_AROUND_MM, _AROUND_MM)] * 2 + [(_BELOW_MM, _AROUND_MM)]
     origin = np.array(ORIGIN_MM) - [pair[0] for pair in around]
     # The raw shares: sharpening is drawn for each head.
-    from corelab.imaging.template import tissue_maps
-
     grey, white = tissue_maps()
     fields = (head.brain, grey + white, white, veins(head), arteries())
     brain, tissue, pure, venous, arterial = (_halved(np.pad(one, around)) for one in fields)
