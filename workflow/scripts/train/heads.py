@@ -21,7 +21,8 @@ from scipy import ndimage
 from corelab.imaging import kernels
 from corelab.imaging.geometry import distance_mm
 from corelab.imaging.template import tissue_maps
-from corelab.learned.brain import CT_WINDOW_HU, SHAPE, scaled
+from corelab.imaging.values import CT_WINDOW_HU, scaled
+from corelab.learned.brain import SHAPE
 from corelab.learned.unet import STEP_MM
 from corelab.phantom.head import ORIGIN_MM, arteries, load_head, veins
 

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import resample_to
+from corelab.imaging.values import CT_WINDOW_HU, scaled
 from corelab.provenance.products import file_sha256
 from corelab.study.models import known_model, model_files
 
 SCALINGS = ("quantile", "minmax")
-CT_WINDOW_HU = (-100.0, 300.0)
 #: The head is where the mean of 5^3 voxels is above this share of the 98th percentile of the grid;
 #: noise of a DWI lies below.
 HEAD_ABOVE = 0.2
@@ -424,7 +424,7 @@ def network_mask(
         values = np.clip(values, *CT_WINDOW_HU) - np.float32(CT_WINDOW_HU[0])
     grid = nib.Nifti1Image(np.broadcast_to(np.uint8(0), network.shape), _grid(image, network.shape))
     moved = resample_to(nib.Nifti1Image(values, image.affine), grid, order=1)
-    volume = _scaled(np.asarray(moved.dataobj), scaling)
+    volume = scaled(np.asarray(moved.dataobj), scaling)
     box = head_box(volume)
     if box is None:
         return np.zeros(image.shape[:3], bool)
@@ -452,16 +452,6 @@ def _grid(image: Any, shape: tuple[int, int, int]) -> NDArray[np.float64]:
     affine[:3, :3] = _ORIENTATION
     affine[:3, 3] = centre - _ORIENTATION @ ((np.array(shape) - 1) / 2)
     return affine
-
-
-def _scaled(values: NDArray[np.float32], scaling: str) -> NDArray[np.float32]:
-    if scaling == "quantile":
-        low, high = (float(v) for v in np.quantile(values, [0.02, 0.98]))
-    else:
-        low, high = float(values.min()), float(values.max())
-    if high <= low:
-        return np.zeros_like(values)
-    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
 
 
 def head_box(volume: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:

@@ -575,3 +575,24 @@ def head_median(volume: NDArray[Any]) -> float:
     if clipped.min() == clipped.max():
         return float(np.median(volume))
     return float(np.median(volume[clipped > threshold_otsu(clipped)]))
+
+
+#: Attenuations that networks see of a CT.
+CT_WINDOW_HU = (-100.0, 300.0)
+
+
+def scaled(values: NDArray[np.float32], scaling: str = "quantile") -> NDArray[np.float32]:
+    """Values as 0 to 1, by their quantiles .02 and .98 or by minimum and maximum; others clipped.
+
+    Examples
+    --------
+    >>> scaled(np.arange(101, dtype=np.float32))[[0, 50, 100]].tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if scaling == "quantile":
+        low, high = (float(v) for v in np.quantile(values, [0.02, 0.98]))
+    else:
+        low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return np.zeros_like(values)
+    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)

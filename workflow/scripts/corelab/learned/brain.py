@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import resample_to, smoothed, voxel_sizes_mm, without_holes
+from corelab.imaging.head_fit import CT_KINDS
+from corelab.imaging.values import CT_WINDOW_HU, scaled
 from corelab.learned.unet import STEP_MM, UNet, grid_around, mirrored_logits, shipped
 
 #: Voxels of the network's grid along right, anterior and superior.
 SHAPE = (96, 120, 104)
-CT_KINDS, CT_WINDOW_HU = ("ncct", "ctp"), (-100.0, 300.0)
 #: From the top of a head to the middle of the grid, as in training.
 _TOP_TO_MIDDLE_MM = 92.0
 #: What is above this share of the 98th percentile is head; noise lies below.
@@ -24,20 +25,6 @@ _MOST = 4.0
 #: its middle along the first two axes and its top, against the middle of the grid.
 _WELL_PLACED_MM = 12.0
 _BRAIN_MM = np.array([0.0, -2.0, 78.0])
-
-
-def scaled(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values between their quantiles .02 and .98 as 0 to 1; what lies beyond is clipped.
-
-    Examples
-    --------
-    >>> scaled(np.arange(101, dtype=np.float32))[[0, 50, 100]].tolist()
-    [0.0, 0.5, 1.0]
-    """
-    low, high = (float(v) for v in np.quantile(values, [0.02, 0.98]))
-    if high <= low:
-        return np.zeros_like(values)
-    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
 
 
 def _plain(image: Any, kind: str) -> nib.Nifti1Image:
