@@ -159,7 +159,7 @@ def learn(
 
 
 def export(name: str, folder: Path) -> Path:
-    """Write weights (half precision) and the facts of the training beside the card's words."""
+    """Write weights (half precision) and the facts of the training; the card's words are in docs/models.md."""
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     half = {key: value.numpy().astype(np.float16) for key, value in state["network"].items()}
     packed = io.BytesIO()
@@ -170,6 +170,9 @@ def export(name: str, folder: Path) -> Path:
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
     facts = {
         "task": name,
+        "licence": "GPL-3.0-or-later",
+        "data": "synthesised heads of workflow/scripts/train/heads.py; no patient",
+        "card": "docs/models.md: domain, figures on real scans, failure cases",
         "sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         "parameters": sum(value.size for value in half.values()),
         "widths": TASKS[name].widths,

@@ -18,7 +18,7 @@ ROOT = _root()
 
 
 def own_weights(task: str) -> Path:
-    """Weights of the network of a task that is part of Corelab; its card lies beside them.
+    """Weights of the network of a task that is part of Corelab; facts of its training lie beside.
 
     Examples
     --------
