@@ -159,7 +159,7 @@ def learn(
 
 
 def export(name: str, folder: Path) -> Path:
-    """Write weights (half precision) and the facts of the training; the card's words are in docs/models.md."""
+    """Write weights (half precision) and facts of the training; docs/models.md has the rest."""
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     half = {key: value.numpy().astype(np.float16) for key, value in state["network"].items()}
     packed = io.BytesIO()
