@@ -443,6 +443,8 @@ brain = np.asarray(nib.load(folder / "brain.nii.gz").dataobj) > 0
 if "--fail" in sys.argv:
     sys.exit(f"CUDA out of memory near {folder}")
 found = brain & (dwi.get_fdata() > 160) & (adc.get_fdata() < 620e-6)
+if "--upper" in sys.argv:
+    found[:, :, : found.shape[2] // 2] = False
 labels = np.where(found, 1.000015, 0.0) + 2.0 * (~brain)
 flip = np.diag([-1.0, 1, 1, 1]); flip[0, 3] = labels.shape[0] - 1
 if "--wrong" in sys.argv:
@@ -505,6 +507,27 @@ def test_mask_stands_beside_our_own_with_what_made_it(study, backend):
     assert entry.quality["image_digest"] == backend["image_digest"]
     assert entry.quality["version"] == "0.1"
     assert entry.scan_ids == ("01-dwi", "01-adc")
+
+
+def test_its_agreement_with_our_own_mask_is_a_quality_metric(study, backend):
+    folder, prepared = study
+    upper = {**backend, "command": [*backend["command"], "--upper"]}
+    found = segment_visit(
+        prepared("dwi", "adc"), folder, disease="stroke",
+        settings=SegmentationSettings(external=[upper]),
+    )  # fmt: skip
+    masks = {mask.source: mask for mask in found.masks}
+    ours, theirs = (
+        np.asarray(nib.load(folder / masks[source].path).dataobj) > 0
+        for source in ("pipeline", "pipeline:stand-in")
+    )
+    dice = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
+    assert 0.4 < dice < 0.9
+    figures = masks["pipeline:stand-in"].quality
+    assert figures["pipeline_source"] == "pipeline"
+    assert figures["pipeline_dice"] == pytest.approx(dice, abs=1e-4)
+    difference = (theirs.sum() - ours.sum()) * VOXEL_ML
+    assert figures["pipeline_difference_ml"] == pytest.approx(difference, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def segment_visit(
     ``not_computable``, because FLAIR and T1c show it as oedema.
     An image that shows the lesion but has no method (T2w in ``stroke``) gives an entry with the
     status ``not_computable`` and the reason.
-    Programs and networks of ``settings.external`` add their masks as ``pipeline:<id>``.
+    Programs and networks of ``settings.external`` add their masks as ``pipeline:<id>``, with their
+    agreement with the pipeline's own mask on the same grid (``pipeline_dice``).
     A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
 
     Parameters
@@ -131,11 +132,11 @@ def segment_visit(
         if all(label in done for label in derived.needs):
             done[derived.label] = _derived(derived, done)
             results.append(done[derived.label])
-    results += [
-        _external(visit, backend, only)
-        for backend in settings.external
-        if visit.first(*backend.inputs) is not None
-    ]
+    own = {(result.label, result.grid): result for result in reversed(results)}
+    for backend in settings.external:
+        if visit.first(*backend.inputs) is not None:
+            found = _external(visit, backend, only)
+            results.append(_with_agreement(found, own.get((found.label, found.grid))))
     results += _without_method(visit, disease, results)
     masks = [_written(result, visit) for result in results if result.status != _LEFT_OUT]
     return Segmented(record.participant_id, record.visit, tuple(masks)).settled()
@@ -260,6 +261,22 @@ def _external(visit: VisitScans, backend: ExternalProgram, only: tuple[str, str]
         return found
 
     return _run(visit, SEGMENTERS[backend.kind](backend, affine), scan, backend, gather, only)
+
+
+def _with_agreement(result: _Result, own: _Result | None) -> _Result:
+    """A supplied program's or network's result with its agreement with the pipeline's own."""
+    theirs, ours = result.segmentation, own.segmentation if own else None
+    if theirs is None or ours is None or own is None:
+        return result
+    both = float(theirs.mask.sum() + ours.mask.sum())
+    shared = 2.0 * float((theirs.mask & ours.mask).sum())
+    agreement = {
+        "pipeline_source": own.source,
+        # Two empty masks agree; an overlap is not defined.
+        "pipeline_dice": round(shared / both, 4) if both else None,
+        "pipeline_difference_ml": round(theirs.volume_ml - ours.volume_ml, 4),
+    }
+    return replace(result, segmentation=replace(theirs, quality={**theirs.quality, **agreement}))
 
 
 def _without_method(visit: VisitScans, disease: str, results: Sequence[_Result]) -> list[_Result]:
