@@ -136,3 +136,11 @@ def test_files_of_a_visit_are_told_apart_by_their_stage(tmp_path):
     assert (visit.prepare, visit.segment, visit.perfuse) == tuple(RECORDS[:3])
     RECORDS[4].write(tmp_path / "measure.json")
     assert Measured.read(tmp_path / "measure.json") == RECORDS[4]
+
+
+def test_settings_of_many_masks_are_held_once():
+    first, second = (
+        Mask.from_json({"label": "infarct", "source": "pipeline", "parameters": {"z": 2.0}})
+        for _ in range(2)
+    )
+    assert first.parameters == {"z": 2.0} and first.parameters is second.parameters

@@ -88,7 +88,7 @@ def test_transport_file_reads_back_as_the_data_set(written):
         assert meta.column_labels == [v.label for v in dataset.variables]
         for variable in dataset.variables:
             if variable.kind == "text":
-                truth = dataset.frame[variable.name].fillna("").map(str)
+                truth = dataset.frame[variable.name].astype(object).fillna("").map(str)
                 assert frame[variable.name].fillna("").tolist() == truth.tolist()
             else:
                 # IBM floating point of the transport format holds 14 to 17 digits.

@@ -98,7 +98,7 @@ def test_data_sets_conform_and_faults_are_found(results):
     errors = conformance(found)
     assert errors[errors["severity"] == "error"].empty, errors
     people = found[0]
-    broken = people.frame.copy()
+    broken = people.frame.astype({"SEX": object})
     broken.loc[0, "SEX"] = "maybe"
     broken.loc[1, "USUBJID"] = broken.loc[2, "USUBJID"]
     output = conformance([replace(people, frame=broken), *found[1:]])

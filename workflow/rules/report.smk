@@ -47,7 +47,6 @@ rule first_page:
 REPORTED = {
     "lock": LOCK,
     "endpoints": targets("endpoints"),
-    "features": [FEATURES] * STUDY.has_features,
     "statistics": targets("statistics"),
     "findings": FINDINGS,
     "records": under("quality", "records.json"),
@@ -152,7 +151,6 @@ rule submission:
     input:
         lock=LOCK,
         endpoints=targets("endpoints"),
-        features=[FEATURES] * STUDY.has_features,
         statistics=STATISTICS_TABLES,
         findings=FINDINGS,
         certificate=under("verification", "certificate.tsv"),

@@ -46,11 +46,9 @@ REREVIEW = "re-review: "
 EVERY = AnalysisSpec.unchecked(id="every", type="")
 
 
-def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
-    """The tables of a study whose endpoints are collected, for reports and submission files."""
-    endpoints = study.folder / "endpoints"
-    given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
-    tables = tables_of(EVERY, study, *given, features)
+def study_tables(study: Study) -> Tables:
+    """Measurements and sheets of a study whose endpoints are collected, as reports show them."""
+    tables = tables_of(EVERY, study, study.folder / "endpoints" / "measurements.tsv", None)
     # Read once: no analysis follows.
     _parsed.cache_clear()
     return tables

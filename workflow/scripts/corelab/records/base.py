@@ -45,11 +45,25 @@ def omitted() -> Any:
     return field(default=None, metadata={"omitted": True})
 
 
+#: Settings that were read, by their text: those of thousands of masks are few.
+_SETTINGS: dict[str, Mapping[str, Any]] = {}
+
+
+def settings_used() -> Any:
+    """Field of the settings of a result; equal ones are one object, which nobody changes."""
+    read = {"read": lambda given: _SETTINGS.setdefault(repr(given), given)}
+    return field(default_factory=dict, metadata=read)
+
+
 def _plainly(value: Any) -> Any:
     """A value as read: lists are tuples, and equal texts one object (of many rows, most are)."""
-    if isinstance(value, str):
-        return sys.intern(value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, dict):
+        return {key: _one_text(item) for key, item in value.items()}
+    return tuple(map(_one_text, value)) if isinstance(value, list) else _one_text(value)
+
+
+def _one_text(value: Any) -> Any:
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 class _Layout(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from corelab.records.base import Record, by_key, many, omitted, one
+from corelab.records.base import Record, by_key, many, omitted, one, settings_used
 
 #: Source of a mask that names no reader.
 SUPPLIED = "supplied"
@@ -379,7 +379,7 @@ class Mask(Record):
     scan_ids: tuple[str, ...] = ()
     status: str = "ok"
     reason: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = settings_used()
     quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property

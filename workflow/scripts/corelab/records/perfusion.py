@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from corelab.records.base import Record, many, omitted, one
+from corelab.records.base import Record, many, omitted, one, settings_used
 from corelab.records.images import Mask
 
 
@@ -109,7 +109,7 @@ class Perfused(Record):
     quantities: tuple[Quantity, ...] = many(Quantity)
     figures: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = settings_used()
     status: str = "ok"
     reason: str | None = None
     products: Mapping[str, str] | None = omitted()

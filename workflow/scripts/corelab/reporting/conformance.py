@@ -58,7 +58,7 @@ class Issue:
 
 def _terms(dataset: Dataset) -> Iterator[Issue]:
     for variable in dataset.variables:
-        column = dataset.frame[variable.name]
+        column = dataset.frame[variable.name].astype(object)
         known = set(CODELISTS.get(variable.codelist, ()))
         if variable.codelist:
             values = column.dropna()
@@ -83,8 +83,8 @@ def _structure(dataset: Dataset, subjects: Collection[str]) -> Iterator[Issue]:
         rule = "one record per key"
         yield Issue("error", dataset.name, " ".join(keys), rule, "repeated key", doubled)
     if "USUBJID" in frame:
-        strange = frame[~frame["USUBJID"].isin(subjects)]
-        for value, number in strange["USUBJID"].value_counts().sort_index().items():
+        strange = frame["USUBJID"][~frame["USUBJID"].isin(subjects)].astype(object)
+        for value, number in strange.value_counts().sort_index().items():
             yield Issue(
                 "error", dataset.name, "USUBJID", "subject of ADSL", str(value), int(number)
             )

@@ -98,7 +98,10 @@ class Description:
 
 @dataclass(frozen=True)
 class Dataset(Description):
-    """A data set: variables and their records."""
+    """A data set: variables and their records.
+
+    Columns of texts may be categorical; what is missing is None or NaN.
+    """
 
     frame: pd.DataFrame
 
@@ -232,8 +235,8 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
     for variable, (_, cells) in zip(variables, columns, strict=True):
         column = pd.Series(cells, index)
         if variable.kind == "text":
-            column = column.astype(object)
-            values[variable.name] = column.where(column.notna(), None)
+            # Texts repeat: of each record a code is held, not a reference.
+            values[variable.name] = column.astype(object).astype("category")
         else:
             values[variable.name] = pd.to_numeric(column, errors="coerce").astype(float)
     frame = pd.DataFrame(values, index=index, copy=False)
@@ -305,7 +308,7 @@ def refused_cells(dataset: Dataset) -> list[RefusedCell]:
             continue
         column = dataset.frame[variable.name]
         # Texts repeat: each is looked at once, the records only where one is refused.
-        reasons = {value: _refusal(str(value)) for value in set(column) if value is not None}
+        reasons = {value: _refusal(str(value)) for value in column.dropna().unique()}
         if not any(reasons.values()):
             continue
         kept_in = f"{dataset.name.lower()}.json"
@@ -334,8 +337,8 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
         column = dataset.frame[variable.name]
         if variable.kind == "text":
             texts = [
-                "" if value is None or (number, variable.name) in blank else str(value)
-                for number, value in enumerate(column, start=1)
+                "" if gone or (number, variable.name) in blank else str(value)
+                for number, (value, gone) in enumerate(zip(column, column.isna(), strict=True), 1)
             ]
             columns[variable.name] = pd.Series(texts, column.index, dtype=object)
         else:
@@ -376,7 +379,7 @@ def text_length(dataset: Dataset, variable: Variable) -> int:
     """
     if variable.kind != "text":
         return 8
-    texts = {str(value) for value in dataset.frame[variable.name] if value is not None}
+    texts = map(str, dataset.frame[variable.name].dropna().unique())
     return max([1, *(len(text.encode("utf-8")) for text in texts)])
 
 
@@ -385,10 +388,10 @@ def _encoded(cell: Any) -> str:
 
 
 def _json_value(value: Any, kind: str) -> Any:
-    if kind == "text":
-        return None if value is None else str(value)
-    if value is None or math.isnan(float(value)):
+    if value is None or value != value:
         return None
+    if kind == "text":
+        return str(value)
     return int(value) if kind == "integer" and float(value).is_integer() else float(value)
 
 

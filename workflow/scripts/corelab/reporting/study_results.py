@@ -19,15 +19,14 @@ def study_results(part: Mapping[str, Any], files: Any) -> Results:
     part
         Parameter ``study`` of the job (:meth:`corelab.study.model.Study.part`).
     files
-        Input of the job: ``features``, ``exhibits``, and ``submission`` (its index) where the job
-        follows it.
+        Input of the job: ``exhibits``, and ``submission`` (its index) where the job follows it.
     """
     study = read_study(part)
     submission = getattr(files, "submission", None)
     return read_results(
         study.folder,
         study.settings,
-        study_tables(study, files.features),
+        study_tables(study),
         exhibits=list(files.exhibits),
         conformance=submission and Path(submission).parent / "datasets" / "conformance.tsv",
     )
