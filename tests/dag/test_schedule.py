@@ -17,7 +17,7 @@ from corelab.workflow.costs import Limits, priorities
 #: Seconds of a job, mean of a demo that kept both cores busy (`s` of the benchmark files: their
 #: `cpu_time` is not looked at between 15 and 45 s); other jobs take the time of a start.
 COST_S = {
-    **{"simulate_visit": 11.0, "normalise": 38.2, "prepare": 19.7, "perfuse": 22.1},
+    **{"simulate_visit": 17.0, "normalise": 38.2, "prepare": 19.7, "perfuse": 22.1},
     **{"quality_figures": 6.5, "segment": 7.5, "measure": 4.3, "simulate_truth": 10.0},
     **{"analyse": 8.5, "draw": 10.5},
 }
@@ -41,7 +41,7 @@ def plan(tmp_path_factory):
     labels = dict(re.findall(r'(\d+)\[label = "([^"]+)"', text))
     jobs = {}
     for number, label in sorted((int(number), label) for number, label in labels.items()):
-        # The scans of a stroke visit are a rule of their own: simulate_<subject>_<session>.
+        # The scans of a subject of the stroke trial are a rule of their own: simulate_<subject>.
         rule = re.sub(r"^simulate_sub-.*", "simulate_visit", label.split("\\n")[0])
         priority = stages.get(rule, 100 if rule in AT_ONCE else 0)
         if callable(priority):

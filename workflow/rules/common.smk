@@ -29,7 +29,7 @@ from corelab.study.findings import errors, grouped_lines
 from corelab.study.loading import StudyError, load_study
 from corelab.study.presets import with_preset
 from corelab.study.schema import repeated_keys
-from corelab.study.naming import session_entity, subject_entity
+from corelab.study.naming import subject_entity
 from corelab.workflow import inputs
 from corelab.workflow.cohort import cohort_of
 from corelab.workflow.costs import Limits, growing, priorities, priority_of

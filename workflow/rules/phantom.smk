@@ -91,22 +91,21 @@ rule simulate_visit:
         "../scripts/simulate_visit.py"
 
 
-def simulated_visits():
-    """Visits of the simulated stroke trial -> their scans: which kinds there are differs."""
-    visits = {}
+def simulated_subjects():
+    """Subjects of the simulated stroke trial -> their scans: which there are differs."""
+    subjects = {}
     for path, row in TARGETS.simulated.items():
         if "/phantom/visits/" not in path:
-            subject = subject_entity(row.participant_id)
-            visits.setdefault(f"{subject}_{session_entity(row.visit)}", []).append(path)
-    return visits
+            subjects.setdefault(subject_entity(row.participant_id), []).append(path)
+    return subjects
 
 
-for VISIT, SCANS in simulated_visits().items():
+for SUBJECT, SCANS in simulated_subjects().items():
 
-    # The scans of a visit share the head, the lesion and most of the work: one job.
+    # The scans of a subject share the head, the lesion and most of the work: one job.
     rule:
         name:
-            f"simulate_{VISIT}"
+            f"simulate_{SUBJECT}"
         input:
             GATE,
             shapes=shape_files,
@@ -114,10 +113,10 @@ for VISIT, SCANS in simulated_visits().items():
             images=SCANS,
             sidecars=[path.removesuffix(".nii.gz") + ".json" for path in SCANS],
         log:
-            log_of(f"simulate_{VISIT}"),
+            log_of(f"simulate_{SUBJECT}"),
         benchmark:
-            benchmark_of(f"simulate_{VISIT}")
-        priority: priority_of(PRIORITIES, "simulate_visit", VISIT.partition("_")[0])
+            benchmark_of(f"simulate_{SUBJECT}")
+        priority: priority_of(PRIORITIES, "simulate_visit", SUBJECT)
         conda:
             "../../environment.yml"
         resources:
@@ -127,7 +126,7 @@ for VISIT, SCANS in simulated_visits().items():
             phantom=simulated_trial(),
             code=code("simulate_visit"),
         message:
-            f"Simulating {VISIT}"
+            f"Simulating {SUBJECT}"
         script:
             "../scripts/simulate_visit.py"
 

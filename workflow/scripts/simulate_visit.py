@@ -1,4 +1,4 @@
-"""Rule simulate_visit: the scans and masks of one visit of a simulated trial."""
+"""Rules simulate_visit and simulate_SUBJECT: scans and masks of a visit or of a subject."""
 
 from corelab.provenance.job import job
 

@@ -462,7 +462,7 @@ class Targets:
         Parameters
         ----------
         rules
-            Rules of Snakemake. Those made for one simulated visit count as ``simulate_visit``.
+            Rules of Snakemake. Those made for one simulated subject count as ``simulate_visit``.
         """
         names = ("phantom", "images", "endpoints", "statistics", "report", "submission", "verify")
         # One file of a stage stands for those of all visits.
