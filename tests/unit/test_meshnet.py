@@ -283,6 +283,15 @@ def test_findings_before_computing(written, tmp_path):
     assert [path.name for path in model_files(folder)] == ["model.json", "model.bin"]
 
 
+def test_two_entries_that_would_write_one_file():
+    entry = {"id": "net", "kind": "learned", "label": "oedema",
+             "inputs": {"T1c": "a.nii", "FLAIR": "b.nii"}}  # fmt: skip
+    other = {**entry, "label": "necrosis"}
+    assert not list(model_findings(config_of(segmentation={"external": [entry, other]})))
+    (found,) = model_findings(config_of(segmentation={"external": [entry, other, entry]}))
+    assert found.severity == "error" and "pipeline:net" in found.message
+
+
 def test_schema_of_an_entry():
     schema = load_schema("config")["properties"]["segmentation"]["properties"]["external"]
     entry = {"id": "net", "label": "lesion", "kind": "meshnet", "inputs": {"T2w": "a.nii"}}

@@ -72,12 +72,21 @@ def configured_models(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def model_findings(config: Config) -> Iterator[Finding]:
-    """Missing files of networks (errors), and weights that the lock file does not name (notes)."""
+    """Missing files of networks and repeated entries (errors), and weights that the lock file does
+    not name (notes).
+    """
     extraction = config.brain_extraction
     if extraction.method == "mindgrab" and not extraction.weights:
         message = f"brain_extraction.method is {extraction.method}, but no weights are named"
         remedy = "give the path of the network's model.json (docs/models.md), or use classical"
         yield in_config("brain_extraction.weights", "", message, remedy)
+    known: set[tuple[str, str]] = set()
+    for number, entry in enumerate(config.segmentation.external):
+        if (entry.id, entry.label) in known:
+            message = f"two entries give pipeline:{entry.id} a mask of {entry.label}"
+            remedy = "give one of them another id: their files would have one name"
+            yield in_config(f"segmentation.external.{number}.id", entry.id, message, remedy)
+        known.add((entry.id, entry.label))
     for key, weights in configured_models(config):
         files = model_files(weights)
         missing = [path.name for path in files if not path.is_file()]
