@@ -380,7 +380,6 @@ EXPERT_ML = {
     "pat0003": {"necrosis": 1.252, "oedema": 148.264, "nonenhancing": 3.162, "enhancing": 21.250},
 }
 PATIENTS = {"pat0001": DEVELOP, "pat0002": JUDGE, "pat0003": JUDGE}
-GLIOMA_LABELS = ("whole-tumour", "enhancing", "oedema", "necrosis", "tumourcore")
 _VOLUMES = {
     "whole-tumour": "whole_tumour_volume",
     "enhancing": "enhancing_volume",
@@ -416,21 +415,7 @@ def glioma_study(folder: Path, data: Path) -> Path:
                     label_values=",".join(map(str, values)),
                 )
             )
-    blocks = {
-        "study": {"disease": "glioma"},
-        "registration": {"preset": "testing"},
-        "segmentation": {
-            "external": [
-                {
-                    "id": "network",
-                    "kind": "learned",
-                    "label": label,
-                    "inputs": {"T1c": "t1c.nii", "FLAIR": "flair.nii"},
-                }
-                for label in GLIOMA_LABELS
-            ]
-        },
-    }
+    blocks = {"study": {"disease": "glioma"}, "registration": {"preset": "testing"}}
     return study(folder, "real_glioma", rows, **blocks)
 
 
@@ -447,15 +432,12 @@ def _positive(path: Path, folder: Path) -> Path:
 def glioma_figures(results: Results, data: Path) -> list[Figure]:
     """Whole tumour and enhancing tumour against the experts, both exports; supplied masks."""
     figures: list[Figure] = []
-    learned: list[Figure] = []
     scores: dict[tuple[str, str], float] = {}
     for patient, role in PATIENTS.items():
         labels = data / "glioma/brats2013" / patient / "OTMultiClass.nii.gz"
         for export in ("p", "z"):
             who = f"{export}{patient}"
-            for label in GLIOMA_LABELS:
-                if export == "p":
-                    learned.append(_learned_figure(results, patient, label, labels))
+            for label in ("whole-tumour", "enhancing", "oedema", "necrosis", "tumourcore"):
                 entry = results.entry(who, label)
                 if entry["path"] is None:
                     figures.append(
@@ -505,27 +487,7 @@ def glioma_figures(results: Results, data: Path) -> list[Figure]:
                 Figure(f"z{patient}", role, f"supplied {label}", f"{value:.3f} mL",
                        f"{expected_ml:.3f} mL (voxel count)", "exact", bool(exact))
             )  # fmt: skip
-    return figures + learned
-
-
-#: The network saw no patient, but its generator was changed once after its masks were looked at.
-LOOKED_AT = "network: simulated patients only; its generator was changed once after a look at this"
-
-
-def _learned_figure(results: Results, patient: str, label: str, expert: Path) -> Figure:
-    """The network of Corelab's own beside the classical method."""
-    source = "pipeline:network"
-    entry = results.entry(f"p{patient}", label, source)
-    found, voxel_ml, _ = mask_of(results.mask(f"p{patient}", label, source))
-    expected, _, _ = mask_of(expert, EXPERT[label])
-    low, high = entry["quality"]["volume_low_ml"], entry["quality"]["volume_high_ml"]
-    return Figure(
-        f"p{patient}",
-        LOOKED_AT,
-        f"{label} by the network (option), Dice and mL",
-        f"{dice(found, expected):.3f}, {found.sum() * voxel_ml:.1f} ({low:.1f} to {high:.1f})",
-        f"experts, {expected.sum() * voxel_ml:.1f}",
-    )
+    return figures
 
 
 # --- brain masks -------------------------------------------------------------------------------

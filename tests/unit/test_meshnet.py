@@ -284,8 +284,8 @@ def test_findings_before_computing(written, tmp_path):
 
 
 def test_two_entries_that_would_write_one_file():
-    entry = {"id": "net", "kind": "learned", "label": "oedema",
-             "inputs": {"T1c": "a.nii", "FLAIR": "b.nii"}}  # fmt: skip
+    entry = {"id": "net", "label": "oedema", "inputs": {"FLAIR": "b.nii"},
+             "command": ["program"], "output": "mask.nii"}  # fmt: skip
     other = {**entry, "label": "necrosis"}
     assert not list(model_findings(config_of(segmentation={"external": [entry, other]})))
     (found,) = model_findings(config_of(segmentation={"external": [entry, other, entry]}))

@@ -26,11 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from corelab.learned.lesions import logit_of
 from corelab.provenance.places import own_weights
-from corelab.terms.learned import LEARNED
 from train.heads import brain_sample
-from train.tumours import tumour_sample
 from train.unet import UNet
 
 Sample = Callable[[int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
@@ -38,30 +35,18 @@ Sample = Callable[[int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a network learns: its heads, its channels and classes.
-
-    ``weight`` is how often the cross entropy counts a voxel that is not of the first class: small
-    lesions are a thousandth of a head, and a network that finds none is right nearly everywhere.
-    """
+    """What a network learns: its heads, its channels and classes."""
 
     sample: Sample
     inputs: int
     classes: int
     widths: tuple[int, ...] = (16, 32, 32)
     rate: float = 2e-3
-    weight: float = 1.0
 
 
-TASKS = {
-    "brain": Task(brain_sample, 1, 2),
-    "tumour": Task(tumour_sample, 2, 4, weight=3.0),
-}
+TASKS = {"brain": Task(brain_sample, 1, 2)}
 #: Heads that judge: seeds that training never reaches.
 HELD_OUT, JUDGED = 1_000_000_000, 24
-#: Heads that limits of volumes are chosen on, and heads that judge them; so many of each.
-CHOSEN_ON, JUDGED_ON, CALIBRATED = 1_100_000_000, 1_200_000_000, 120
-#: Logits at which limits may lie.
-LEVELS = np.arange(0.05, 4.0, 0.05)
 #: Recent heads that are learnt from a second time.
 KEPT = 64
 
@@ -81,20 +66,14 @@ class Heads(torch.utils.data.IterableDataset[Any]):
             yield torch.from_numpy(image), torch.from_numpy(labels.astype(np.int64))
 
 
-def loss_of(score: Tensor, truth: Tensor, weight: float) -> Tensor:
-    """Cross entropy and one minus the mean Dice of the classes but the first.
-
-    Without the classes that a head does not have: their Dice would teach to find nothing anywhere.
-    """
+def loss_of(score: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy and one minus the mean Dice of the classes but the first."""
     share = score.softmax(1)[:, 1:]
     wanted = one_hot(truth, score.shape[1]).movedim(-1, 1)[:, 1:].to(share.dtype)
     axes = (0, 2, 3, 4)
     overlap = 2 * (share * wanted).sum(axes) + 1
     dice = overlap / (share.sum(axes) + wanted.sum(axes) + 1)
-    present = (wanted.sum(axes) > 0).to(dice.dtype)
-    lost = ((1 - dice) * present).sum() / present.sum().clamp(min=1)
-    weights = torch.tensor([1.0, *[weight] * (score.shape[1] - 1)])
-    return cross_entropy(score, truth, weights) + lost
+    return cross_entropy(score, truth) + 1 - dice.mean()
 
 
 def dice_of(score: Tensor, truth: Tensor) -> list[float]:
@@ -108,14 +87,13 @@ def dice_of(score: Tensor, truth: Tensor) -> list[float]:
 
 
 def judged(network: UNet, task: Task) -> list[float]:
-    """Median and least of the mean Dice over the held-out heads that have the first class."""
+    """Median and least Dice over the held-out heads, first class."""
     network.eval()
     dice = []
     with torch.no_grad():
         for image, truth in Heads(task.sample, HELD_OUT, JUDGED):
-            if (truth == 1).any():
-                score = network(image[None].to(memory_format=torch.channels_last_3d))
-                dice.append(float(np.mean(dice_of(score, truth[None]))))
+            score = network(image[None].to(memory_format=torch.channels_last_3d))
+            dice.append(dice_of(score, truth[None])[0])
     network.train()
     return [float(np.median(dice)), min(dice)]
 
@@ -147,8 +125,8 @@ def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
             group["lr"] = max(rate, 1e-5)
         # Making a head takes longer than learning from it: each new one comes with a recent one.
         again = [*again[-KEPT + 1 :], head]
-        sums.append(learn(network, optimiser, task.weight, *head))
-        learn(network, optimiser, task.weight, *again[choose.integers(len(again))])
+        sums.append(learn(network, optimiser, *head))
+        learn(network, optimiser, *again[choose.integers(len(again))])
         done += 1
         if done % 50 == 0 or done == steps:
             row: dict[str, Any] = {"step": done, "seconds": round(time.time() - begun, 1)}
@@ -165,60 +143,19 @@ def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
 
 
 def learn(
-    network: UNet, optimiser: torch.optim.Optimizer, weight: float, image: Tensor, truth: Tensor
+    network: UNet, optimiser: torch.optim.Optimizer, image: Tensor, truth: Tensor
 ) -> tuple[float, ...]:
     """One step; loss and Dice before it."""
     image = image.to(memory_format=torch.channels_last_3d)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         score = network(image)
     score = score.float()
-    loss = loss_of(score, truth, weight)
+    loss = loss_of(score, truth)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
     return (float(loss.detach()), *dice_of(score.detach(), truth))
-
-
-def covered(name: str, network: UNet, first: int) -> dict[str, NDArray[np.bool_]]:
-    """Label -> whether the limits of each simulated scan hold its true volume, for all levels.
-
-    Limits are the volumes above a logit and above its negative, as inference takes them (mean of
-    the scan and its mirror image). Scans without the label are left out.
-    """
-    found: dict[str, list[NDArray[np.bool_]]] = {}
-    labels = {label: task for label, task in LEARNED.items() if task.name == name}
-    with torch.no_grad():
-        for image, truth in Heads(TASKS[name].sample, first, CALIBRATED):
-            turned = torch.stack([image, image.flip(1)])
-            score = network(turned.to(memory_format=torch.channels_last_3d)).numpy()
-            for label, task in labels.items():
-                classes = task.classes[label]
-                volume = int(np.isin(truth.numpy(), classes).sum())
-                if not volume:
-                    continue
-                one, other = (logit_of(part, classes) for part in score)
-                logit = np.sort(((one + other[::-1]) / 2).ravel())
-                above, below = (
-                    logit.size - np.searchsorted(logit, sign * LEVELS, "right") for sign in (1, -1)
-                )
-                found.setdefault(label, []).append((above <= volume) & (volume <= below))
-    return {label: np.array(rows) for label, rows in found.items()}
-
-
-def limits(name: str, network: UNet) -> dict[str, dict[str, float]]:
-    """Label -> level whose limits hold 90 % of volumes, and the share that they hold elsewhere."""
-    network.eval()
-    chosen, others = (covered(name, network, first) for first in (CHOSEN_ON, JUDGED_ON))
-    found = {}
-    for label, rows in chosen.items():
-        at = min(int(np.searchsorted(rows.mean(0), 0.9)), LEVELS.size - 1)
-        found[label] = {
-            "logit": round(float(LEVELS[at]), 2),
-            "held": round(float(rows[:, at].mean()), 3),
-            "judged": round(float(others[label][:, at].mean()), 3),
-        }
-    return found
 
 
 def export(name: str, folder: Path) -> Path:
@@ -231,27 +168,23 @@ def export(name: str, folder: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(packed.getvalue())
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
-    facts: dict[str, Any] = {
+    facts = {
         "task": name,
         "licence": "GPL-3.0-or-later",
-        "data": "synthesised heads of workflow/scripts/train; no patient",
+        "data": "synthesised heads of workflow/scripts/train/heads.py; no patient",
         "card": "docs/models.md: domain, figures on real scans, failure cases",
         "sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         "parameters": sum(value.size for value in half.values()),
         "widths": TASKS[name].widths,
         "heads": state["done"],
         "steps": 2 * state["done"],
-        "loss": f"cross entropy (weight {TASKS[name].weight}) + 1 - mean Dice",
+        "loss": "cross entropy + 1 - mean Dice",
         "optimiser": f"AdamW, rate {TASKS[name].rate}, cosine",
         "held_out_heads": JUDGED,
         "torch": torch.__version__,
         "curve": [[row["step"], row["loss"], row["dice"]] for row in curve],
         "held_out": [[row["step"], *row["held_out"]] for row in curve if "held_out" in row],
     }
-    if name in {task.name for task in LEARNED.values()}:
-        network = UNet(TASKS[name].inputs, TASKS[name].classes, TASKS[name].widths)
-        network.load_state_dict({key: torch.from_numpy(half[key]).float() for key in half})
-        facts["limits"] = limits(name, network)
     path = target.with_name("training.json")
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path

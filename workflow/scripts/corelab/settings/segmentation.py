@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from corelab.settings.base import Absent, Number, Registered, Settings, Texts, pattern
-from corelab.terms.learned import LEARNED
 
 #: Threshold -> the limit that shrinks the mask, and the one that lets it grow.
 Limits = Mapping[str, tuple[Number, Number]]
@@ -423,32 +422,6 @@ Label = Literal[
 ]  # fmt: skip
 
 
-#: What an entry of kind learned must name: a label that a network has, and the scans of that one.
-_LEARNED: list[Any] = [
-    {
-        "if": {"properties": {"kind": {"const": "learned"}}, "required": ["kind"]},
-        "then": {"properties": {"label": {"enum": list(LEARNED)}}},
-    },
-    *(
-        {
-            "if": {
-                "properties": {"kind": {"const": "learned"}, "label": {"const": label}},
-                "required": ["kind"],
-            },
-            "then": {
-                "properties": {
-                    "inputs": {
-                        "required": list(task.kinds),
-                        "propertyNames": {"enum": list(task.kinds)},
-                    }
-                }
-            },
-        }
-        for label, task in LEARNED.items()
-    ),
-]
-
-
 class ExternalProgram(Settings):
     """A program or network whose masks stand beside those of the pipeline."""
 
@@ -462,7 +435,6 @@ class ExternalProgram(Settings):
                         "properties": {"inputs": {"maxProperties": 1}},
                     },
                 },
-                *_LEARNED,
                 {
                     "if": {"properties": {"kind": {"const": "command"}}},
                     "then": {"required": ["command", "output"]},
@@ -471,8 +443,8 @@ class ExternalProgram(Settings):
         }
     )
     kind: Annotated[str, Registered("segmenters")] = "command"
-    """command (a program), meshnet (a TensorFlow.js layers model, run here), learned (the network
-    of the label that is part of Corelab), or the segmenter of another package; docs/models.md
+    """command (a program), meshnet (a TensorFlow.js layers model, run here; docs/models.md), or the
+    segmenter of another package
     """
     weights: str | Absent = None
     """Of kind meshnet: its model.json"""
@@ -487,8 +459,8 @@ class ExternalProgram(Settings):
     inputs: Annotated[
         Mapping[str, Annotated[str, pattern(r"^[^/.][^:]*[.]nii([.]gz)?$")]], Field(min_length=1)
     ]
-    """Kind of scan -> file name under {folder} (of kind meshnet one kind of scan, of kind learned
-    those of the label; the names are not used); the grid is that of the first
+    """Kind of scan -> file name under {folder} (kind meshnet: one kind of scan, the name is not
+    used); the grid is that of the first
     """
     command: Annotated[Texts, Field(min_length=1)] | Absent = None
     """Words of the command; {folder} is the folder of inputs and output, brain.nii.gz in it the

@@ -10,7 +10,6 @@ from corelab.provenance.places import own_weights
 from corelab.records.images import InsertRow, ScanRow
 from corelab.study.model import Study
 from corelab.study.models import configured_models, model_files
-from corelab.terms.learned import LEARNED
 
 #: Columns of a scan's row that change when other rows of the sheet, or its file, do.
 _HIDDEN = {"line", "exists", "bytes", "simulated"}
@@ -66,9 +65,6 @@ def network_files(study: Study, block: str) -> list[str]:
     ]
     if study.settings.brain_extraction.method == "learned" and block == "brain_extraction.":
         files.append(own_weights("brain"))
-    if block == "segmentation.":
-        own = [one for one in study.settings.segmentation.external if one.kind == "learned"]
-        files += sorted({own_weights(LEARNED[one.label].name) for one in own})
     return [str(file) for file in files if file.is_file()]
 
 
