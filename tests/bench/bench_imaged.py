@@ -11,6 +11,7 @@ The report is not made: it draws every subject (docs/scale.md).
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -66,12 +67,15 @@ def link_files(source: Path, target: Path, people: list[str], image: Path) -> No
     for person in people:
         for path in folders:
             Path(target, _renamed(str(path.relative_to(source)), person)).mkdir(parents=True)
+        # One for each participant: a file system limits the links to one file.
+        own = Path(target, f"sub-{person}", image.name)
+        shutil.copyfile(image, own)
         for path in files:
             place = Path(target, _renamed(str(path.relative_to(source)), person))
             if path in texts:
                 place.write_text(_renamed(texts[path], person), encoding="utf-8")
             elif path.name.endswith(".nii.gz"):
-                place.hardlink_to(image)
+                place.hardlink_to(own)
             else:
                 place.hardlink_to(path)
     # All made at one time: none is older than what it is made from.

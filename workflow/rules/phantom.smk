@@ -142,6 +142,8 @@ rule simulate_truth:
         log_of("simulate_truth"),
     benchmark:
         benchmark_of("simulate_truth")
+    # Before the jobs of the whole cohort, of which submission and report wait for it.
+    priority: 1
     conda:
         "../../environment.yml"
     resources:
