@@ -43,7 +43,7 @@ def plan(tmp_path_factory):
     for number, label in sorted((int(number), label) for number, label in labels.items()):
         # The scans of a subject of the stroke trial are a rule of their own: simulate_<subject>.
         rule = re.sub(r"^simulate_sub-.*", "simulate_visit", label.split("\\n")[0])
-        priority = stages.get(rule, 100 if rule in AT_ONCE else int(rule == "simulate_truth"))
+        priority = stages.get(rule, 100 if rule in AT_ONCE else 0)
         if callable(priority):
             priority = priority(SimpleNamespace(**_wildcards(label, waits.get(number), labels)))
         jobs[number] = rule, priority, waits.get(number, set())
@@ -101,14 +101,6 @@ def test_images_of_the_first_participant_come_early(plan, seed):
     drawn = _ends(plan, times, "quality_figures")
     assert len(drawn) == 6
     assert drawn[0] < 0.3 * max(end for _, end in times.values())
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_submission_does_not_wait_for_the_truth_alone(plan, seed):
-    times = _run(plan, 2, seed)
-    (truth,) = _ends(plan, times, "simulate_truth")
-    begins = min(times[number][0] for number in plan if plan[number][0] == "submission")
-    assert truth < begins - 2 * START_S
 
 
 def test_without_priorities_they_come_late(plan):
