@@ -116,6 +116,7 @@ rule manifest:
     conda:
         "../../environment.yml"
     resources:
+        mem_mb=growing(2000),
         runtime="60m",
     params:
         config=config,
@@ -146,6 +147,7 @@ rule verified:
     conda:
         "../../environment.yml"
     resources:
+        mem_mb=growing(2000),
         runtime="60m",
     params:
         folder=FOLDER,

@@ -49,7 +49,7 @@ def _ids(*names: str) -> list[dict[str, str]]:
     return [{"@id": name} for name in names]
 
 
-def _root(manifest: Manifest, files: list[dict[str, Any]], here: str) -> dict[str, Any]:
+def _root(manifest: Manifest, files: list[dict[str, str]], here: str) -> dict[str, Any]:
     study = manifest.study
     return _entity(
         "./",
@@ -61,7 +61,7 @@ def _root(manifest: Manifest, files: list[dict[str, Any]], here: str) -> dict[st
         identifier=manifest.products_sha256,
         conformsTo=_ids(*PROFILES),
         mainEntity={"@id": here + WORKFLOW},
-        hasPart=_ids(here + WORKFLOW, *(item["@id"] for item in files)),
+        hasPart=[*_ids(here + WORKFLOW), *files],
         mentions=_ids("#run"),
     )
 
@@ -122,7 +122,7 @@ def _sources(manifest: Manifest) -> list[dict[str, Any]]:
 
 def _run(
     manifest: Manifest,
-    files: list[dict[str, Any]],
+    files: list[dict[str, str]],
     sources: list[dict[str, Any]],
     here: str,
 ) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ def _run(
             actionStatus="http://schema.org/CompletedActionStatus",
             endTime=UNDATED,
             object=_ids(*(item["@id"] for item in sources), "#plan"),
-            result=_ids(*(item["@id"] for item in files)),
+            result=files,
         ),
         _entity("#core-laboratory", "Organization", name="Imaging core laboratory of the study"),
         _entity(
@@ -169,6 +169,7 @@ def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
     ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
     """
     files, sources = _files(manifest, here), _sources(manifest)
+    named = _ids(*(item["@id"] for item in files))
     standards = ("https://w3id.org/ro/crate/1.1", list(PROFILES)[-1])
     graph = [
         _entity(
@@ -177,9 +178,9 @@ def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
             about={"@id": "./"},
             conformsTo=_ids(*standards),
         ),
-        _root(manifest, files, here),
+        _root(manifest, named, here),
         *_workflow(manifest, here),
-        *_run(manifest, files, sources, here),
+        *_run(manifest, named, sources, here),
         _entity(_LICENSE, "CreativeWork", name="GPL-3.0-or-later"),
         *(
             _entity(name, "CreativeWork", name=words, version=version)

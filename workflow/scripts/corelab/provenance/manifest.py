@@ -224,7 +224,7 @@ def _host_independent(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Product:
     """A product: SHA-256, size in bytes, what it is, and the rule that wrote it."""
 
