@@ -1,8 +1,10 @@
 """Provenance: products are whole or absent, bytes follow content, and changes are noticed."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from corelab.provenance.compare import compare_studies
 from corelab.provenance.job import UserError
 from corelab.provenance.manifest import (
     Manifest,
+    Source,
+    StoredProducts,
     _product_files,
     _rule_of,
     build_manifest,
@@ -28,7 +32,10 @@ from corelab.provenance.manifest import (
 from corelab.provenance.products import (
     atomic_path,
     format_cell,
+    json_text,
+    plain,
     read_table,
+    write_json,
     write_table,
 )
 from corelab.provenance.rules import workflow_rules
@@ -63,6 +70,50 @@ def test_tables_keep_every_bit(numbers):
         assert read_table(path, numeric=["v"])["v"].tolist() == numbers
 
 
+CELLS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+CONTENT = st.recursive(
+    CELLS, lambda some: st.lists(some) | st.dictionaries(st.text() | st.integers(), some)
+)
+
+
+@settings(deadline=None)
+@given(CONTENT)
+def test_json_is_written_as_the_standard_library_does(content):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        text = write_json(content, Path(folder, "a.json")).read_text(encoding="utf-8")
+    known = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False)
+    assert text == known + "\n"
+
+
+def test_long_json_is_written_piece_by_piece(tmp_path):
+    pairs = {"b/2": StoredProducts(tmp_path / "none.jsonl"), "a": iter([Source("x", "00"), ()])}
+    (tmp_path / "none.jsonl").write_text('["b", "11", 3, "map", "maps"]\n["a", "22", 4]\n')
+    found = json.loads(write_json(pairs, tmp_path / "a.json").read_text())
+    assert found["a"] == [{"name": "x", "sha256": "00"}, []]
+    assert list(found["b/2"]) == ["b", "a"]  # pairs keep their order
+    assert found["b/2"]["b"] == {"sha256": "11", "bytes": 3, "role": "map", "rule": "maps"}
+
+
+def test_products_sort_as_their_paths_do(tmp_path):
+    names = [
+        "maps/a/b.txt",
+        "maps/a.txt",
+        "maps/a-b/c",
+        "maps/a0",
+        "maps/.x",
+        "maps/a/.y/z",
+        "endpoints/q",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "maps" / "link").symlink_to(tmp_path / "maps" / "a")
+    known = sorted(name for name in names if name != "maps/.x")
+    assert list(_product_files(tmp_path)) == known
+
+
 def test_table_bytes_do_not_depend_on_row_order(tmp_path):
     frame = pd.DataFrame({"id": ["007", "1", None], "v": [0.1, np.nan, 3.0]})
     first = write_table(frame, tmp_path / "a.tsv", ["id", "v"]).read_bytes()
@@ -86,13 +137,17 @@ def test_verification_names_what_changed_and_the_first_cause(tmp_path):
         (tmp_path / name).write_text(name)
     manifest = build_manifest(tmp_path, **EMPTY)
     manifest.write(tmp_path / "provenance" / "manifest.json")
-    assert Manifest.read(tmp_path / "provenance" / "manifest.json") == manifest
-    assert set(verify(tmp_path, manifest)["verdict"]) == {"same"}
+    stored = Manifest.read(tmp_path / "provenance" / "manifest.json")
+    assert dict(stored.products) == dict(manifest.products) and len(stored.products) == 3
+    assert replace(stored, products=manifest.products) == manifest
+    assert {row.verdict for row in verify(tmp_path, stored)} == {"same"}
     assert "3 of 3 products" in verify_lines(tmp_path)[0]
     (tmp_path / "endpoints/measurements.tsv").write_text("forged")
     (tmp_path / "report/index.html").unlink()
     (tmp_path / "maps/b.txt").write_text("new")
-    table = verify(tmp_path, manifest).set_index("file")["verdict"]
+    rows = list(verify(tmp_path, stored))
+    assert [row.file for row in rows] == sorted(row.file for row in rows)
+    table = {row.file: row.verdict for row in rows}
     assert table["endpoints/measurements.tsv"] == "different"
     assert table["report/index.html"] == "missing"
     assert table["maps/b.txt"] == "unlisted"
@@ -105,7 +160,7 @@ def test_manifest_holds_nothing_of_the_place(tmp_path):
     (tmp_path / "maps" / "a.txt").write_text("x")
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.log").write_text("time of day")
-    text = str(build_manifest(tmp_path, **EMPTY))
+    text = json_text(build_manifest(tmp_path, **EMPTY))
     assert str(tmp_path) not in text and "a.log" not in text
 
 
@@ -231,11 +286,11 @@ def test_two_studies_are_compared_against_the_noise_also_with_empty_tables(tmp_p
 def test_the_report_says_what_was_verified_and_stays_verified(tmp_path):
     (tmp_path / "report").mkdir()
     show_verified(tmp_path)
-    assert _product_files(tmp_path) == []  # a study without a report gets none
+    assert list(_product_files(tmp_path)) == []  # a study without a report gets none
     (tmp_path / "report" / "index.html").write_text("page")
     show_verified(tmp_path)
     said = tmp_path / "report" / "verified.js"
     assert said.read_text() == "globalThis.VERIFIED = null;\n"
-    show_verified(tmp_path, pd.DataFrame({"verdict": ["same", "different"]}))
+    show_verified(tmp_path, {"same": 1, "different": 1})
     assert "1 of 2 files agree" in said.read_text() and '"bad"' in said.read_text()
-    assert _product_files(tmp_path) == ["report/index.html"]
+    assert list(_product_files(tmp_path)) == ["report/index.html"]

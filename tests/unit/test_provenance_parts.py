@@ -148,7 +148,7 @@ def test_products_and_what_they_are(tmp_path):
     for name in ("maps/a.txt", "logs/b"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("")
-    assert manifest._product_files(tmp_path) == ["maps/a.txt"]
+    assert list(manifest._product_files(tmp_path)) == ["maps/a.txt"]
     mask = "derivatives/sub-1/ses-a/dwi/sub-1_label-infarct_mask.nii.gz"
     assert (manifest._role_of(mask), manifest._role_of("maps/x")) == (
         "mask",

@@ -7,6 +7,8 @@ the folder that it lies in.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,11 @@ def _ids(*names: str) -> list[dict[str, str]]:
     return [{"@id": name} for name in names]
 
 
-def _root(manifest: Manifest, files: list[dict[str, str]], here: str) -> dict[str, Any]:
+def _products(manifest: Manifest, here: str) -> Iterator[dict[str, str]]:
+    return ({"@id": here + name} for name, _ in manifest.products)
+
+
+def _root(manifest: Manifest, here: str) -> dict[str, Any]:
     study = manifest.study
     return _entity(
         "./",
@@ -61,7 +67,7 @@ def _root(manifest: Manifest, files: list[dict[str, str]], here: str) -> dict[st
         identifier=manifest.products_sha256,
         conformsTo=_ids(*PROFILES),
         mainEntity={"@id": here + WORKFLOW},
-        hasPart=[*_ids(here + WORKFLOW), *files],
+        hasPart=chain(_ids(here + WORKFLOW), _products(manifest, here)),
         mentions=_ids("#run"),
     )
 
@@ -96,9 +102,9 @@ def _workflow(manifest: Manifest, here: str) -> list[dict[str, Any]]:
     ]
 
 
-def _files(manifest: Manifest, here: str) -> list[dict[str, Any]]:
+def _files(manifest: Manifest, here: str) -> Iterator[dict[str, Any]]:
     """Products as data entities."""
-    return [
+    return (
         _entity(
             f"{here}{name}",
             "File",
@@ -108,8 +114,8 @@ def _files(manifest: Manifest, here: str) -> list[dict[str, Any]]:
             encodingFormat=_MEDIA.get(Path(name).suffix, "application/octet-stream"),
             **({"description": product.role} if product.role else {}),
         )
-        for name, product in sorted(manifest.products.items())
-    ]
+        for name, product in manifest.products
+    )
 
 
 def _sources(manifest: Manifest) -> list[dict[str, Any]]:
@@ -120,12 +126,7 @@ def _sources(manifest: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-def _run(
-    manifest: Manifest,
-    files: list[dict[str, str]],
-    sources: list[dict[str, Any]],
-    here: str,
-) -> list[dict[str, Any]]:
+def _run(manifest: Manifest, sources: list[dict[str, Any]], here: str) -> list[dict[str, Any]]:
     """The run, who answers for it, and the plan that it followed."""
     return [
         _entity(
@@ -138,7 +139,7 @@ def _run(
             actionStatus="http://schema.org/CompletedActionStatus",
             endTime=UNDATED,
             object=_ids(*(item["@id"] for item in sources), "#plan"),
-            result=files,
+            result=_products(manifest, here),
         ),
         _entity("#core-laboratory", "Organization", name="Imaging core laboratory of the study"),
         _entity(
@@ -152,7 +153,7 @@ def _run(
 
 
 def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
-    """RO-Crate metadata (JSON-LD) of a study's products.
+    """RO-Crate metadata (JSON-LD) of a study's products; long lists are iterators.
 
     Parameters
     ----------
@@ -164,37 +165,35 @@ def crate(manifest: Manifest, here: str = "") -> dict[str, Any]:
     Examples
     --------
     >>> from corelab.provenance.manifest import Product
-    >>> made = crate(Manifest({"id": "a", "title": "A"}, {"maps/x.nii.gz": Product("00", 3)}, "11"))
+    >>> made = crate(Manifest({"id": "a"}, {"maps/x.nii.gz": Product("00", 3)}.items(), "11"))
     >>> [item["@id"] for item in made["@graph"]][:3]
     ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
     """
-    files, sources = _files(manifest, here), _sources(manifest)
-    named = _ids(*(item["@id"] for item in files))
+    sources = _sources(manifest)
     standards = ("https://w3id.org/ro/crate/1.1", list(PROFILES)[-1])
-    graph = [
+    described = [
         _entity(
             "ro-crate-metadata.json",
             "CreativeWork",
             about={"@id": "./"},
             conformsTo=_ids(*standards),
         ),
-        _root(manifest, named, here),
+        _root(manifest, here),
         *_workflow(manifest, here),
-        *_run(manifest, named, sources, here),
+        *_run(manifest, sources, here),
         _entity(_LICENSE, "CreativeWork", name="GPL-3.0-or-later"),
         *(
             _entity(name, "CreativeWork", name=words, version=version)
             for name, (words, version) in PROFILES.items()
         ),
         *sources,
-        *files,
     ]
     return {
         "@context": [
             "https://w3id.org/ro/crate/1.1/context",
             "https://w3id.org/ro/terms/workflow-run/context",
         ],
-        "@graph": graph,
+        "@graph": chain(described, _files(manifest, here)),
     }
 
 

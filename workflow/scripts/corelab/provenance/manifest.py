@@ -7,17 +7,23 @@ no logs, no times of day, no absolute paths.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import importlib.metadata
 import json
+import os
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections import Counter
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+import ijson
 
 from corelab.provenance.contents import Compared, compare
 from corelab.provenance.job import UserError
@@ -27,13 +33,15 @@ from corelab.provenance.products import (
     read_json,
     read_table,
     write_json,
-    write_table,
+    write_rows,
     write_text,
 )
 from corelab.provenance.rules import workflow_rules
 from corelab.terms.plugins import packages
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from corelab.settings.config import Config
     from corelab.settings.study import StudySettings
 
@@ -120,15 +128,27 @@ def row_identifier(*key: str) -> str:
     return "r-" + hashlib.sha256("\x1f".join(key).encode()).hexdigest()[:12]
 
 
-def _product_files(folder: Path) -> list[str]:
+def _product_files(folder: Path) -> Iterator[str]:
     """Products of a study, relative to its folder, sorted; temporary files are not among them."""
-    found = []
-    for name in PRODUCT_FOLDERS:
-        for file in (folder / name).rglob("*"):
-            relative = file.relative_to(folder).as_posix()
-            if file.is_file() and not file.name.startswith(".") and relative not in NOT_IN_MANIFEST:
-                found.append(relative)
-    return sorted(found)
+    for name in sorted(PRODUCT_FOLDERS):
+        if (folder / name).is_dir():
+            yield from _files_below(folder / name, f"{name}/")
+
+
+def _files_below(folder: Path, prefix: str) -> Iterator[str]:
+    """Files of one folder after the other: those of a large study are never listed together."""
+    with os.scandir(folder) as found:
+        # A folder sorts by what all paths in it begin with.
+        names = sorted(
+            one.name + "/" * one.is_dir(follow_symlinks=False)
+            for one in found
+            if one.is_dir(follow_symlinks=False) or (one.is_file() and one.name[0] != ".")
+        )
+    for name in names:
+        if name.endswith("/"):
+            yield from _files_below(folder / name, prefix + name)
+        elif prefix + name not in NOT_IN_MANIFEST:
+            yield prefix + name
 
 
 #: What a product is, by the beginning of its path; the first that fits.
@@ -234,6 +254,28 @@ class Product:
     rule: str = ""
 
 
+class StoredProducts(ItemsView[str, Product]):
+    """Products in a file, sorted by path; there may be a million, so they are read each time.
+
+    The file is a manifest, or lines of JSON with the path and the fields of each product.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[tuple[str, Product]]:
+        with open(self.path, "rb") as file:
+            if self.path.suffix == ".json":
+                for name, one in ijson.kvitems(file, "products"):
+                    yield name, Product(**one)
+            else:
+                for name, *one in map(json.loads, file):
+                    yield name, Product(*one)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @dataclass(frozen=True, order=True)
 class Source:
     """An input file by name (not by absolute path), with its SHA-256."""
@@ -259,7 +301,7 @@ class Manifest:
     study
         Block ``study`` of the config, and the fingerprint of the plan.
     products, products_sha256
-        By path in the study's folder, and SHA-256 over all of them.
+        Path in the study's folder and product, sorted, and SHA-256 over all of them.
     sources
         Input files, sorted.
     code, rules
@@ -271,7 +313,7 @@ class Manifest:
     """
 
     study: Mapping[str, Any]
-    products: Mapping[str, Product]
+    products: ItemsView[str, Product]
     products_sha256: str
     sources: tuple[Source, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
@@ -291,18 +333,23 @@ class Manifest:
 
     @classmethod
     def read(cls, path: str | Path) -> Manifest:
-        """Read a manifest."""
-        stored = read_json(path)
-        content = {one.name: stored[one.name] for one in fields(cls) if one.name in stored}
-        products, rules = (content.get(key, {}).items() for key in ("products", "rules"))
-        content["products"] = {name: Product(**one) for name, one in products}
+        """Read a manifest; its products are read when they are needed."""
+        builder = ijson.ObjectBuilder()
+        with open(path, "rb") as file:
+            for prefix, event, value in ijson.parse(file, use_float=True):
+                if (prefix or value) != "products" and not prefix.startswith("products."):
+                    builder.event(event, value)
+        content = {
+            one.name: builder.value[one.name] for one in fields(cls) if one.name in builder.value
+        }
+        rules = content.get("rules", {}).items()
         content["rules"] = {name: RuleCode(r["code"], tuple(r["inputs"])) for name, r in rules}
         content["sources"] = tuple(Source(**one) for one in content.get("sources", ()))
-        return cls(**content)
+        return cls(products=StoredProducts(Path(path)), **content)
 
     def write(self, path: str | Path) -> None:
         """Write the manifest."""
-        write_json(asdict(self), path)
+        write_json(self, path)
 
 
 def build_manifest(
@@ -329,21 +376,16 @@ def build_manifest(
     parameters
         The resolved config.
     """
-    products = {
-        name: Product(
-            file_sha256(folder / name),
-            (folder / name).stat().st_size,
-            _role_of(name),
-            _rule_of(name),
-        )
-        for name in _product_files(folder)
-    }
     whole = hashlib.sha256()
-    for name, product in products.items():
-        whole.update(f"{name}\0{product.sha256}\n".encode())
+    spool = Path(tempfile.mkdtemp()) / "products.jsonl"
+    with open(spool, "w", encoding="utf-8") as file:
+        for name in _product_files(folder):
+            digest, size = file_sha256(folder / name), (folder / name).stat().st_size
+            whole.update(f"{name}\0{digest}\n".encode())
+            file.write(json.dumps([name, digest, size, _role_of(name), _rule_of(name)]) + "\n")
     return Manifest(
         study={**study.plain(), "plan_fingerprint": plan_fingerprint},
-        products=products,
+        products=StoredProducts(spool),
         products_sha256=whole.hexdigest(),
         sources=tuple(sorted(sources)),
         code=dict(sorted(code.items())),
@@ -353,32 +395,41 @@ def build_manifest(
     )
 
 
-def verify(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Hash every product again and compare with the manifest: columns of :data:`VERIFIED`.
+class Verified(NamedTuple):
+    """A product, and whether it is as the manifest has it; columns of :data:`VERIFIED`."""
+
+    file: str
+    verdict: str
+    expected_sha256: str | None
+    found_sha256: str | None
+
+
+def verify(folder: Path, manifest: Manifest) -> Iterator[Verified]:
+    """Hash every product again and compare with the manifest, in the order of their paths.
 
     Examples
     --------
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp()); (folder / "maps").mkdir()
     >>> file = folder / "maps" / "a.txt"; _ = file.write_text("1")
-    >>> manifest = Manifest({"id": "a"}, {"maps/a.txt": Product(file_sha256(file), 1)}, "00")
-    >>> _ = file.write_text("2"); verify(folder, manifest)["verdict"].tolist()
+    >>> products = {"maps/a.txt": Product(file_sha256(file), 1)}.items()
+    >>> _ = file.write_text("2")
+    >>> [one.verdict for one in verify(folder, Manifest({"id": "a"}, products, "00"))]
     ['different']
     """
-    listed = {name: product.sha256 for name, product in manifest.products.items()}
-    rows = []
-    for name in sorted(set(listed) | set(_product_files(folder))):
-        path = folder / name
-        found = file_sha256(path) if path.is_file() else None
-        expected = listed.get(name)
+    listed = ((name, product.sha256) for name, product in manifest.products)
+    there = ((name, None) for name in _product_files(folder))
+    path_of = itemgetter(0)
+    for name, entries in groupby(heapq.merge(listed, there, key=path_of), key=path_of):
+        expected = next((digest for _, digest in entries if digest is not None), None)
+        found = file_sha256(folder / name) if (folder / name).is_file() else None
         if expected is None:
             verdict = "unlisted"
         elif found is None:
             verdict = "missing"
         else:
             verdict = "same" if found == expected else "different"
-        rows.append((name, verdict, expected, found))
-    return pd.DataFrame(rows, columns=list(VERIFIED))
+        yield Verified(name, verdict, expected, found)
 
 
 def _settings_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -570,15 +621,20 @@ def study_sources(folder: Path, sheets: Iterable[Path]) -> list[Source]:
     return sources
 
 
-def verified_table(folder: Path, path: str) -> pd.DataFrame:
-    """Verify a study against its manifest and write the table."""
-    table = verify(folder, Manifest.read(folder / "provenance" / "manifest.json"))
-    write_table(table, path, VERIFIED)
-    show_verified(folder, table)
-    return table
+def verified_table(folder: Path, path: str) -> None:
+    """Verify a study against its manifest and write the table, row by row."""
+    counts: Counter[str] = Counter()
+
+    def counted() -> Iterator[Verified]:
+        for row in verify(folder, Manifest.read(folder / "provenance" / "manifest.json")):
+            counts[row.verdict] += 1
+            yield row
+
+    write_rows(counted(), path, VERIFIED)
+    show_verified(folder, counts)
 
 
-def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
+def show_verified(folder: Path, counts: Mapping[str, int] | None = None) -> None:
     """Say on the report's first page how many products are as the manifest has them.
 
     The page is one of the products, and stays as it is: it loads the result from beside it.
@@ -587,14 +643,14 @@ def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
     ----------
     folder
         Of the study.
-    table
-        Of :func:`verify`; None: not yet verified.
+    counts
+        Products by verdict of :func:`verify`; None: not yet verified.
     """
     content = "null"
-    if table is not None:
-        same = int((table["verdict"] == "same").sum())
-        css = "good" if same == len(table) else "bad"
-        words = f"{same} of {len(table)} files agree with the manifest"
+    if counts is not None:
+        same, number = counts.get("same", 0), sum(counts.values())
+        css = "good" if same == number else "bad"
+        words = f"{same} of {number} files agree with the manifest"
         content = json.dumps({"css": css, "words": words})
     report = folder / "report"
     if (report / "index.html").is_file():
@@ -625,21 +681,21 @@ def verify_lines(folder: Path) -> list[str]:
     """
     manifest_path = folder / "provenance" / "manifest.json"
     manifest = Manifest.read(manifest_path)
-    table = verify(folder, manifest)
-    show_verified(folder, table)
-    counts = table["verdict"].value_counts()
-    wrong = table[table["verdict"] != "same"]
-    head = f"{counts.get('same', 0)} of {len(manifest.products)} products are as in {manifest_path}"
+    rows = list(verify(folder, manifest))
+    counts = Counter(row.verdict for row in rows)
+    show_verified(folder, counts)
+    wrong = [row for row in rows if row.verdict != "same"]
+    listed = len(rows) - counts["unlisted"]
+    head = f"{counts['same']} of {listed} products are as in {manifest_path}"
     inputs = compare(standing(folder)[0], folder, read_all=True)
     changes = _input_lines(inputs)
-    if wrong.empty and not inputs.changed:
+    if not wrong and not inputs.changed:
         return [head, f"products sha256 {manifest.products_sha256}", *changes]
-    pairs = zip(wrong["verdict"][:LISTED], wrong["file"][:LISTED], strict=True)
-    lines = [head, *(f"{verdict:<10} {file}" for verdict, file in pairs)]
+    lines = [head, *(f"{row.verdict:<10} {row.file}" for row in wrong[:LISTED])]
     if len(wrong) > LISTED:
         lines.append(f"... and {len(wrong) - LISTED} more")
-    if not wrong.empty:
-        lines.append(f"First cause: {_first_cause(folder, list(wrong['file']))}")
+    if wrong:
+        lines.append(f"First cause: {_first_cause(folder, [row.file for row in wrong])}")
     raise UserError("\n".join([*lines, *changes]))
 
 

@@ -10,8 +10,9 @@ import heapq
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields, is_dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,18 +72,51 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
     '{\n  "a": null,\n  "b": 1\n}\n'
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        # Piece by piece: the text of a large file is not held, nor the list of its pieces.
-        file.writelines(_ENCODER.iterencode(plain(content)))
+        file.writelines(_json_pieces(content))
         file.write("\n")
     return Path(path)
 
 
-_ENCODER = json.JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-
-
 def json_text(content: Any) -> str:
     """Text of a JSON file, as :func:`write_json` writes it."""
-    return _ENCODER.encode(plain(content)) + "\n"
+    return "".join(_json_pieces(content)) + "\n"
+
+
+def _json_pieces(content: Any, line: str = "\n") -> Iterator[str]:
+    """JSON piece by piece, so that neither the text nor plain copies of large content are held.
+
+    An iterator is written as a list, pairs of an ``ItemsView`` as an object in their order, a
+    dataclass as an object of its fields; see :func:`plain` for all else. ``line`` begins a line.
+    """
+    inner = line + "  "
+    if is_dataclass(content) and not isinstance(content, type):
+        content = {one.name: getattr(content, one.name) for one in fields(content)}
+    if isinstance(content, (Mapping, ItemsView)):
+        pairs = content if isinstance(content, ItemsView) else sorted(content.items(), key=_key)
+        before = "{"
+        for key, value in pairs:
+            yield f"{before}{inner}{_ENCODER.encode(str(key))}: "
+            yield from _json_pieces(value, inner)
+            before = ","
+        yield "{}" if before == "{" else line + "}"
+    elif isinstance(content, (list, tuple, Iterator)):
+        before = "["
+        for item in content:
+            yield before + inner
+            yield from _json_pieces(item, inner)
+            before = ","
+        yield "[]" if before == "[" else line + "]"
+    elif isinstance(content, (set, frozenset, np.ndarray)):
+        yield from _json_pieces(plain(content), line)
+    else:
+        yield _ENCODER.encode(plain(content))
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def _key(pair: tuple[Any, Any]) -> str:
+    return str(pair[0])
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

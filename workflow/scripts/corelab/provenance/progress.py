@@ -24,6 +24,7 @@ from corelab.provenance.ledger import (
     place_of,
     retry_command,
 )
+from corelab.provenance.manifest import Manifest
 from corelab.provenance.products import read_json, read_table
 
 #: Failures in a table; the others are counted.
@@ -179,7 +180,7 @@ def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
 def _manifest_hash(study: Path) -> str | None:
     """SHA-256 over all products, from the manifest; None before there is one."""
     path = study / "provenance" / "manifest.json"
-    return str(read_json(path)["products_sha256"]) if path.is_file() else None
+    return Manifest.read(path).products_sha256 if path.is_file() else None
 
 
 class Progress(logging.Handler):

@@ -24,7 +24,7 @@ FIRST = (
 
 def _reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
     """The text of ``REPRODUCE.md``; ``lock_sha256`` is of ``requirements.lock``."""
-    products = manifest.products
+    first = {name: product.sha256 for name, product in manifest.products if name in FIRST}
     lines = [
         f"# How to repeat the run of {manifest.study_id}",
         "",
@@ -51,11 +51,11 @@ def _reproduce_text(manifest: Manifest, lock_sha256: str) -> str:
         "",
         "## What has to come out",
         "",
-        f"All {len(products)} products together: `{manifest.products_sha256}`",
+        f"All {len(manifest.products)} products together: `{manifest.products_sha256}`",
         "",
         "| product | sha256 |",
         "| --- | --- |",
-        *(f"| {name} | `{products[name].sha256}` |" for name in FIRST if name in products),
+        *(f"| {name} | `{first[name]}` |" for name in FIRST if name in first),
         "",
         "Equal on one kind of machine; on another, image stages may differ in the last bits, and",
         "`compare` says by how much, beside the noise floor.",
