@@ -294,3 +294,9 @@ def test_the_report_says_what_was_verified_and_stays_verified(tmp_path):
     show_verified(tmp_path, {"same": 1, "different": 1})
     assert "1 of 2 files agree" in said.read_text() and '"bad"' in said.read_text()
     assert list(_product_files(tmp_path)) == ["report/index.html"]
+
+
+def test_only_the_columns_that_are_needed_are_read(tmp_path):
+    write_table(pd.DataFrame({"id": ["1"], "path": ["x"], "v": [2.5]}), tmp_path / "a.tsv", ["id"])
+    found = read_table(tmp_path / "a.tsv", numeric=["v"], columns=("v", "id", "absent"))
+    assert found.to_dict("list") == {"id": ["1"], "v": [2.5]}

@@ -9,6 +9,7 @@ def main(snakemake):
 
         from corelab.provenance.certificate import CERTIFICATE, certificate, read_statistics
         from corelab.provenance.products import read_table, write_table
+        from corelab.study.columns import MEASUREMENT_KEY
         from corelab.study.sheets import read_sheet
 
         path = snakemake.params.published.get("published")
@@ -19,7 +20,11 @@ def main(snakemake):
             sheet,
             read_statistics(snakemake.input.statistics),
             numeric_tolerance=snakemake.params.numeric_tolerance,
-            measurements=read_table(snakemake.input.measurements, numeric=["value"]),
+            measurements=read_table(
+                snakemake.input.measurements,
+                numeric=["value"],
+                columns=[*MEASUREMENT_KEY, "value", "status"],
+            ),
             arms=arms,
         )
         write_table(table, snakemake.output.table, CERTIFICATE)

@@ -7,9 +7,14 @@ def main(snakemake):
     with job(snakemake):
         from corelab.agreement.cutoffs import write_cutoffs
         from corelab.provenance.products import read_table
+        from corelab.study.columns import MEASUREMENT_KEY
 
         write_cutoffs(
-            read_table(snakemake.input.measurements, numeric=["value"]),
+            read_table(
+                snakemake.input.measurements,
+                numeric=["value"],
+                columns=[*MEASUREMENT_KEY, "value", "status", "reason"],
+            ),
             snakemake.params.visit_order,
             snakemake.params.reference,
             snakemake.output,

@@ -78,10 +78,9 @@ def _side_by_side(primary: pd.DataFrame, without: pd.DataFrame) -> pd.DataFrame:
 def _excluded_values(measurements: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     """Values that decisions took out, with what they are without exclusions."""
     key = list(MEASUREMENT_KEY)
-    both = measurements.merge(
-        whole[[*key, "value", "status"]], on=key, how="inner", suffixes=("", "_without")
-    )
-    gone = both[(both["status"] != "ok") & (both["status_without"] == "ok")]
+    again = whole.loc[whole["status"] == "ok", [*key, "value"]]
+    again = again.rename(columns={"value": "value_without"})
+    gone = measurements[measurements["status"] != "ok"].merge(again, on=key, how="inner")
     return gone[list(EXCLUSIONS)]
 
 
@@ -118,5 +117,7 @@ def write_sensitivity(
     else:
         table = pd.DataFrame(columns=list(SENSITIVITY))
     write_table(table, statistics, SENSITIVITY)
-    frames = [read_table(path, numeric=["value"]) for path in (measurements, whole)]
-    write_table(_excluded_values(*frames), values, EXCLUSIONS)
+    needed = [*MEASUREMENT_KEY, "value", "status"]
+    found = read_table(measurements, columns=EXCLUSIONS)
+    again = read_table(whole, numeric=["value"], columns=needed)
+    write_table(_excluded_values(found, again), values, EXCLUSIONS)

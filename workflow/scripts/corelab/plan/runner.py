@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from corelab.settings.acquisition import PhantomQaSettings
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
-from corelab.study.columns import STATISTICS, STATISTICS_NUMBERS
+from corelab.study.columns import MEASUREMENTS, OVERLAP, STATISTICS, STATISTICS_NUMBERS
 from corelab.study.model import Study
 from corelab.terms.results import not_computable
 
@@ -48,10 +49,10 @@ EVERY = AnalysisSpec.unchecked(id="every", type="")
 
 def study_tables(study: Study) -> Tables:
     """Measurements and sheets of a study whose endpoints are collected, as reports show them."""
-    tables = tables_of(EVERY, study, study.folder / "endpoints" / "measurements.tsv", None)
-    # Read once: no analysis follows.
+    measurements = study.folder / "endpoints" / "measurements.tsv"
+    tables = tables_of(EVERY, study, measurements, None)
     _parsed.cache_clear()
-    return tables
+    return replace(tables, measurements=read_table(measurements, numeric=["value"]))
 
 
 def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
@@ -64,15 +65,20 @@ def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
     return frame
 
 
+#: Columns of the tables of endpoints that analyses use: not where a value comes from.
+_ANALYSED = frozenset({*MEASUREMENTS, *OVERLAP} - {"scan_ids", "row_id"})
+
+
 @lru_cache(maxsize=2)
 def _parsed(path: str, mtime_ns: int, size: int) -> pd.DataFrame:
-    return read_table(path, numeric=["value"])
+    return read_table(path, numeric=["value"], columns=_ANALYSED)
 
 
 def _endpoint_table(path: str | Path) -> pd.DataFrame:
     """A table of endpoints; the analyses of one job read the file once."""
     status = Path(path).stat()
-    return _parsed(str(path), status.st_mtime_ns, status.st_size).copy()
+    # Analyses change copies of rows alone: the cells of ten thousand visits are held once.
+    return _parsed(str(path), status.st_mtime_ns, status.st_size).copy(deep=False)
 
 
 def _phantoms(study: Study) -> pd.DataFrame | None:

@@ -10,7 +10,7 @@ import heapq
 import json
 import math
 import os
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from itertools import chain
@@ -277,7 +277,11 @@ def _write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> Path:
 
 
 def read_table(
-    path: str | os.PathLike[str], *, numeric: Sequence[str] = (), text_missing: bool = False
+    path: str | os.PathLike[str],
+    *,
+    numeric: Sequence[str] = (),
+    text_missing: bool = False,
+    columns: Collection[str] | None = None,
 ) -> pd.DataFrame:
     r"""Read a TSV table: text stays text (``007``), ``n/a`` is missing.
 
@@ -289,6 +293,8 @@ def read_table(
         Columns to turn into float64.
     text_missing
         Keep ``n/a`` as the text ``n/a`` in text columns (None otherwise).
+    columns
+        Only these, where the file has them: paths of scans are most of a large table.
 
     Examples
     --------
@@ -300,7 +306,13 @@ def read_table(
     import pandas as pd
 
     frame = pd.read_csv(
-        path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=3
+        path,
+        sep="\t",
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        quoting=3,
+        usecols=None if columns is None else lambda name: name in columns,
     )
     for column in frame.columns:
         if column in numeric:

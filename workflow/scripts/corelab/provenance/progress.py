@@ -161,12 +161,14 @@ def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
     missing, failed or outside the charter beside values; ``fail``: rows, but no value;
     ``excluded``: nothing was measured or supplied.
     """
-    table = read_table(study / "endpoints" / "measurements.tsv")
+    table = read_table(
+        study / "endpoints" / "measurements.tsv", columns=("participant_id", "status")
+    )
     ok = set(table.loc[table["status"] == "ok", "participant_id"])
     odd = set(table.loc[table["status"] != "ok", "participant_id"])
     acquisition = study / "endpoints" / "acquisition.tsv"
     if acquisition.is_file():
-        checks = read_table(acquisition)
+        checks = read_table(acquisition, columns=("participant_id", "verdict"))
         odd |= set(checks.loc[checks["verdict"] == "fail", "participant_id"])
     count: Counter[str] = Counter()
     for one in participants:
