@@ -12,7 +12,8 @@ COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --
            --no-emit-index-url
 
 export PYTHONPATH := $(CURDIR)/workflow/scripts
-export PYTHONDONTWRITEBYTECODE ?=
+# A job that may not keep bytecode compiles the library each time it starts.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help env dev lock demo test acceptance lint bench slurm-test chaos determinism audit sbom docs docs-site docs-images clean
 

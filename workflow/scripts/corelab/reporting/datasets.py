@@ -235,8 +235,11 @@ def make_dataset(name: str, index: pd.Index, columns: Sequence[Column]) -> Datas
     for variable, (_, cells) in zip(variables, columns, strict=True):
         column = pd.Series(cells, index)
         if variable.kind == "text":
-            # Texts repeat: of each record a code is held, not a reference.
-            values[variable.name] = column.astype(object).astype("category")
+            # Texts repeat: of each record a code is held, not a reference. Identifiers do not.
+            texts = column.astype(object)
+            coded = texts.astype("category")
+            few = 2 * len(coded.cat.categories) < len(coded)
+            values[variable.name] = coded if few else texts
         else:
             values[variable.name] = pd.to_numeric(column, errors="coerce").astype(float)
     frame = pd.DataFrame(values, index=index, copy=False)

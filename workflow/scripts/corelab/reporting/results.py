@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from corelab.study.columns import (
     STATISTICS,
     STATISTICS_NUMBERS,
 )
+from corelab.study.mask_flags import FLAGS
 from corelab.study.naming import subject_entity
 from corelab.study.schema import shown_columns
 
@@ -311,7 +312,27 @@ def _whole_records(kind: type[_Kind], paths: Iterable[Path]) -> Iterator[_Kind]:
         except ValueError:
             continue
         # Held for every visit of the study: without what no page shows.
-        yield replace(record, products=None, **_NOT_SHOWN[record.stage])
+        yield replace(record, products=None, **_NOT_SHOWN[record.stage], **_shown_parts(record))
+
+
+#: Of a scan's metadata and of a mask's quality, what pages show.
+_METADATA = frozenset({"acquired_at"})
+_QUALITY = frozenset({"flags", *(flag.figure for flag in FLAGS.values() if flag.figure)})
+
+
+def _shown_parts(record: Prepared | Segmented | Perfused | Normalised) -> dict[str, Any]:
+    """Scans or masks of a record with what pages show of them."""
+
+    def some(found: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+        return {name: value for name, value in found.items() if name in names}
+
+    if isinstance(record, Prepared):
+        scans = (replace(scan, metadata=some(scan.metadata, _METADATA)) for scan in record.scans)
+        return {"scans": tuple(scans)}
+    if isinstance(record, (Segmented, Perfused)):
+        masks = (replace(mask, quality=some(mask.quality, _QUALITY)) for mask in record.masks)
+        return {"masks": tuple(masks)}
+    return {}
 
 
 def read_visits(
