@@ -232,7 +232,46 @@ def stroke_study(folder: Path, data: Path) -> Path:
         scan("ISLES22", "adc", isles / "sub-strokecase0001_ses-0001_adc.nii.gz"),
         scan("GECT", "dicom", data / "dicom/dcm_qa_ct/In/GE"),
     ]
-    return study(folder, "real_stroke", rows, study={"disease": "stroke"})
+    external = [
+        {"id": name, "kind": "learned", "label": "infarct",
+         "inputs": {kind: f"{kind}.nii" for kind in kinds}}
+        for name, kinds in LEARNED_INPUTS.items()
+    ]  # fmt: skip
+    blocks = {"study": {"disease": "stroke"}, "segmentation": {"external": external}}
+    return study(folder, "real_stroke", rows, **blocks)
+
+
+#: Source of the network's masks -> the scans that it is given.
+LEARNED_INPUTS = {
+    "network": ("dwi", "adc"), "network-b0": ("dwi", "b0"), "network-dwi": ("dwi",)
+}  # fmt: skip
+#: The network saw no patient.
+NO_PATIENT = "network: simulated patients only"
+
+
+def learned_infarct_figures(
+    results: Results, participant: str, reference: Path | None
+) -> list[Figure]:
+    """The network for infarcts (an option) beside the classical method."""
+    figures = []
+    for name, kinds in LEARNED_INPUTS.items():
+        source = f"pipeline:{name}"
+        row = results.row(participant, "infarct_volume", source)
+        if row["status"] != "ok":
+            continue
+        found, voxel_ml, _ = mask_of(results.mask(participant, "infarct", source))
+        quality = results.entry(participant, "infarct", source)["quality"]
+        low, high = quality["volume_low_ml"], quality["volume_high_ml"]
+        words = f"{found.sum() * voxel_ml:.2f} mL ({low:.2f} to {high:.2f})"
+        known = "none"
+        if reference is not None:
+            expected, _, _ = mask_of(reference)
+            false_ml = (found & ~expected).sum() * voxel_ml
+            words += f", Dice {dice(found, expected):.3f}, {false_ml:.2f} mL outside"
+            known = f"{expected.sum() * voxel_ml:.2f} mL (network)"
+        about = f"infarct by the network (option) from {' and '.join(kinds)}"
+        figures.append(Figure(participant, NO_PATIENT, about, words, known))
+    return figures
 
 
 def infarct_figures(results: Results, participant: str, role: str, reference: Path) -> list[Figure]:
@@ -245,12 +284,14 @@ def infarct_figures(results: Results, participant: str, role: str, reference: Pa
     words = results.words(participant, "infarct_volume")
     volume = (f"{ours:.2f} mL", f"{truth:.2f} mL (network)")
     overlap = Figure(participant, role, "infarct, Dice", f"{score:.3f}", "network's mask")
+    learned = learned_infarct_figures(results, participant, reference)
     if participant == "ADS01":
         return [
             Figure(participant, role, "infarct volume", *volume, "within 20 %",
                    bool(abs(ours - truth) <= 0.2 * truth), words),
             Figure(participant, role, "infarct, Dice", f"{score:.3f}", "network's mask",
                    "at least .85", bool(score >= 0.85)),
+            *learned,
         ]  # fmt: skip
     largest = false_ml[0] if false_ml else 0.0
     return [
@@ -259,6 +300,7 @@ def infarct_figures(results: Results, participant: str, role: str, reference: Pa
         overlap,
         Figure(participant, role, "largest false cluster", f"{largest:.2f} mL", "network's mask",
                "at most 0.1 mL", bool(largest <= 0.1)),
+        *learned,
     ]  # fmt: skip
 
 
@@ -285,7 +327,7 @@ def isles_figures(results: Results) -> list[Figure]:
                "by eye", "at most 0.3 mL", bool(largest <= 0.3),
                results.words("ISLES22", "infarct_volume"))
     )  # fmt: skip
-    return figures
+    return figures + learned_infarct_figures(results, "ISLES22", None)
 
 
 def ct_figures(results: Results) -> list[Figure]:

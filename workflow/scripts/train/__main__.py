@@ -26,8 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from corelab.learned.infarct import volume_spread
+from corelab.learned.unet import STEP_MM
 from corelab.provenance.places import own_weights
 from train.heads import brain_sample
+from train.infarcts import infarct_sample
 from train.unet import UNet
 
 Sample = Callable[[int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
@@ -35,20 +38,34 @@ Sample = Callable[[int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a network learns: its heads, its channels and classes."""
+    """What a network learns: its heads, its channels and classes.
+
+    ``weight`` is how often the cross entropy counts a voxel of a class but the first, at the start
+    of the training; it falls to 1. Lesions are a thousandth of a head: a network that finds none is
+    right nearly everywhere, and stays so. Of the ``kept`` last heads one is learnt from a second
+    time with each new one, where ``mirrored`` half of the time as its mirror image.
+    """
 
     sample: Sample
     inputs: int
     classes: int
     widths: tuple[int, ...] = (16, 32, 32)
     rate: float = 2e-3
+    weight: float = 1.0
+    kept: int = 64
+    mirrored: bool = False
 
 
-TASKS = {"brain": Task(brain_sample, 1, 2)}
+TASKS = {
+    "brain": Task(brain_sample, 1, 2),
+    "infarct": Task(infarct_sample, 2, 2, (16, 32, 48), weight=15.0, kept=256, mirrored=True),
+}
 #: Heads that judge: seeds that training never reaches.
 HELD_OUT, JUDGED = 1_000_000_000, 24
-#: Recent heads that are learnt from a second time.
-KEPT = 64
+#: Heads that limits of volumes are chosen on, and heads that judge them; so many of each.
+CHOSEN_ON, JUDGED_ON, CALIBRATED = 1_100_000_000, 1_200_000_000, 200
+#: Of the networks' grid.
+VOXEL_ML = STEP_MM**3 / 1000
 
 
 class Heads(torch.utils.data.IterableDataset[Any]):
@@ -63,17 +80,24 @@ class Heads(torch.utils.data.IterableDataset[Any]):
         for number in range(worker.id if worker else 0, self.count, step):
             image, labels = self.sample(self.first + number)
             image = image[None] if image.ndim == 3 else image
-            yield torch.from_numpy(image), torch.from_numpy(labels.astype(np.int64))
+            yield torch.from_numpy(image), torch.from_numpy(labels)
 
 
-def loss_of(score: Tensor, truth: Tensor) -> Tensor:
-    """Cross entropy and one minus the mean Dice of the classes but the first."""
+def loss_of(score: Tensor, truth: Tensor, weight: float) -> Tensor:
+    """Cross entropy and one minus the mean Dice of the classes but the first.
+
+    Without the classes that a head does not have: their Dice would teach to find nothing anywhere.
+    """
+    truth = truth.long()
     share = score.softmax(1)[:, 1:]
     wanted = one_hot(truth, score.shape[1]).movedim(-1, 1)[:, 1:].to(share.dtype)
     axes = (0, 2, 3, 4)
     overlap = 2 * (share * wanted).sum(axes) + 1
     dice = overlap / (share.sum(axes) + wanted.sum(axes) + 1)
-    return cross_entropy(score, truth) + 1 - dice.mean()
+    present = (wanted.sum(axes) > 0).to(dice.dtype)
+    lost = ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+    weights = torch.tensor([1.0, *[weight] * (score.shape[1] - 1)])
+    return cross_entropy(score, truth, weights) + lost
 
 
 def dice_of(score: Tensor, truth: Tensor) -> list[float]:
@@ -87,13 +111,14 @@ def dice_of(score: Tensor, truth: Tensor) -> list[float]:
 
 
 def judged(network: UNet, task: Task) -> list[float]:
-    """Median and least Dice over the held-out heads, first class."""
+    """Median and least Dice over the held-out heads that have the first class."""
     network.eval()
     dice = []
     with torch.no_grad():
         for image, truth in Heads(task.sample, HELD_OUT, JUDGED):
-            score = network(image[None].to(memory_format=torch.channels_last_3d))
-            dice.append(dice_of(score, truth[None])[0])
+            if (truth == 1).any():
+                score = network(image[None].to(memory_format=torch.channels_last_3d))
+                dice.append(dice_of(score, truth[None])[0])
     network.train()
     return [float(np.median(dice)), min(dice)]
 
@@ -124,9 +149,13 @@ def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
         for group in optimiser.param_groups:
             group["lr"] = max(rate, 1e-5)
         # Making a head takes longer than learning from it: each new one comes with a recent one.
-        again = [*again[-KEPT + 1 :], head]
-        sums.append(learn(network, optimiser, *head))
-        learn(network, optimiser, *again[choose.integers(len(again))])
+        again = [*again[-task.kept + 1 :], head]
+        weight = 1 + (task.weight - 1) * (1 - done / steps) ** 2
+        sums.append(learn(network, optimiser, weight, *head))
+        image, truth = again[choose.integers(len(again))]
+        if task.mirrored and choose.random() < 0.5:
+            image, truth = image.flip(2), truth.flip(1)
+        learn(network, optimiser, weight, image, truth)
         done += 1
         if done % 50 == 0 or done == steps:
             row: dict[str, Any] = {"step": done, "seconds": round(time.time() - begun, 1)}
@@ -143,19 +172,41 @@ def train(name: str, folder: Path, steps: int, seed: int, workers: int) -> None:
 
 
 def learn(
-    network: UNet, optimiser: torch.optim.Optimizer, image: Tensor, truth: Tensor
+    network: UNet, optimiser: torch.optim.Optimizer, weight: float, image: Tensor, truth: Tensor
 ) -> tuple[float, ...]:
     """One step; loss and Dice before it."""
     image = image.to(memory_format=torch.channels_last_3d)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         score = network(image)
     score = score.float()
-    loss = loss_of(score, truth)
+    loss = loss_of(score, truth, weight)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
     return (float(loss.detach()), *dice_of(score.detach(), truth))
+
+
+def residuals(name: str, network: UNet, first: int) -> NDArray[np.float64]:
+    """Errors of the volumes of simulated scans, in units of their spread."""
+    found = []
+    with torch.no_grad():
+        for image, truth in Heads(TASKS[name].sample, first, CALIBRATED):
+            turned = torch.stack([image, image.flip(1)])
+            score = network(turned.to(memory_format=torch.channels_last_3d)).numpy()
+            one, other = np.clip(score[:, 1] - score[:, 0], -4, 4)
+            other = other[::-1]
+            error = int((truth > 0).sum()) - int((one + other > 0).sum())
+            found.append(abs(error) * VOXEL_ML / volume_spread(one, other, VOXEL_ML))
+    return np.array(found)
+
+
+def limits(name: str, network: UNet) -> dict[str, float]:
+    """Factor whose limits hold 90 % of volumes, and the share that they hold of other scans."""
+    network.eval()
+    chosen, others = (residuals(name, network, first) for first in (CHOSEN_ON, JUDGED_ON))
+    factor = round(float(np.quantile(chosen, 0.9)), 2)
+    return {"factor": factor, "judged": round(float((others <= factor).mean()), 3)}
 
 
 def export(name: str, folder: Path) -> Path:
@@ -168,23 +219,27 @@ def export(name: str, folder: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(packed.getvalue())
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
-    facts = {
+    facts: dict[str, Any] = {
         "task": name,
         "licence": "GPL-3.0-or-later",
-        "data": "synthesised heads of workflow/scripts/train/heads.py; no patient",
+        "data": "synthesised heads of workflow/scripts/train; no patient",
         "card": "docs/models.md: domain, figures on real scans, failure cases",
         "sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         "parameters": sum(value.size for value in half.values()),
         "widths": TASKS[name].widths,
         "heads": state["done"],
         "steps": 2 * state["done"],
-        "loss": "cross entropy + 1 - mean Dice",
+        "loss": f"cross entropy (weight {TASKS[name].weight:g} to 1) + 1 - mean Dice",
         "optimiser": f"AdamW, rate {TASKS[name].rate}, cosine",
         "held_out_heads": JUDGED,
         "torch": torch.__version__,
         "curve": [[row["step"], row["loss"], row["dice"]] for row in curve],
         "held_out": [[row["step"], *row["held_out"]] for row in curve if "held_out" in row],
     }
+    if name != "brain":
+        network = UNet(TASKS[name].inputs, TASKS[name].classes, TASKS[name].widths)
+        network.load_state_dict({key: torch.from_numpy(half[key]).float() for key in half})
+        facts["limits"] = limits(name, network)
     path = target.with_name("training.json")
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""A program (container, nnU-Net, DeepISLES) or a MeshNet that the user supplies: one more source.
+"""A program (container, nnU-Net, DeepISLES), a MeshNet of the user, or a network of Corelab's own.
 
 Off unless the configuration lists it, never downloaded, never taken in place of the pipeline's own
 mask: its result stands beside it as ``pipeline:<id>``. What made a mask is on record: the command,
@@ -11,7 +11,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,11 @@ from nipype.interfaces.base import (
 )
 
 from corelab.imaging import resample_to, same_grid
+from corelab.learned.infarct import outlined_infarct
+from corelab.provenance.places import own_weights
 from corelab.provenance.products import file_sha256
 from corelab.registration.nipype_backends import last_error
+from corelab.segmentation.diffusion import apparent_diffusion
 from corelab.segmentation.scans import Image, Mask, NotSegmentable
 from corelab.segmentation.segmenter import Segmentation, Segmenter, check_grid
 from corelab.settings.segmentation import ExternalProgram
@@ -228,6 +231,36 @@ class MeshNetSegmenter(_Entry):
         return self._segmentation(mask, voxel, parameters, quality)
 
 
+class LearnedSegmenter(_Entry):
+    """The network for infarcts that is part of Corelab (kind ``learned``)."""
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: ExternalProgram,
+    ) -> Segmentation:
+        """Run the network; its limits enclose 90 % of simulated volumes."""
+        voxel = check_grid(images, brain, voxel_size_mm)
+        if not brain.any():
+            raise NotSegmentable("the brain mask is empty")
+        dwi, adc = images["dwi"], images.get("adc")
+        if adc is None and "b0" in images:
+            # Any b-value: the network takes the ADC in units of normal tissue's.
+            adc = apparent_diffusion(images["b0"], dwi, 1000.0)
+        made = outlined_infarct(dwi, adc, brain, self.affine)
+        quality = {
+            "weights_sha256": file_sha256(own_weights("infarct")),
+            "flipped_dice": made.flipped_dice,
+        }
+        return replace(
+            self._segmentation(made.mask, voxel, parameters, quality),
+            volume_low_ml=made.low_ml,
+            volume_high_ml=made.high_ml,
+        )
+
+
 def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(values, affine), path)
@@ -237,5 +270,8 @@ def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
 #: Segmenters by ``kind`` of an entry of ``segmentation.external``: made of the entry and the affine
 #: of its images.
 SEGMENTERS: Mapping[str, Callable[[ExternalProgram, np.ndarray], Segmenter[ExternalProgram]]] = (
-    registry("segmenters", {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter})
+    registry(
+        "segmenters",
+        {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter, "learned": LearnedSegmenter},
+    )
 )

@@ -436,6 +436,18 @@ class ExternalProgram(Settings):
                     },
                 },
                 {
+                    "if": {"properties": {"kind": {"const": "learned"}}, "required": ["kind"]},
+                    "then": {
+                        "properties": {
+                            "label": {"const": "infarct"},
+                            "inputs": {
+                                "required": ["dwi"],
+                                "propertyNames": {"enum": ["dwi", "adc", "b0"]},
+                            },
+                        }
+                    },
+                },
+                {
                     "if": {"properties": {"kind": {"const": "command"}}},
                     "then": {"required": ["command", "output"]},
                 },
@@ -443,8 +455,8 @@ class ExternalProgram(Settings):
         }
     )
     kind: Annotated[str, Registered("segmenters")] = "command"
-    """command (a program), meshnet (a TensorFlow.js layers model, run here; docs/models.md), or the
-    segmenter of another package
+    """command (a program), meshnet (a TensorFlow.js layers model, run here), learned (the network
+    for infarcts that is part of Corelab), or the segmenter of another package; docs/models.md
     """
     weights: str | Absent = None
     """Of kind meshnet: its model.json"""
@@ -459,8 +471,8 @@ class ExternalProgram(Settings):
     inputs: Annotated[
         Mapping[str, Annotated[str, pattern(r"^[^/.][^:]*[.]nii([.]gz)?$")]], Field(min_length=1)
     ]
-    """Kind of scan -> file name under {folder} (kind meshnet: one kind of scan, the name is not
-    used); the grid is that of the first
+    """Kind of scan -> file name under {folder} (of kind meshnet one kind of scan, of kind learned
+    dwi, dwi and adc, or dwi and b0; the names are not used); the grid is that of the first
     """
     command: Annotated[Texts, Field(min_length=1)] | Absent = None
     """Words of the command; {folder} is the folder of inputs and output, brain.nii.gz in it the

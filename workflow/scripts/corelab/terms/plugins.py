@@ -27,7 +27,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "engines": ("bayes", "osvd", "bsvd", "ssvd", "tikhonov"),
         "registrars": ("ants_greedy", "ants", "greedy", "flirt", "ants_cli"),
-        "segmenters": ("command", "meshnet"),
+        "segmenters": ("command", "meshnet", "learned"),
         "brain_extractors": ("classical", "learned", "mindgrab"),
         "analysis_types": (),
         "statistics": (),

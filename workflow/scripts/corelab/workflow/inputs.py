@@ -65,6 +65,9 @@ def network_files(study: Study, block: str) -> list[str]:
     ]
     if study.settings.brain_extraction.method == "learned" and block == "brain_extraction.":
         files.append(own_weights("brain"))
+    external = study.settings.segmentation.external
+    if block == "segmentation." and any(one.kind == "learned" for one in external):
+        files.append(own_weights("infarct"))
     return [str(file) for file in files if file.is_file()]
 
 
