@@ -116,7 +116,6 @@ rule manifest:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=growing(2000),
         runtime="60m",
     params:
         config=config,
@@ -147,7 +146,6 @@ rule verified:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=growing(2000),
         runtime="60m",
     params:
         folder=FOLDER,

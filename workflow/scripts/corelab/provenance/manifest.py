@@ -257,11 +257,12 @@ class Product:
 class StoredProducts(ItemsView[str, Product]):
     """Products in a file, sorted by path; there may be a million, so they are read each time.
 
-    The file is a manifest, or lines of JSON with the path and the fields of each product.
+    The file is a manifest, or lines of JSON with the path and the fields of each product. A
+    temporary ``folder`` that it lies in is removed with this object.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, folder: tempfile.TemporaryDirectory[str] | None = None) -> None:
+        self.path, self._folder = path, folder
 
     def __iter__(self) -> Iterator[tuple[str, Product]]:
         with open(self.path, "rb") as file:
@@ -377,7 +378,8 @@ def build_manifest(
         The resolved config.
     """
     whole = hashlib.sha256()
-    spool = Path(tempfile.mkdtemp()) / "products.jsonl"
+    place = tempfile.TemporaryDirectory()
+    spool = Path(place.name) / "products.jsonl"
     with open(spool, "w", encoding="utf-8") as file:
         for name in _product_files(folder):
             digest, size = file_sha256(folder / name), (folder / name).stat().st_size
@@ -385,7 +387,7 @@ def build_manifest(
             file.write(json.dumps([name, digest, size, _role_of(name), _rule_of(name)]) + "\n")
     return Manifest(
         study={**study.plain(), "plan_fingerprint": plan_fingerprint},
-        products=StoredProducts(spool),
+        products=StoredProducts(spool, place),
         products_sha256=whole.hexdigest(),
         sources=tuple(sorted(sources)),
         code=dict(sorted(code.items())),
