@@ -56,8 +56,6 @@ class Study:
 
     def start(self) -> subprocess.Popen[bytes]:
         """A run in a process group of its own."""
-        # What `snakemake --unlock` does; it would only cost another start each time.
-        shutil.rmtree(self.work / ".snakemake" / "locks", ignore_errors=True)
         command = [
             sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"),
             "--workflow-profile", str(REPOSITORY / "profiles" / "default"),

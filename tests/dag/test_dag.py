@@ -270,3 +270,16 @@ def test_prefix_of_a_module_is_refused_with_what_to_give_instead(tmp_path):
     config.write_text(yaml.safe_dump(absolute | {"results_dir": "results"}))
     done = _as_module(tmp_path, config, 'prefix: "elsewhere"')
     assert done.returncode != 0 and "give `results_dir` in the config" in done.stdout
+
+
+def test_a_run_leaves_the_locks_of_another_in_the_same_folder(tmp_path):
+    """Snakemake would remove them all at its end, also while another run writes its own."""
+    lock = REPOSITORY / ".snakemake" / "locks" / "999.output.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("results/of/another/run.tsv\n")
+    try:
+        done = snakemake("--configfile", str(tables_study(tmp_path)), "--", "preflight")
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert lock.is_file()
+    finally:
+        lock.unlink(missing_ok=True)
