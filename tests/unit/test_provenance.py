@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import REPOSITORY
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from corelab.provenance import manifest
@@ -78,6 +78,7 @@ CONTENT = st.recursive(
 
 @settings(deadline=None)
 @given(CONTENT)
+@example({1: "a", "1": "b", "0": []})
 def test_json_is_written_as_the_standard_library_does(content):
     import tempfile
 

@@ -92,10 +92,13 @@ def _json_pieces(content: Any, line: str = "\n") -> Iterator[str]:
     if is_dataclass(content) and not isinstance(content, type):
         content = {one.name: getattr(content, one.name) for one in fields(content)}
     if isinstance(content, (Mapping, ItemsView)):
-        pairs = content if isinstance(content, ItemsView) else sorted(content.items(), key=_key)
+        if isinstance(content, Mapping):
+            # As text first: 1 and "1" are one key.
+            named = {str(key): value for key, value in content.items()}
+            content = {key: named[key] for key in sorted(named)}.items()
         before = "{"
-        for key, value in pairs:
-            yield f"{before}{inner}{_ENCODER.encode(str(key))}: "
+        for key, value in content:
+            yield f"{before}{inner}{_ENCODER.encode(key)}: "
             yield from _json_pieces(value, inner)
             before = ","
         yield "{}" if before == "{" else line + "}"
@@ -113,10 +116,6 @@ def _json_pieces(content: Any, line: str = "\n") -> Iterator[str]:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-
-
-def _key(pair: tuple[Any, Any]) -> str:
-    return str(pair[0])
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
