@@ -13,6 +13,7 @@ from corelab.imaging.values import ADC_TISSUE_MM2_S
 from corelab.learned.infarct import SHAPE, limit_factor, outlined_infarct
 from corelab.provenance.places import own_weights
 from corelab.segmentation.external import SEGMENTERS
+from corelab.segmentation.scans import NotSegmentable
 from corelab.settings.segmentation import ExternalProgram
 from corelab.study.schema import load_schema
 
@@ -98,6 +99,15 @@ def test_segmenter_takes_it_and_names_its_weights(patient):
     assert made.source == "pipeline:network" and made.volume_low_ml < made.volume_ml
     digest = hashlib.sha256(own_weights("infarct").read_bytes()).hexdigest()
     assert made.quality["weights_sha256"] == digest
+
+
+def test_a_brain_beyond_the_grid_is_refused():
+    entry = ExternalProgram(id="network", kind="learned", label="infarct", inputs={"dwi": "a.nii"})
+    brain = np.ones((20, 20, 20), bool)
+    with pytest.raises(NotSegmentable, match="beyond the network's 160 x 208 x 160 mm"):
+        SEGMENTERS["learned"](entry, np.diag([10.0, 10.0, 10.0, 1.0]))(
+            {"dwi": np.ones(brain.shape, np.float32)}, brain, (10.0, 10.0, 10.0), entry
+        )
 
 
 def test_config_says_which_label_and_scans():

@@ -124,9 +124,21 @@ def outlined_infarct(
     -------
     Outlined
         The mask has the shape of ``brain``.
+
+    Raises
+    ------
+    ValueError
+        If more than 1 % of the brain mask lies beyond the network's grid.
     """
     inside = np.argwhere(brain)
     ends = nib.affines.apply_affine(affine, np.stack([inside.min(0), inside.max(0)]))
+    away = np.abs(nib.affines.apply_affine(affine, inside) - ends.mean(0))
+    beyond = float((away > STEP_MM * np.array(SHAPE) / 2).any(axis=1).mean())
+    if beyond > 0.01:
+        raise ValueError(
+            f"{beyond:.0%} of the brain mask lies beyond the network's 160 x 208 x 160 mm; look "
+            "at the brain mask"
+        )
     grid = grid_around(ends.mean(0), SHAPE)
     native = nib.Nifti1Image(np.broadcast_to(np.uint8(0), brain.shape), affine)
     # Half the width of the grid's voxels, so that noise is averaged and not picked.

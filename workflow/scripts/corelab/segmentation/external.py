@@ -249,7 +249,10 @@ class LearnedSegmenter(_Entry):
         if adc is None and "b0" in images:
             # Any b-value: the network takes the ADC in units of normal tissue's.
             adc = apparent_diffusion(images["b0"], dwi, 1000.0)
-        made = outlined_infarct(dwi, adc, brain, self.affine)
+        try:
+            made = outlined_infarct(dwi, adc, brain, self.affine)
+        except ValueError as fault:
+            raise NotSegmentable(str(fault)) from fault
         quality = {
             "weights_sha256": file_sha256(own_weights("infarct")),
             "flipped_dice": made.flipped_dice,
